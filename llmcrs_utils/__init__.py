@@ -1,0 +1,1 @@
+"""Helpers of the LLM-CRS study; the notebooks in ``notebooks/`` are the way in."""

@@ -1,0 +1,57 @@
+"""The predictions table: one Parquet file per system, joined to the samples by ``sample_id``."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    {
+        "system": pa.string(),
+        "seed": pa.int64(),
+        "split": pa.string(),
+        "sample_id": pa.string(),
+        "text": pa.string(),  # the answer as scored; for recommend the item ranked first
+        "ranking": pa.list_(pa.string()),  # recommend: candidate item ids, best first
+        "scores": pa.list_(pa.float32()),  # recommend: one per entry of ranking
+        "raw": pa.string(),  # what the model wrote, untouched
+        "valid": pa.bool_(),  # False where no usable answer could be read from it
+    }
+)
+
+
+def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
+    """Write ``frame`` as Parquet under a temporary name, then rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    temporary = Path(f"{path}.part")
+    pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table; list columns come back as Python lists, text as ``object``.
+
+    Raises:
+        FileNotFoundError: naming the file and what makes it.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file; run the notebooks before this one first (`make demo` runs them all)")
+    table = pq.read_table(path)
+    return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=None) for name in table.column_names})
+
+
+def write_predictions(frame: pd.DataFrame, path: Path) -> None:
+    """Write one system's predictions, columns as in ``SCHEMA``."""
+    write_table(frame[SCHEMA.names], path, SCHEMA)
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """All systems' predictions of a folder, one row per (system, seed, sample)."""
+    files = sorted(path for path in Path(folder).glob("*.parquet") if pq.read_schema(path).equals(SCHEMA))
+    if not files:
+        raise FileNotFoundError(f"{folder}: holds no predictions; run 03_train_crs and 04_tune_llm first")
+    return pd.concat([read_table(path) for path in files], ignore_index=True)
