@@ -1,0 +1,94 @@
+"""The catalogue, and the 20 candidates of a recommendation: the gold item and 19 others (paper section 3.2)."""
+
+import random
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..corpus.schema import TOP_CATEGORY, Corpus, CorpusError
+from .prompts import LETTERS, Prompts
+
+CANDIDATES = len(LETTERS)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All items that product knowledge or dialogues name.
+
+    Attributes:
+        items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (what a model may read of it).
+        index: item id -> row.
+        by_seller, by_category: sorted item ids of a seller, of a top category (一级类目).
+    """
+
+    items: pd.DataFrame
+    index: dict[str, int]
+    by_seller: dict[str, list[str]]
+    by_category: dict[str, list[str]]
+
+    def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
+        """20 item ids in random order, the gold one among them, drawn by a generator of this (sid, seq_no, gold) alone.
+
+        Candidates the corpus gives come first; then the seller's items, then those of the gold item's top category,
+        then any. Items recommended in the same turn are right answers too and never serve as wrong ones.
+        """
+        generator = random.Random(f"{sid}|{seq_no}|{gold}")
+        row = self.items.iloc[self.index[gold]]
+        chosen, barred = [gold], {gold, *others}
+        for pool in (given, self.by_seller.get(seller, []), self.by_category.get(row["category"], []), list(self.index)):
+            missing = CANDIDATES - len(chosen)
+            if not missing:
+                break
+            # Draw a few more than needed, since some drawn ones may be barred: no pass over a large pool.
+            drawn = generator.sample(pool, min(len(pool), missing + len(barred)))
+            fresh = [item for item in dict.fromkeys(drawn) if item not in barred][:missing]
+            chosen += fresh
+            barred.update(fresh)
+        if len(chosen) < CANDIDATES:
+            raise CorpusError(
+                f"dialogue {sid}, item {gold}: the catalogue holds only {len(chosen)} items to choose among, "
+                f"a recommendation needs {CANDIDATES}; add product knowledge (item_kg.txt) for more items"
+            )
+        generator.shuffle(chosen)
+        return chosen
+
+
+def catalogue_from_items(items: pd.DataFrame) -> Catalogue:
+    """The catalogue of an ``items`` table as ``build_catalogue`` makes it (also read back from disk)."""
+    by_seller = items.groupby("seller_id", sort=False)["item_id"].agg(list).to_dict()
+    by_category = items[items["category"] != ""].groupby("category", sort=False)["item_id"].agg(list).to_dict()
+    index = {item: row for row, item in enumerate(items["item_id"])}
+    return Catalogue(items, index, by_seller, by_category)
+
+
+def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
+    """The catalogue of a corpus: items of the product knowledge, and items that only a dialogue names."""
+    knowledge = corpus.knowledge
+    first = knowledge.drop_duplicates("item_id_encrypt").set_index("item_id_encrypt")["seller_id_encrypt"]
+    categories = knowledge[knowledge["relation_name"] == TOP_CATEGORY].drop_duplicates("item_id_encrypt")
+    categories = categories.set_index("item_id_encrypt")["value"]
+    sellers = dict(first)
+    for dialogues in corpus.dialogues.values():
+        for dialogue in dialogues:
+            for utterance in dialogue.dialogue:
+                for item in utterance.rec_item_id:
+                    sellers.setdefault(item, dialogue.sellerid)
+                for given in utterance.rec_item_candidates:
+                    for item in given:
+                        sellers.setdefault(item, dialogue.sellerid)
+    items = pd.DataFrame({"item_id": sorted(sellers)}, dtype=str)
+    items["seller_id"] = items["item_id"].map(sellers)
+    items["category"] = items["item_id"].map(categories).fillna("")
+    items["facts"] = items["item_id"].map(item_facts(knowledge, prompts)).fillna("")
+    return catalogue_from_items(items)
+
+
+def item_facts(knowledge: pd.DataFrame, prompts: Prompts) -> pd.Series:
+    """Per item what a model may read of it, e.g. ``价格区间是高，材质是冰丝、棉质`` (paper Table 7)."""
+    shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
+    values = shown.groupby(["item_id_encrypt", "relation_name"], sort=False)["value"].agg(prompts.values.join).reset_index()
+    facts = [
+        prompts.fact.format(attribute=attribute, values=value)
+        for attribute, value in zip(values["relation_name"], values["value"], strict=True)
+    ]
+    return pd.Series(facts, dtype=str).groupby(values["item_id_encrypt"], sort=False).agg(prompts.facts.join)

@@ -1,0 +1,187 @@
+"""Dialogues -> task samples (paper section 3.3 and appendix A): one row per question a system is asked."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from ..corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
+from .candidates import Catalogue
+from .prompts import Prompts
+
+# Which segments a task may see of the turns before (the rest of the annotation is not its business).
+VISIBLE = {
+    "understand": ("[user]", "[system]", "[understand]"),
+    "elicit": ("[user]", "[elicit]", "[system]", "[understand]"),
+    "recommend": ("[user]", "[recommend]", "[system]", "[understand]"),
+    "respond": ("[user]", "[system]", "[understand]"),
+}
+
+
+@dataclass
+class Turn:
+    """Consecutive utterances with the same act; an explanation right after a recommendation belongs to it."""
+
+    act: str
+    seq_no: int
+    time: datetime
+    texts: list[str] = field(default_factory=list)
+    needs: list[tuple[str, str]] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    candidates: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def by_user(self) -> bool:
+        return self.act.startswith("用户")
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+    @property
+    def attributes(self) -> list[str]:
+        """Attributes in order of first mention, each once."""
+        return list(dict.fromkeys(key for key, _ in self.needs))
+
+    def needs_text(self, prompts: Prompts) -> str:
+        return prompts.items.join(f"{key}{prompts.pair}{value}" for key, value in self.needs)
+
+    def closing(self, prompts: Prompts) -> list[str]:
+        """What a reply has to speak of: the attributes to ask or the items to recommend."""
+        if self.act == "系统提问":
+            return ["[elicit]" + prompts.items.join(self.attributes)]
+        if self.act == "系统推荐":
+            return ["[recommend]" + prompts.items.join(self.items)]
+        return []
+
+    def segments(self, prompts: Prompts) -> list[str]:
+        """All segments of the turn as later turns see them."""
+        speaker = "[user]" if self.by_user else "[system]"
+        return [*self.closing(prompts), speaker + self.text, "[understand]" + self.needs_text(prompts)]
+
+
+def merge_turns(dialogue: Dialogue) -> list[Turn]:
+    """The turns of a dialogue, in order."""
+    turns: list[Turn] = []
+    previous_act = None
+    for utterance in dialogue.dialogue:
+        act = utterance.act_tag
+        if act != previous_act and not (act == "系统解释" and previous_act == "系统推荐"):
+            turns.append(Turn(act, utterance.seq_no, utterance.time))
+        previous_act = act
+        turn = turns[-1]
+        text = utterance.send_content
+        turn.texts.append(text if turn.by_user else text.replace(LINK_ONLY, ""))
+        turn.needs.extend((a.key, a.value) for a in utterance.attributes)
+        for position, item in enumerate(utterance.rec_item_id):
+            if item not in turn.items:
+                turn.items.append(item)
+                if utterance.rec_item_candidates:
+                    turn.candidates[item] = utterance.rec_item_candidates[position]
+    return turns
+
+
+def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
+    """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them."""
+    turns = merge_turns(dialogue)
+    segments = [turn.segments(prompts) for turn in turns]
+    samples = []
+
+    def add(task: str, index: int, current: list[str], label: str, **extra):
+        before = [[s for s in segment if s.startswith(VISIBLE[task])] for segment in segments[:index]]
+        # The utterance that is answered stays whole whatever else is cut: where the task answers
+        # the turn before, that turn belongs to what is current.
+        if task != "understand" and before:
+            current = before.pop() + current
+        turn = turns[index]
+        name = f"{dialogue.sid}:{turn.seq_no}:{task}" + (f":{label}" if task == "recommend" else "")
+        empty = {"asked": [], "items": [], "needs": [], "given": [], "others": []}
+        samples.append(
+            {
+                "sample_id": name,
+                "task": task,
+                "sid": dialogue.sid,
+                "seq_no": turn.seq_no,
+                "time": turn.time,
+                "domain": dialogue.domain,
+                "user_id": dialogue.userid,
+                "seller_id": dialogue.sellerid,
+                "context": before,
+                "current": current,
+                "label": label,
+                **empty,
+                **extra,
+            }
+        )
+
+    for index, turn in enumerate(turns):
+        if turn.needs:
+            spoken = segments[index][-2]
+            add("understand", index, [spoken], turn.needs_text(prompts))
+    for index, turn in enumerate(turns):
+        if turn.act == "系统提问" and turn.needs:
+            add("elicit", index, [], prompts.items.join(turn.attributes))
+    for index, turn in enumerate(turns):
+        for item in turn.items:
+            others = [other for other in turn.items if other != item]
+            add("recommend", index, [], item, given=turn.candidates.get(item, []), others=others)
+    for index, turn in enumerate(turns):
+        if not turn.by_user and turn.text.strip():
+            add(
+                "respond",
+                index,
+                turn.closing(prompts),
+                turn.text,
+                asked=turn.attributes if turn.act == "系统提问" else [],
+                items=turn.items,
+                needs=[pair for earlier in turns[:index] if earlier.by_user for pair in earlier.needs],
+            )
+    return samples
+
+
+def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50) -> pd.DataFrame:
+    """All task samples of a corpus, one row each.
+
+    Columns: ``sample_id`` (unique), ``split``, ``task``, ``sid``, ``seq_no``, ``time``, ``domain``, ``user_id``,
+    ``seller_id``; ``context`` (one list of CRS segments per earlier turn), ``current`` (segments never cut);
+    ``label`` (text; for recommend the gold item id); for recommend ``candidates`` (20 item ids) and ``history``
+    (item ids the user acted on before the turn, oldest first, at most ``max_history``); for respond ``asked``
+    (attributes), ``items`` (item ids) and ``needs`` ([attribute, value] pairs of the user so far).
+    """
+    rows = [
+        {"split": split, **sample}
+        for split in SPLITS
+        for dialogue in corpus.dialogues[split]
+        for sample in dialogue_samples(dialogue, prompts)
+    ]
+    samples = pd.DataFrame(rows)
+    recommend = (samples["task"] == "recommend").tolist()
+    given, others = samples.pop("given"), samples.pop("others")
+    histories = behaviour_before(corpus.behaviour, catalogue, samples["user_id"], samples["time"], recommend, max_history)
+    samples["history"] = histories
+    samples["candidates"] = [
+        catalogue.candidates(sid, seq_no, gold, seller, lists, also) if wanted else []
+        for sid, seq_no, gold, seller, lists, also, wanted in zip(
+            samples["sid"], samples["seq_no"], samples["label"], samples["seller_id"], given, others, recommend, strict=True
+        )
+    ]
+    return samples
+
+
+def behaviour_before(behaviour, catalogue, users, times, wanted, max_history) -> list[list[str]]:
+    """Per sample the user's last ``max_history`` known items acted on strictly before its time, oldest first."""
+    known = behaviour[behaviour["item_id_encrypt"].isin(catalogue.index)].sort_values("actime", kind="stable")
+    by_user = {
+        user: (group["actime"].to_numpy(), group["item_id_encrypt"].tolist())
+        for user, group in known.groupby("user_id_encrypt", sort=False)
+    }
+    histories = []
+    for user, time, want in zip(users, times, wanted, strict=True):
+        if not want or user not in by_user:
+            histories.append([])
+            continue
+        moments, items = by_user[user]
+        end = int(np.searchsorted(moments, np.datetime64(time), side="left"))
+        histories.append(items[max(0, end - max_history) : end])
+    return histories
