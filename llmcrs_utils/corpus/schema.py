@@ -7,18 +7,19 @@ A corpus is a folder with ``{train,valid,test}_dialogue.json``, ``item_kg.txt`` 
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, TypeAdapter, ValidationError, model_validator
 
 SPLITS = ("train", "valid", "test")
 LINK_ONLY = "仅发送商品链接"  # what U-NEED writes for a message that is only a product link
 KNOWLEDGE_COLUMNS = ["item_id_encrypt", "seller_id_encrypt", "relation_name", "value"]
 BEHAVIOUR_COLUMNS = ["seller_id_encrypt", "user_id_encrypt", "item_id_encrypt", "actime", "action_id"]
 TOP_CATEGORY = "一级类目"
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+TIME_TYPE = "datetime64[us]"  # of actime, whether or not there is any action
 
 Act = Literal["用户需求", "系统提问", "用户回答", "系统推荐", "系统解释", "用户反馈"]
 
@@ -44,7 +45,7 @@ class Utterance(Record):
     """One message; ``rec_item_candidates`` is empty or holds one list per recommended item."""
 
     seq_no: int
-    time: datetime
+    time: NaiveDatetime
     sender_type: Literal["用户", "客服"]
     send_content: str
     act_tag: Act
@@ -89,35 +90,56 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     Raises:
         CorpusError: naming file, dialogue, field and remedy of the first fault.
     """
-    text = read_text(path)
+    return read_records(path, Dialogue, "sid")
+
+
+def read_records(path: Path, kind: type[BaseModel], identifier: str) -> list:
+    """Records of one file, validated as ``kind``; the field ``identifier`` names a record and occurs once.
+
+    Raises:
+        CorpusError: naming file, record, field and remedy of the first fault.
+    """
+    records = parse_json(path)
     try:
-        records = json.loads(text)
-    except json.JSONDecodeError as whole:
-        try:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise CorpusError(
-                f"{path}: not valid JSON at line {whole.lineno}, column {whole.colno} ({whole.msg}); "
-                "the file may be cut short: fetch or export it again"
-            ) from None
-    if isinstance(records, dict):
-        records = [records]
-    try:
-        dialogues = TypeAdapter(list[Dialogue]).validate_python(records)
+        parsed = TypeAdapter(list[kind]).validate_python(records)
     except ValidationError as error:
         fault = error.errors()[0]
         index, *field = fault["loc"] or ("?",)
         record = records[index] if isinstance(index, int) else {}
-        sid = record.get("sid", "?") if isinstance(record, dict) else "?"
+        name = record.get(identifier, "?") if isinstance(record, dict) else "?"
         more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
         raise CorpusError(
-            f"{path}: dialogue {index} (sid {sid}), field {'.'.join(map(str, field)) or '(whole record)'}: "
-            f"{fault['msg']}{more}; mend this record or remove it"
+            f"{path}: {kind.__name__.lower()} {index} ({identifier} {name}), "
+            f"field {'.'.join(map(str, field)) or '(whole record)'}: {fault['msg']}{more}; mend this record or remove it"
         ) from None
-    sids = pd.Series([d.sid for d in dialogues])
-    if sids.duplicated().any():
-        raise CorpusError(f"{path}: sid {sids[sids.duplicated()].iloc[0]} occurs twice; keep one dialogue per sid")
-    return dialogues
+    names = pd.Series([getattr(record, identifier) for record in parsed])
+    if names.duplicated().any():
+        twice = names[names.duplicated()].iloc[0]
+        raise CorpusError(f"{path}: {identifier} {twice} occurs twice; keep one {kind.__name__.lower()} per {identifier}")
+    return parsed
+
+
+def parse_json(path: Path) -> list:
+    text = read_text(path)
+    line_number = 0
+    try:
+        try:
+            records = json.loads(text)
+        except json.JSONDecodeError as error:
+            one_object_per_line = error.msg == "Extra data" and text.lstrip().startswith("{")
+            if not one_object_per_line:
+                raise
+            records = []
+            for line in text.split("\n"):
+                if line.strip():
+                    records.append(json.loads(line))
+                line_number += 1
+    except json.JSONDecodeError as error:
+        raise CorpusError(
+            f"{path}: not valid JSON at line {line_number + error.lineno}, column {error.colno} ({error.msg}); "
+            "the file may be cut short: fetch or export it again"
+        ) from None
+    return [records] if isinstance(records, dict) else records
 
 
 def read_knowledge(path: Path) -> pd.DataFrame:
@@ -126,32 +148,36 @@ def read_knowledge(path: Path) -> pd.DataFrame:
     Raises:
         CorpusError: on a wrong header or a row with fewer than four fields.
     """
-    lines = read_text(path).splitlines()
-    check_header(path, lines[0] if lines else "", KNOWLEDGE_COLUMNS)
-    rows = [line.split(",", 3) for line in lines[1:] if line.strip()]
-    for number, row in enumerate(rows, start=2):
-        if len(row) != 4:
-            raise CorpusError(f"{path}: row {number} has {len(row)} fields instead of 4; write {','.join(KNOWLEDGE_COLUMNS)}")
-    return pd.DataFrame(rows, columns=KNOWLEDGE_COLUMNS, dtype=str).drop_duplicates(ignore_index=True)
+    return read_table(path, KNOWLEDGE_COLUMNS, maxsplit=3).drop_duplicates(ignore_index=True)
 
 
 def read_behaviour(path: Path) -> pd.DataFrame:
     """Shoppers' actions sorted by time, columns ``BEHAVIOUR_COLUMNS`` with ``actime`` a timestamp.
 
     Raises:
-        CorpusError: on a wrong header or an unreadable time.
+        CorpusError: on a wrong header, a row without exactly five fields or an unreadable time.
     """
-    with open(path, encoding="utf-8-sig") as file:
-        check_header(path, file.readline().strip(), BEHAVIOUR_COLUMNS)
-    actions = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    times = pd.to_datetime(actions["actime"], errors="coerce", format="ISO8601")
+    actions = read_table(path, BEHAVIOUR_COLUMNS)
+    times = pd.to_datetime(actions["actime"], errors="coerce", format=TIME_FORMAT)
     if times.isna().any():
         row = int(times.isna().to_numpy().argmax())
         raise CorpusError(
             f"{path}: row {row + 2}, field actime: {actions['actime'].iloc[row]!r} is no time; write YYYY-MM-DD HH:MM:SS"
         )
-    actions["actime"] = times
+    actions["actime"] = times.astype(TIME_TYPE)
     return actions.sort_values("actime", kind="stable", ignore_index=True)
+
+
+def read_table(path: Path, columns: list[str], maxsplit: int = -1) -> pd.DataFrame:
+    # split at line feeds only: splitlines would also cut at rarer characters, which a product's title may hold
+    header, *lines = read_text(path).rstrip("\n").split("\n")
+    if header.strip().split(",") != columns:
+        raise CorpusError(f"{path}: first line is {header!r}; write {','.join(columns)}")
+    rows = [line.split(",", maxsplit) for line in lines]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise CorpusError(f"{path}: row {number} has {len(row)} fields instead of {len(columns)}; write {','.join(columns)}")
+    return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
 def read_text(path: Path) -> str:
@@ -163,11 +189,6 @@ def read_text(path: Path) -> str:
         raise CorpusError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
 
 
-def check_header(path: Path, header: str, columns: list[str]) -> None:
-    if header.split(",") != columns:
-        raise CorpusError(f"{path}: first line is {header!r}; write {','.join(columns)}")
-
-
 def write_corpus(corpus: Corpus, folder: Path) -> None:
     """Write ``corpus`` as a folder that ``read_corpus`` of ``u_need`` takes."""
     folder = Path(folder)
@@ -175,9 +196,10 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
     for split in SPLITS:
         records = [dialogue_to_json(d) for d in corpus.dialogues[split]]
         write_atomically(folder / f"{split}_dialogue.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
-    rows = corpus.knowledge[KNOWLEDGE_COLUMNS].agg(",".join, axis=1)
+    rows = map(",".join, corpus.knowledge[KNOWLEDGE_COLUMNS].itertuples(index=False, name=None))
     write_atomically(folder / "item_kg.txt", "\n".join([",".join(KNOWLEDGE_COLUMNS), *rows]) + "\n")
-    write_atomically(folder / "user_action.txt", corpus.behaviour[BEHAVIOUR_COLUMNS].to_csv(index=False))
+    actions = corpus.behaviour[BEHAVIOUR_COLUMNS].to_csv(index=False, date_format=TIME_FORMAT)
+    write_atomically(folder / "user_action.txt", actions)
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict:

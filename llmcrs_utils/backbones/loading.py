@@ -1,0 +1,77 @@
+"""Checkpoints by folder or hub id; the same code loads a small model of this project and a published one."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+# UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
+SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
+
+
+class CheckpointError(FileNotFoundError):
+    """A model that is neither a folder nor a reachable hub id."""
+
+
+def check_checkpoint(model_name_or_path: str) -> None:
+    """Raise ``CheckpointError`` unless a folder with a config, or a hub id whose config can be fetched, is named."""
+    path = Path(model_name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise CheckpointError(f"{model_name_or_path}: this folder holds no config.json; give a checkpoint folder or a hub id")
+        return
+    looks_like_path = model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") != 1
+    if not looks_like_path:
+        try:
+            AutoConfig.from_pretrained(model_name_or_path)
+            return
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{model_name_or_path}: no such folder, and as a hub id it cannot be loaded ({reason}); "
+                "check the name, or download it and give the folder"
+            ) from None
+    raise CheckpointError(f"{model_name_or_path}: no such folder; give a checkpoint folder or a hub id (owner/name)")
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerFast:
+    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
+    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    if segments:
+        tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
+    if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def load_seq2seq(model_name_or_path: str) -> PreTrainedModel:
+    """An encoder-decoder with a language-model head (BART) in float32."""
+    check_checkpoint(model_name_or_path)
+    return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
+
+
+def load_causal(model_name_or_path: str, quantization_bit: int | None = None) -> PreTrainedModel:
+    """A causal LM; with ``quantization_bit=4`` its linear layers are held in NF4 by bitsandbytes, on CPU too."""
+    check_checkpoint(model_name_or_path)
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    if quantization_bit not in (None, 4):
+        raise ValueError(f"quantization_bit={quantization_bit}: give 4, or leave it out")
+    if quantization_bit is None:
+        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(
+        model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}
+    )

@@ -1,0 +1,37 @@
+"""Causal self-attention over a shopper's behaviour (Kang and McAuley 2018), shared by every system that reads behaviour."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SASRec(nn.Module):
+    """State of a shopper after the last action; item embeddings come from outside, so that systems share them."""
+
+    def __init__(self, dim: int, max_history: int, layers: int = 2, heads: int = 2, dropout: float = 0.1):
+        super().__init__()
+        self.positions = nn.Embedding(max_history, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, dim_feedforward=dim, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """
+        Args:
+            embedded: [batch, slots, dim], oldest action first, padded on the right.
+            lengths: [batch], number of real actions.
+
+        Returns:
+            [batch, dim]: the state at the last real action; zeros for a shopper without behaviour.
+        """
+        batch, slots, _ = embedded.shape
+        if slots == 0:
+            return embedded.new_zeros(batch, embedded.shape[-1])
+        # Real slots come first, so under a causal mask none of them ever sees a pad.
+        future = torch.ones(slots, slots, dtype=torch.bool, device=embedded.device).triu(1)
+        states = self.norm(embedded + self.positions.weight[:slots])
+        states = self.layers(self.dropout(states), mask=future)
+        last = states[torch.arange(batch, device=states.device), (lengths - 1).clamp(min=0)]
+        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))

@@ -1,0 +1,100 @@
+"""Task samples -> what UniMIND reads."""
+
+import re
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ..tasks.fitting import fit
+from ..tasks.prompts import Prompts
+from ..training import pad
+
+
+def encode_samples(
+    samples: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Prompts,
+    items: dict[str, int],
+    cutoff_len: int,
+    max_target_len: int,
+    helped: pd.DataFrame | None = None,
+) -> tuple[list[dict], pd.DataFrame]:
+    """One example per sample, in order, and the report of ``fitting.fit``.
+
+    An example holds ``input_ids`` and, for text tasks, ``labels``; for recommend ``gold``, ``history`` and
+    ``helped`` (item indices; ``len(items)`` where the assistant chose none).
+    """
+    rows = samples.to_dict("records")
+    help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
+    special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    texts = [crs_segments(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
+
+    def render(index: int, dropped: int) -> str:
+        droppable, kept = texts[index]
+        return "".join(droppable[dropped:]) + kept
+
+    input_ids, report = fit(
+        render, [len(droppable) for droppable, _ in texts], lambda batch: tokenizer(batch)["input_ids"], cutoff_len
+    )
+    labels = tokenizer([row["label"] for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
+    none = len(items)
+    examples = []
+    for row, ids, label in zip(rows, input_ids, labels, strict=True):
+        if row["task"] == "recommend":
+            help = help_of.get(row["sample_id"])
+            chosen = items[help["ranking"][0]] if help is not None and help["usable"] else none
+            history = [items[item] for item in row["history"]]
+            examples.append({"input_ids": ids, "gold": items[row["label"]], "history": history, "helped": chosen})
+        else:
+            examples.append({"input_ids": ids, "labels": label})
+    return examples, report
+
+
+def crs_segments(sample: dict, prompts: Prompts, help: dict | None, special: re.Pattern) -> tuple[list[str], str]:
+    """(earlier turns as text, oldest first; what must stay: the current turn, the assistant's answer, the prompt)."""
+    droppable = ["".join(shield(segment, special) for segment in turn) for turn in sample["context"]]
+    current = "".join(shield(segment, special) for segment in sample["current"])
+    if help is not None and help["usable"] and sample["task"] != "recommend":
+        current += "[LLM]" + special.sub(widen, help["text"])
+    return droppable, current + prompts.crs[sample["task"]]
+
+
+def shield(segment: str, special: re.Pattern) -> str:
+    """A segment whose text cannot pass for a special token: a shopper may type ``[SEP]`` or ``[user]``."""
+    marker, bracket, text = segment.partition("]")
+    return marker + bracket + special.sub(widen, text)
+
+
+def widen(match: re.Match) -> str:
+    return match.group().translate(str.maketrans("[]<>", "［］＜＞"))
+
+
+def make_collator(pad_token_id: int, none: int):
+    """Examples -> ``generation`` and ``recommendation`` parts, each padded to its own longest row; a part may be missing."""
+
+    def collate(examples: list[dict]) -> dict:
+        text = [example for example in examples if "labels" in example]
+        recommend = [example for example in examples if "gold" in example]
+        batch = {}
+        if text:
+            batch["generation"] = {**inputs_of(text), "labels": pad([example["labels"] for example in text], -100)}
+        if recommend:
+            batch["recommendation"] = {
+                **(states_of(recommend) if "states" in recommend[0] else inputs_of(recommend)),
+                "gold": torch.tensor([example["gold"] for example in recommend]),
+                "history": pad([example["history"] for example in recommend], none),
+                "history_length": torch.tensor([len(example["history"]) for example in recommend]),
+                "helped": torch.tensor([example["helped"] for example in recommend]),
+            }
+        return batch
+
+    def inputs_of(part: list[dict]) -> dict:
+        input_ids = pad([example["input_ids"] for example in part], pad_token_id)
+        lengths = torch.tensor([len(example["input_ids"]) for example in part])
+        return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()}
+
+    def states_of(part: list[dict]) -> dict:
+        return {"states": torch.stack([example["states"] for example in part])}
+
+    return collate

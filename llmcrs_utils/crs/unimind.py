@@ -1,0 +1,125 @@
+"""UniMIND for pre-sales dialogue (paper section 3.3): one seq2seq model for text, an item head for recommendation."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+
+from ..backbones.loading import load_seq2seq
+from ..backbones.sasrec import SASRec
+
+
+class UniMindConfig(PretrainedConfig):
+    """Shape of a UniMIND: its backbone's config, the number of items, and the item head."""
+
+    model_type = "unimind"
+
+    def __init__(
+        self,
+        backbone: dict | None = None,
+        n_items: int = 0,
+        item_dim: int = 300,
+        max_history: int = 50,
+        recommend_loss_reaches_backbone: bool = False,
+        **kwargs,
+    ):
+        self.backbone = backbone or {}
+        self.n_items = n_items
+        self.item_dim = item_dim
+        self.max_history = max_history
+        self.recommend_loss_reaches_backbone = recommend_loss_reaches_backbone
+        super().__init__(**kwargs)
+
+
+class UniMind(PreTrainedModel):
+    """UniMIND(BART).
+
+    The user representation is a linear fusion of the backbone's state and the state of a causal self-attentive
+    behaviour encoder; an item's score is its dot product with the item's embedding plus the item's bias. With an
+    assistant, the embedding of the item it chose is added to the user representation (equation 4).
+    """
+
+    config_class = UniMindConfig
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: UniMindConfig):
+        super().__init__(config)
+        backbone = dict(config.backbone)
+        self.backbone = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(backbone.pop("model_type"), **backbone))
+        self.item_embedding = nn.Embedding(config.n_items + 1, config.item_dim, padding_idx=config.n_items)
+        self.item_bias = nn.Parameter(torch.zeros(config.n_items))
+        self.sasrec = SASRec(config.item_dim, config.max_history)
+        self.fusion = nn.Linear(config.item_dim + self.backbone.config.d_model, config.item_dim)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        with torch.no_grad():
+            self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
+        self.post_init()
+
+    def _init_weights(self, module):
+        """The parts initialise themselves; a loaded backbone must not be touched again."""
+
+    def backbone_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[batch, d_model]: decoder state at the input's end-of-sequence column.
+
+        The model is called without labels, so the decoder reads the input shifted right and the state at that
+        column has read the token before the end (as the published code does).
+        """
+        states = self.backbone.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        end = attention_mask.sum(dim=1) - 1
+        return states[torch.arange(len(states), device=states.device), end]
+
+    def item_scores(self, states: Tensor, history: Tensor, history_length: Tensor, helped: Tensor) -> Tensor:
+        """Scores of all items.
+
+        Args:
+            states: [batch, d_model] of ``backbone_states``.
+            history: [batch, slots] item indices, padded with ``n_items``.
+            history_length: [batch].
+            helped: [batch] index of the item the assistant chose, ``n_items`` where it chose none.
+
+        Returns:
+            [batch, n_items].
+        """
+        behaviour = self.sasrec(self.item_embedding(history), history_length)
+        user = self.fusion(torch.cat([behaviour, states.to(behaviour.dtype)], dim=-1)) + self.item_embedding(helped)
+        return user @ self.item_embedding.weight[:-1].T + self.item_bias
+
+    def forward(self, generation: dict | None = None, recommendation: dict | None = None, return_loss: bool = True):
+        """Sum of the losses of what the batch holds: the text tasks' (equation 1) and recommend's (equation 3)."""
+        losses = []
+        if generation is not None:
+            losses.append(self.backbone(**generation).loss)
+        if recommendation is not None:
+            losses.append(self.recommend_loss(**recommendation))
+        return {"loss": torch.stack(losses).sum()}
+
+    def recommend_loss(
+        self, gold, history, history_length, helped, input_ids=None, attention_mask=None, states=None
+    ) -> Tensor:
+        """Cross entropy over the whole catalogue; ``states`` replaces the backbone's pass where they are cached."""
+        if states is None:
+            with torch.set_grad_enabled(self.config.recommend_loss_reaches_backbone and torch.is_grad_enabled()):
+                states = self.backbone_states(input_ids, attention_mask)
+        return F.cross_entropy(self.item_scores(states, history, history_length, helped), gold)
+
+
+def new_unimind(
+    model_name_or_path: str, vocabulary_size: int, item_vectors: Tensor, max_history: int, recommend_loss_reaches_backbone: bool
+) -> UniMind:
+    """A UniMIND on a pretrained backbone; rows of ``item_vectors`` ([n_items, item_dim]) that are NaN keep their random start."""
+    backbone = load_seq2seq(model_name_or_path)
+    backbone.resize_token_embeddings(vocabulary_size, mean_resizing=False)
+    config = UniMindConfig(
+        backbone=backbone.config.to_dict(),
+        n_items=len(item_vectors),
+        item_dim=item_vectors.shape[1],
+        max_history=max_history,
+        recommend_loss_reaches_backbone=recommend_loss_reaches_backbone,
+    )
+    model = UniMind(config)
+    model.backbone.load_state_dict(backbone.state_dict())
+    model.backbone.generation_config = backbone.generation_config
+    known = ~item_vectors.isnan().any(dim=1)
+    with torch.no_grad():
+        model.item_embedding.weight[:-1][known] = item_vectors[known]
+    return model

@@ -1,0 +1,102 @@
+"""Where collaboration helps: the gain of each collaboration over the system it started from, by task and category."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.statistics import paired_gain
+from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
+from llmcrs_utils.systems import SYSTEMS, system_of
+
+# Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
+COLOURS = {
+    "cllm-bcrs": "#88CCEE",
+    "cllm-ccrs": "#44AA99",
+    "allm-bcrs": "#332288",
+    "allm-ccrs": "#117733",
+    "bcrs-cllm": "#DDCC77",
+    "ccrs-cllm": "#AA4499",
+    "bcrs-allm": "#CC6677",
+    "ccrs-allm": "#882255",
+}
+MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
+
+
+def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
+    """Gain of each collaboration over its base: a panel per task, a row per category and one for all together.
+
+    Points are differences of the task's ``HEADLINE`` metric on the same samples and seeds, lines their 95% bootstrap intervals
+    over dialogues (none for a single dialogue). Where a task has no scores in a category, the row says so.
+
+    Args:
+        scores: what ``metrics.score`` returns.
+        corpus_note: which corpus the numbers are on; stands under the title.
+
+    Raises:
+        ValueError: if the scores hold no collaboration, or one without its base.
+    """
+    keys = [key for key, system in SYSTEMS.items() if system.base and key in set(scores["system"])]
+    if not keys:
+        raise ValueError("no collaboration in these scores; run 05_collaborate first")
+    categories = category_names(scores)
+    shown = [*categories[:SHOWN_CATEGORIES], total_name(categories)]
+    names = scores["domain"].map(category_name)
+
+    figure = Figure(figsize=(9, 2.2 + 0.95 * len(shown)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    for (task, table), axes in zip(TABLES.items(), figure.subplots(2, 2).flat):
+        metric = HEADLINE[task]
+        labels = []
+        for place, category in enumerate(shown):
+            members = scores[(scores["task"] == task) & ((category == shown[-1]) | (names == category))]
+            labels.append(f"{category if len(category) <= 24 else category[:23] + '…'}\n(n = {members['sample_id'].nunique()})")
+            _draw_gains(axes, members, keys, metric, place)
+        axes.axvline(0, color="0.35", linewidth=1, zorder=1)
+        axes.axhspan(len(shown) - 1.5, len(shown) - 0.5, color="0.94", zorder=0)  # the total is set off
+        axes.set(title=table.title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
+        axes.set_yticks(range(len(shown)), labels)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="0.88", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.suptitle("\n".join(["What collaboration adds, with 95% intervals over dialogues", *textwrap.wrap(corpus_note, 90)]))
+    marks = [_mark(figure.axes[0], key) for key in keys]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save as PNG, the same bytes for the same figure and library versions; a file appears only when it is whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(f"{path}.part")
+    figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    os.replace(temporary, path)
+
+
+def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place: int) -> None:
+    """The systems' gains in one category, one below the other around ``place``."""
+    present = set(members["system"])
+    if not present.intersection(keys):
+        across = axes.get_yaxis_transform()  # x in parts of the panel's width
+        axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
+    for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
+        if key in present:
+            gain, low, high = paired_gain(members, key, system_of(key).base, metric)
+            axes.plot([low, high], [place + offset] * 2, color=COLOURS[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
+            axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=COLOURS[key], markersize=7, zorder=3)
+
+
+def _mark(axes, key: str):
+    """The legend's entry for one system."""
+    system = system_of(key)
+    label = f"{system.name} over {system_of(system.base).name}"
+    (handle,) = axes.plot([], [], MARKERS[system.group] + "-", color=COLOURS[key], linewidth=2.2, markersize=7, label=label)
+    return handle

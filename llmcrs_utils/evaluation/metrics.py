@@ -1,0 +1,198 @@
+"""What one answer is worth: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
+
+import random
+
+import numpy as np
+import pandas as pd
+from sacrebleu.metrics import BLEU
+
+from llmcrs_utils.predictions import SCHEMA
+from llmcrs_utils.systems import TASKS
+from llmcrs_utils.tasks.prompts import Prompts, parse_attributes, parse_needs, prompts_of
+
+CUTOFFS = (1, 5, 10, 15)  # K of Hit, MRR and NDCG
+ORDERS = (1, 2, 3, 4)  # n of Dist and BLEU
+SETS = ("P", "R", "F1")
+METRICS = {
+    "understand": SETS,
+    "elicit": SETS,
+    "recommend": ("Acc", *(f"{name}@{k}" for name in ("Hit", "MRR", "NDCG") for k in CUTOFFS)),
+    "respond": tuple(name.format(n) for name in ("Dist-{}", "BLEU-{}", "BLEU-{} (published)") for n in ORDERS),
+}
+# The one metric by which a figure compares systems.
+HEADLINE = {"understand": "F1", "elicit": "F1", "recommend": "MRR@5", "respond": "BLEU-2"}
+TRIVIAL = "trivial"  # system key of the baseline that learns nothing
+
+# force: the text is already tokens, so a closing "." that stands alone is no reason for a warning.
+_BLEU = BLEU(max_ngram_order=max(ORDERS), smooth_method="none", tokenize="none", effective_order=False, force=True)
+
+
+def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split: str = "test") -> pd.DataFrame:
+    """Score every prediction for the samples of one split.
+
+    An answer marked invalid scores as an empty one: 0 on every metric.
+
+    Args:
+        samples: one row per task sample: ``sample_id, split, task, sid, domain, label``.
+        predictions: columns as in ``predictions.SCHEMA``, any number of systems and seeds.
+        language: ``zh`` or ``en``; says how sets are written and what a token of a reply is.
+        split: the samples to score; predictions for other splits are checked but not scored.
+
+    Returns:
+        One row per (system, seed, sample), in that order, with ``system, seed, sample_id, sid, domain, task, valid`` and
+        one column per metric in ``METRICS``, each within 0..1 and NaN where it belongs to another task.
+
+    Raises:
+        ValueError: naming the first sample that occurs twice, is predicted twice by one run, is predicted but unknown or of
+            another split than the prediction says, or is not predicted though that system answers its task. A missing
+            prediction is never left out of the mean.
+    """
+    rows = _join(samples, predictions, split)
+    prompts = prompts_of(language)
+    scorers = {"understand": _needs_scores, "elicit": _attribute_scores, "recommend": _ranking_scores, "respond": _reply_scores}
+    parts = [scorers[task](part, prompts) for task, part in rows.groupby("task")]
+    columns = dict.fromkeys(metric for task in TASKS for metric in METRICS[task])
+    about = rows[["system", "seed", "sample_id", "sid", "domain", "task", "valid"]]
+    return about.join(pd.concat(parts).reindex(columns=list(columns)))
+
+
+def trivial_predictions(samples: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
+    """Answers that need no model: what every system has to beat.
+
+    The most frequent label of the task in the train split (of several, the first in code point order); for ``recommend`` a
+    random order of the sample's candidates, drawn from the seed and the sample's id, so that no sample changes another's.
+
+    Args:
+        samples: as for ``score``, with ``candidates`` (list of item ids) where the task is ``recommend``.
+
+    Returns:
+        Predictions for the test split, columns as in ``predictions.SCHEMA``, system ``trivial``.
+
+    Raises:
+        ValueError: if the test split holds a task that the train split lacks.
+    """
+    frequent = samples[samples["split"] == "train"].groupby("task")["label"].agg(lambda labels: labels.mode()[0])
+    test = samples[samples["split"] == "test"]
+    answered = test["task"].isin([*frequent.index, "recommend"])
+    if not answered.all():
+        raise ValueError(f"task {test.loc[~answered, 'task'].iloc[0]!r} has test samples but no train samples to learn from")
+
+    rankings = [
+        random.Random(f"{seed} {sample_id}").sample(list(candidates), k=len(candidates)) if task == "recommend" else None
+        for task, sample_id, candidates in zip(test["task"], test["sample_id"], test["candidates"])
+    ]
+    text = [frequent[task] if ranking is None else ranking[0] for task, ranking in zip(test["task"], rankings)]
+    return pd.DataFrame(
+        {
+            "system": TRIVIAL,
+            "seed": seed,
+            "split": "test",
+            "sample_id": test["sample_id"],
+            "text": text,
+            "ranking": rankings,
+            "scores": [ranking and [1 / place for place in range(1, len(ranking) + 1)] for ranking in rankings],
+            "raw": text,
+            "valid": True,
+        },
+        columns=SCHEMA.names,
+    ).reset_index(drop=True)
+
+
+def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Predictions of the split beside their samples, sorted by system, seed and sample; complete, or an error."""
+    samples = samples[["sample_id", "split", "task", "sid", "domain", "label"]]
+    run = ["system", "seed", "sample_id"]
+    _refuse(samples[samples["sample_id"].duplicated()], "{0.sample_id}: two samples have this id")
+    _refuse(predictions[predictions.duplicated(run)], "{0.sample_id}: predicted twice by {0.system}, seed {0.seed}")
+    unknown = predictions[~predictions["sample_id"].isin(samples["sample_id"])]
+    _refuse(unknown, "{0.sample_id}: predicted by {0.system} (seed {0.seed}), but no sample has this id")
+
+    joined = predictions.merge(samples, on="sample_id", suffixes=("_predicted", ""))
+    moved = joined[joined["split_predicted"] != joined["split"]]
+    _refuse(moved, "{0.sample_id}: a {0.split} sample, which {0.system} predicted as {0.split_predicted}")
+
+    # Whoever answers a task, with whatever seed, answers all its samples.
+    runs = joined[["system", "seed"]].drop_duplicates()
+    duties = joined[["system", "task"]].drop_duplicates()
+    scored = samples[samples["split"] == split]
+    expected = runs.merge(duties, on="system").merge(scored[["task", "sample_id"]], on="task")
+    checked = expected.merge(joined[run], on=run, how="left", indicator=True)
+    missing = checked[checked["_merge"] == "left_only"]
+    _refuse(missing, "{0.sample_id}: a sample of {0.task}, which {0.system} (seed {0.seed}) did not predict")
+
+    rows = joined[joined["split"] == split].sort_values(run, ignore_index=True)
+    if rows.empty:
+        raise ValueError(f"no prediction for any sample of the {split!r} split")
+    rows["valid"] = rows["valid"].astype(bool)
+    rows["text"] = rows["text"].where(rows["valid"], "").fillna("")
+    return rows
+
+
+def _refuse(bad: pd.DataFrame, message: str) -> None:
+    if not bad.empty:
+        first = next(bad.itertuples())
+        raise ValueError(message.format(first) + (f" ({len(bad)} such rows)" if len(bad) > 1 else ""))
+
+
+def _needs_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    return _set_scores(rows, lambda text: parse_needs(text, prompts))
+
+
+def _attribute_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    return _set_scores(rows, lambda text: parse_attributes(text, prompts))
+
+
+def _set_scores(rows: pd.DataFrame, parse) -> pd.DataFrame:
+    """P, R and F1 of one set against another, per sample (averaged over samples later, as published)."""
+    members = {text: frozenset(parse(text)) for text in {*rows["text"], *rows["label"]}}
+    pairs = [(members[text], members[label]) for text, label in zip(rows["text"], rows["label"])]
+    hits, predicted, gold = np.array([(len(a & b), len(a), len(b)) for a, b in pairs], dtype=float).T
+    # Without a hit all three are 0, whatever the size of the sets.
+    ratios = (hits / np.maximum(predicted, 1), hits / np.maximum(gold, 1), 2 * hits / np.maximum(predicted + gold, 1))
+    return pd.DataFrame(dict(zip(SETS, ratios)), index=rows.index)
+
+
+def _ranking_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    """Hit, MRR and NDCG at the cut-offs; with one gold item, NDCG@K is 1 / log2(rank + 1)."""
+    rank = np.array([_rank(*row) for row in zip(rows["label"], rows["ranking"], rows["valid"])])
+    scores = pd.DataFrame(index=rows.index)
+    for k in CUTOFFS:
+        hit = rank <= k
+        scores[f"Hit@{k}"] = hit.astype(float)
+        scores[f"MRR@{k}"] = np.where(hit, 1 / rank, 0.0)
+        scores[f"NDCG@{k}"] = np.where(hit, 1 / np.log2(rank + 1), 0.0)
+    return scores.assign(Acc=scores["Hit@1"])
+
+
+def _rank(gold: str, ranking, valid: bool) -> float:
+    """Place of the gold item, from 1; infinite where it is not named."""
+    items = list(ranking) if valid and pd.api.types.is_list_like(ranking) else []
+    return items.index(gold) + 1 if gold in items else np.inf
+
+
+def _reply_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    pairs = zip(rows["text"], rows["label"])
+    return pd.DataFrame([_reply(_tokens(text, prompts), _tokens(label, prompts)) for text, label in pairs], index=rows.index)
+
+
+def _tokens(text: str, prompts: Prompts) -> list[str]:
+    """Words, or characters in a language without spaces between words."""
+    return text.split() if prompts.space else list("".join(text.split()))
+
+
+def _reply(tokens: list[str], gold: list[str]) -> dict[str, float]:
+    """Dist-n and BLEU-n of one reply against the one that was given.
+
+    Dist-n: distinct n-grams / n-grams, 0 for a reply too short to have any. BLEU-n: the brevity penalty times the geometric
+    mean of the n-gram precisions of orders 1..n, unsmoothed. ``BLEU-n (published)``: the penalty times the precision of order
+    n alone, which is what the published code computes (its weights are 1 for that order and 0 for the others).
+    """
+    counted = _BLEU.corpus_score([" ".join(tokens)], [[" ".join(gold)]])
+    precisions = np.array(counted.precisions) / 100
+    scores = {}
+    for n in ORDERS:
+        grams = list(zip(*(tokens[i:] for i in range(n))))
+        scores[f"Dist-{n}"] = len(set(grams)) / max(len(grams), 1)
+        scores[f"BLEU-{n}"] = counted.bp * float(np.prod(precisions[:n])) ** (1 / n)
+        scores[f"BLEU-{n} (published)"] = counted.bp * float(precisions[n - 1])
+    return scores

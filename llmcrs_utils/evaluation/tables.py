@@ -1,0 +1,225 @@
+"""The paper's Tables 1-4 from our scores, with the paper's own numbers beside them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from llmcrs_utils.evaluation.metrics import METRICS, TRIVIAL
+from llmcrs_utils.evaluation.statistics import bootstrap_interval
+from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS, system_of
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper: its number, its title and the metrics it shows."""
+
+    number: int
+    title: str
+    metrics: tuple[str, ...]
+
+
+TABLES = {
+    "understand": Table(1, "Pre-sales dialogue understanding", ("P", "R", "F1")),
+    "elicit": Table(2, "User needs elicitation", ("P", "R", "F1")),
+    "recommend": Table(3, "User needs-based recommendation", ("Acc", "Hit@5", "MRR@5")),
+    # Relevance and informativeness, the other columns of Table 4, are human scores.
+    "respond": Table(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
+}
+PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
+GROUPS = ("Trivial", "No collaboration", "LLM assisting CRS", "CRS assisting LLM")  # blocks of rows, top to bottom
+# A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
+SHOWN_CATEGORIES = 5
+NOTHING = "–"
+SAMPLES = ("", "Samples")  # the row of a table that counts them
+
+_LEGEND = (
+    "Means over samples and seeds; in square brackets, for all categories together, the 95% bootstrap interval over dialogues; "
+    "in parentheses the paper's number for the same system and category, where it has one."
+)
+_LEGEND_RESPOND = (
+    " The paper heads its total of this table All 3 categories, but Chinese-Alpaca's is below each of its three numbers and "
+    "so averages more than these; it stands beside our total of all five."
+)
+_LATEX = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
+
+
+def category_name(domain: str) -> str:
+    """English name of a U-NEED category; any other domain keeps its own."""
+    return CATEGORIES.get(domain, domain)
+
+
+def category_names(scores: pd.DataFrame) -> list[str]:
+    """Names of the categories in ``scores``: U-NEED's in the order of the paper's columns, then others, largest first."""
+    sizes = scores.drop_duplicates("sample_id")["domain"].map(category_name).value_counts()
+    known = [name for name in CATEGORIES.values() if name in sizes.index]
+    others = sizes.drop(known).rename_axis("name").reset_index().sort_values(["count", "name"], ascending=[False, True])
+    return known + others["name"].tolist()
+
+
+def total_name(categories: list[str]) -> str:
+    """Heading of the column over all categories."""
+    return f"All {len(categories)}"
+
+
+def paper_numbers() -> pd.DataFrame:
+    """The paper's Tables 1-4: ``task, name, category, metric, paper``, tasks and metrics by our names.
+
+    Human scores are left out; NaN where the paper has a dash (an LLM named one item: no Hit@5, MRR@5).
+    """
+    numbers = pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
+    tasks = {table.number: task for task, table in TABLES.items()}
+    numbers["task"] = numbers["table"].map(tasks)
+    numbers["metric"] = numbers["metric"].replace(PAPER_METRICS)
+    # The total of Table 4 is called All 3 but cannot be one (see _LEGEND_RESPOND).
+    numbers["category"] = numbers["category"].mask(numbers["category"].str.startswith("All "), total_name(list(CATEGORIES)))
+    automatic = numbers[~numbers["metric"].isin(["Rel", "Info"])]
+    return automatic.rename(columns={"system": "name", "value": "paper"})[["task", "name", "category", "metric", "paper"]]
+
+
+def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every metric of every system in every category and in all together.
+
+    Args:
+        scores: what ``metrics.score`` returns.
+
+    Returns:
+        One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
+        metric, value, low, high, paper, n``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
+        bootstrap interval over dialogues (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
+        of samples. A category without samples of the task has n = 0 and NaN values.
+
+    Raises:
+        KeyError: for a system that the registry does not know.
+    """
+    categories = category_names(scores)
+    total = total_name(categories)
+    names = scores["domain"].map(category_name)
+    paper = paper_numbers()
+    if set(categories) != set(CATEGORIES.values()):  # a total over other categories is another quantity
+        paper = paper[paper["category"].isin(categories)]
+    rows = []
+    for task in TASKS:
+        for key, group, name in _systems(scores):
+            ours = (scores["task"] == task) & (scores["system"] == key)
+            if not ours.any():
+                continue
+            for category in [*categories, total]:
+                members = scores[ours if category == total else ours & (names == category)]
+                about = {"task": task, "system": key, "name": name, "group": group, "category": category}
+                rows.append(_summary(members, METRICS[task]).assign(**about))
+    table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
+    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]]
+
+
+def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
+    """One of Tables 1-4 in the paper's layout, as text ready to show.
+
+    Args:
+        metrics: what ``metrics_table`` returns.
+
+    Returns:
+        Rows (group, name), the first of them the number of samples; columns (category, metric), categories first, then their
+        total. A cell is our value, in the total column with its interval in square brackets, and in parentheses the paper's
+        number; ``–`` where a category has no samples of the task. Of many categories the first ``SHOWN_CATEGORIES`` are shown.
+    """
+    *categories, total = metrics["category"].unique()
+    first, *_ = shown = TABLES[task].metrics
+    columns = pd.MultiIndex.from_product([[*categories[:SHOWN_CATEGORIES], total], shown], names=["category", "metric"])
+    rows = metrics[(metrics["task"] == task) & metrics["metric"].isin(shown)]
+    counts = dict(zip(rows["category"], rows["n"]))
+    samples = [str(counts.get(category, 0)) if metric == first else "" for category, metric in columns]
+    header = pd.DataFrame([samples], index=pd.MultiIndex.from_tuples([SAMPLES], names=["group", "name"]), columns=columns)
+    cells = rows.assign(cell=[_cell(row, row.category == total) for row in rows.itertuples()])
+    wide = cells.pivot(index=["group", "name"], columns=["category", "metric"], values="cell")
+    order = pd.MultiIndex.from_frame(rows[["group", "name"]].drop_duplicates())
+    return pd.concat([header, wide.reindex(index=order, columns=columns)])
+
+
+def write_tables(metrics: pd.DataFrame, folder: Path, corpus_note: str) -> None:
+    """Write ``table1`` to ``table4`` as ``.md``, ``.tex`` and ``.csv`` and all metrics as ``metrics.csv``.
+
+    The Markdown and LaTeX files hold ``task_table``; the CSV files are long, unrounded and hold every category. A file
+    appears under its name only when it is whole.
+
+    Args:
+        metrics: what ``metrics_table`` returns.
+        folder: made where it is missing.
+        corpus_note: which corpus the numbers are on and whether the paper's compare; stands above each table.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
+    for task, table in TABLES.items():
+        long = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
+        wide = task_table(task, metrics)
+        title = f"Table {table.number}: {table.title}"
+        note = f"{corpus_note.rstrip('.')}. {_LEGEND}"
+        if task == "respond" and long.loc[long["category"] == total_name(list(CATEGORIES)), "paper"].notna().any():
+            note += _LEGEND_RESPOND
+        hidden = metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
+        if hidden:
+            note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
+        stem = folder / f"table{table.number}"
+        _write(stem.with_suffix(".csv"), long.to_csv(index=False, lineterminator="\n"))
+        _write(stem.with_suffix(".md"), _markdown(wide, title, note))
+        _write(stem.with_suffix(".tex"), _latex(wide, title, note))
+
+
+def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(key, group, name) of every system with scores, in the order of the rows of the tables."""
+    keys = set(scores["system"])
+    registered = {key: (key, system_of(key).group, system_of(key).name) for key in keys - {TRIVIAL}}
+    trivial = [(TRIVIAL, "Trivial", "Most frequent / random")] if TRIVIAL in keys else []
+    rows = trivial + [registered[key] for key in SYSTEMS if key in registered]
+    return sorted(rows, key=lambda row: GROUPS.index(row[1]))
+
+
+def _summary(members: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
+    """``metric, value, low, high, n`` of the scores of one system in one category; NaN where there are none."""
+    value = low = high = float("nan")
+    if len(members):
+        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"])
+    about = {"metric": metrics, "value": value, "low": low, "high": high, "n": members["sample_id"].nunique()}
+    return pd.DataFrame(about, index=range(len(metrics)))
+
+
+def _cell(row, with_interval: bool) -> str:
+    if pd.isna(row.value):
+        return NOTHING
+    interval = f" [{row.low:.3f}, {row.high:.3f}]" if with_interval and pd.notna(row.low) else ""
+    paper = f" ({row.paper:.3f})" if pd.notna(row.paper) else ""
+    return f"{row.value:.3f}{interval}{paper}"
+
+
+def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
+    """A GitHub table; its one header row names category and metric, and each group has a row of its own."""
+
+    def line(cells) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    width = len(wide.columns)
+    lines = [line(["System", *(f"{category}<br>{metric}" for category, metric in wide.columns)])]
+    lines.append(line([":---", *["---:"] * width]))
+    for group, block in wide.groupby(level="group", sort=False):
+        if group:
+            lines.append(line([f"*{group}*", *[""] * width]))
+        lines += [line([name, *cells]) for (_, name), cells in zip(block.index, block.to_numpy())]
+    return "\n".join([f"# {title}", "", note, "", *lines, ""])
+
+
+def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
+    """A booktabs table as wide as the page (needs ``booktabs`` and ``graphicx``)."""
+    tabular = wide.rename_axis(index=[None, None], columns=[None, None]).to_latex(
+        escape=True, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
+    )
+    caption = f"{title.partition(': ')[2]}. {note}".translate(_LATEX)
+    lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
+    return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = Path(f"{path}.part")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)

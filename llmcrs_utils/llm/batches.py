@@ -1,0 +1,77 @@
+"""Instruction data -> what a causal LM reads."""
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ..tasks.fitting import fit
+from ..tasks.instructions import render_input
+from ..tasks.prompts import Prompts
+from ..training import pad
+
+# How instruction and input are put to the model; Chinese-Alpaca was tuned with Alpaca's words.
+TEMPLATES = {
+    "plain": "{instruction}\n{input}\n",
+    "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}\n{input}\n\n### Response: ",
+}
+
+
+def encode_instructions(
+    instructions: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Prompts,
+    template: str,
+    cutoff_len: int,
+    max_new_tokens: int,
+) -> tuple[list[dict], pd.DataFrame]:
+    """One example per row, in order, and the report of ``fitting.fit``.
+
+    An example holds ``prompt`` and ``answer`` (token ids, the answer closed by the end token). ``cutoff_len`` counts
+    both: a prompt may take ``cutoff_len - max_new_tokens``.
+    """
+    if template not in TEMPLATES:
+        raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
+    rows = instructions.to_dict("records")
+
+    def render(index: int, dropped: int) -> str:
+        row = rows[index]
+        text = render_input(row["lines"][dropped:], row["tail"], prompts)
+        return TEMPLATES[template].format(instruction=row["instruction"], input=text)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        ids = tokenizer(texts)["input_ids"]
+        # Some tokenisers close every text with the end token; a prompt must stay open.
+        return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
+
+    droppable = [len(row["lines"]) - row["keep"] for row in rows]
+    prompt_ids, report = fit(render, droppable, encode, cutoff_len - max_new_tokens)
+    answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
+    answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
+    return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report
+
+
+def with_labels(examples: list[dict]) -> list[dict]:
+    """Training examples: the loss is on the answer only."""
+    return [
+        {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]} for e in examples
+    ]
+
+
+def make_collator(pad_token_id: int):
+    """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each batch to its own longest row."""
+
+    def collate(examples: list[dict]) -> dict:
+        input_ids = pad([example["input_ids"] for example in examples], pad_token_id)
+        lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": pad([e["labels"] for e in examples], -100)}
+
+    return collate
+
+
+def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask`` with every prompt's end in the last column, where decoding starts."""
+    flipped = pad([prompt[::-1] for prompt in prompts], pad_token_id).flip(1)
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    return {"input_ids": flipped, "attention_mask": (torch.arange(flipped.shape[1]).flip(0) < lengths[:, None]).long()}

@@ -1,0 +1,60 @@
+"""LoRA tuning of a causal LM through PEFT (paper section 3.2): one adapter for all four tasks."""
+
+from pathlib import Path
+
+import pandas as pd
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel, set_seed
+
+from ..backbones.loading import load_causal, load_tokenizer
+from ..training import train
+from .batches import make_collator, with_labels
+
+
+def new_lora(
+    model: PreTrainedModel,
+    *,
+    lora_rank: int,
+    lora_alpha: int,
+    lora_dropout: float,
+    lora_target: list[str],
+    modules_to_save: list[str],
+    gradient_checkpointing: bool,
+    seed: int,
+) -> PeftModel:
+    """``model`` with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``."""
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
+    elif gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    set_seed(seed)  # LoRA's first matrix starts random
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora_rank,
+            lora_alpha=lora_alpha,
+            lora_dropout=lora_dropout,
+            target_modules=lora_target,
+            modules_to_save=modules_to_save or None,
+        ),
+    )
+
+
+def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], pad_token_id: int, **options) -> pd.DataFrame:
+    """Tune in place with ``training.train``; ``examples`` as ``encode_instructions`` makes them. Returns its history."""
+    collate = make_collator(pad_token_id)
+    return train(model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], **options)
+
+
+def merge(adapter: str | Path, output_dir: str | Path) -> None:
+    """Fold an adapter into its base model and save a plain checkpoint with tokenizer."""
+    base = PeftModel.from_pretrained(load_causal(base_of(adapter)), str(adapter))
+    base.merge_and_unload().save_pretrained(str(output_dir))
+    load_tokenizer(str(adapter)).save_pretrained(str(output_dir))
+
+
+def base_of(adapter: str | Path) -> str:
+    """The base model an adapter was tuned on."""
+    return LoraConfig.from_pretrained(str(adapter)).base_model_name_or_path

@@ -1,0 +1,134 @@
+"""Profiles and notebook parameters: names and types are checked before papermill, which ignores what it does not know."""
+
+import ast
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+# Profile keys that belong to no notebook.
+PROFILE_KEYS = {"profile": str, "systems": list[str]}
+# What `make` may set for a profile from outside, and the notebook parameter it stands for.
+OVERRIDES = {
+    "data_dir": ("01_build_data", "data_dir"),
+    "crs_model": ("03_train_crs", "model_name_or_path"),
+    "llm_model": ("04_tune_llm", "model_name_or_path"),
+}
+
+
+class ParameterError(ValueError):
+    """A wrong parameter; the message names file, parameter and remedy."""
+
+
+def project_root() -> Path:
+    """The folder that holds ``notebooks/`` and ``params/``, looked for upwards from the current one."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+            return folder
+    raise FileNotFoundError("no folder with notebooks/ and params/ here or above; start from inside the project")
+
+
+def enter_project() -> None:
+    """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill."""
+    os.chdir(project_root())
+
+
+def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A checked profile: ``PROFILE_KEYS`` and one section per notebook.
+
+    Raises:
+        ParameterError: on an unknown or mistyped name or value, with the nearest known name.
+    """
+    path = Path(path)
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in (project_root() / "params").glob("*.yaml")))
+        raise ParameterError(f"{path}: no such profile; known: {known}")
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    return check_profile(profile, path, overrides)
+
+
+def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """``profile`` with ``overrides`` in their sections, checked; ``source`` is what messages call it."""
+    profile = {key: dict(value) if isinstance(value, dict) else value for key, value in profile.items()}
+    for key, value in (overrides or {}).items():
+        if key not in OVERRIDES:
+            raise ParameterError(f"{source}: {unknown('setting', key, OVERRIDES)}")
+        section, name = OVERRIDES[key]
+        profile.setdefault(section, {})[name] = value
+    notebooks = {path.stem: path for path in (project_root() / "notebooks").glob("*.ipynb")}
+    for key, value in profile.items():
+        if key in PROFILE_KEYS:
+            check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
+        elif key in notebooks:
+            check_parameters(notebooks[key], value, f"{source}: section {key}")
+        else:
+            raise ParameterError(f"{source}: {unknown('section', key, [*PROFILE_KEYS, *notebooks])}")
+    missing = [key for key in (*PROFILE_KEYS, "01_build_data") if key not in profile]
+    if missing:
+        raise ParameterError(f"{source}: {missing[0]} is missing; see params/demo.yaml")
+    return profile
+
+
+def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> None:
+    """Raise ``ParameterError`` unless every value is a parameter of the notebook and of its type."""
+    if not isinstance(values, dict):
+        raise ParameterError(f"{source}: holds no parameters; write name: value lines")
+    declared = notebook_parameters(notebook)
+    for name, value in values.items():
+        if name not in declared:
+            raise ParameterError(f"{source}: {unknown('parameter', name, declared)}")
+        check_value(f"{source}, parameter {name}", value, declared[name][0])
+
+
+def check_value(where: str, value: Any, expected: Any) -> None:
+    try:
+        TypeAdapter(expected).validate_python(value, strict=True)
+    except ValidationError:
+        hint = ""
+        if isinstance(value, str) and expected in (float, int):
+            hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)"
+        name = getattr(expected, "__name__", "") if not hasattr(expected, "__args__") else str(expected)
+        raise ParameterError(f"{where}: {value!r} is no {name or expected}{hint}") from None
+
+
+def unknown(kind: str, name: str, known) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
+    return f"no {kind} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}")
+
+
+def notebook_parameters(notebook: str | Path) -> dict[str, tuple[Any, Any]]:
+    """name -> (type, default) of the notebook's ``parameters`` cell."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
+    parameters = {}
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
+        if not isinstance(statement, ast.AnnAssign):
+            raise ParameterError(f"{notebook}: parameters cell, line {statement.lineno}: write name: type = value  # help")
+        # The annotation is a line of this project's own notebook: built-in types and their combinations.
+        expected = eval(ast.unparse(statement.annotation), {"__builtins__": {}}, SAFE_TYPES)
+        parameters[statement.target.id] = (expected, ast.literal_eval(statement.value))
+    return parameters
+
+
+SAFE_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+
+
+def settings_of(notebook: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """The values in force of a notebook's parameters, e.g. ``settings_of("03_train_crs", globals())``.
+
+    Raises:
+        ParameterError: where a value has the wrong type (papermill does not check).
+    """
+    path = project_root() / "notebooks" / f"{notebook}.ipynb"
+    values = {name: namespace[name] for name in notebook_parameters(path)}
+    check_parameters(path, values, notebook)
+    return values

@@ -1,0 +1,66 @@
+"""Checks before a run, in seconds: parameters, data and checkpoints. ``python -m llmcrs_utils.preflight PROFILE [key=value ...]``"""
+
+import sys
+
+from .corpus.schema import CorpusError
+from .params import ParameterError, load_profile
+from .systems import system_of
+
+
+def check(path: str, overrides: dict[str, str]) -> dict:
+    """The checked profile; raises the first fault as ``ParameterError``, ``CorpusError`` or ``CheckpointError``."""
+    profile = load_profile(path, overrides)
+    systems = profile["systems"]
+    for key in systems:
+        try:
+            system = system_of(key)
+        except KeyError as error:
+            raise ParameterError(f"{path}: systems: {error.args[0]}") from None
+        for needed in (system.base, system.assistant):
+            if needed and needed not in systems:
+                raise ParameterError(f"{path}: systems: {key} needs {needed}; add it to the list")
+    build = profile["01_build_data"]
+    corpus = build.get("corpus", "generated")
+    if corpus != "generated":
+        if not build.get("data_dir"):
+            raise ParameterError(f"{path}: section 01_build_data: corpus {corpus} needs data_dir, the folder that holds it")
+        read_source(corpus, build["data_dir"], build.get("seed", 1))
+    if "02_prepare_backbones" not in profile:
+        from .backbones.loading import check_checkpoint  # torch takes seconds to import: only where it is needed
+
+        for section, override in (("03_train_crs", "crs_model"), ("04_tune_llm", "llm_model")):
+            name = profile.get(section, {}).get("model_name_or_path")
+            if not name:
+                raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {override}=...")
+            check_checkpoint(name)
+    return profile
+
+
+def read_source(corpus: str, data_dir: str, seed: int):
+    """The corpus of a folder: ``u_need`` (its release format) or ``pscon``."""
+    from .corpus.pscon import read_pscon
+    from .corpus.u_need import read_corpus
+
+    if corpus == "u_need":
+        return read_corpus(data_dir)
+    if corpus == "pscon":
+        return read_pscon(data_dir, seed=seed)
+    raise ParameterError(f"corpus {corpus!r} is unknown; known: generated, u_need, pscon")
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or any("=" not in argument for argument in arguments[1:]):
+        print("usage: python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]", file=sys.stderr)
+        return 2
+    overrides = dict(argument.split("=", 1) for argument in arguments[1:])
+    try:
+        profile = check(arguments[0], overrides)
+    except (ParameterError, CorpusError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments[0]}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

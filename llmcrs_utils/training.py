@@ -1,0 +1,139 @@
+"""One way to train everything: ``transformers.Trainer`` with what this study fixes once."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from .corpus.schema import write_atomically
+
+
+class ListDataset(torch.utils.data.Dataset):
+    """Examples held in memory (the Trainer's length grouping reads ``input_ids`` of each)."""
+
+    def __init__(self, examples: list[dict]):
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.examples[index]
+
+
+class QuietTrainer(Trainer):
+    """Nested batches have no single ``input_ids`` to count operations of."""
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0
+
+
+def train(
+    model: PreTrainedModel,
+    examples: list[dict],
+    valid_examples: list[dict],
+    collate: Callable[[list[dict]], dict],
+    *,
+    output_dir: str | Path,
+    settings: dict,
+    num_train_epochs: float,
+    learning_rate: float,
+    per_device_train_batch_size: int,
+    seed: int,
+    gradient_accumulation_steps: int = 1,
+    lr_scheduler_type: str = "linear",
+    warmup_steps: float = 0,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 1.0,
+    label_names: list[str] | None = None,
+    group_by_length: bool = True,
+    report_to: str = "none",
+) -> pd.DataFrame:
+    """Train ``model`` in place and leave it with the weights that did best on validation loss.
+
+    A checkpoint is kept per epoch; called again after a kill, training goes on from the last one and ends with the
+    same weights. ``settings`` names what the run depends on: checkpoints of other settings are removed, not resumed.
+    ``warmup_steps`` below 1 is a share of all steps. bf16 where the GPU has it.
+
+    Returns:
+        One row per epoch: ``epoch, train_loss, valid_loss``.
+    """
+    output_dir = Path(output_dir)
+    resume = resumable_checkpoint(output_dir, settings)
+    on_gpu = torch.cuda.is_available()
+    set_seed(seed)
+    arguments = TrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=num_train_epochs,
+        learning_rate=learning_rate,
+        per_device_train_batch_size=per_device_train_batch_size,
+        per_device_eval_batch_size=2 * per_device_train_batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        lr_scheduler_type=lr_scheduler_type,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        max_grad_norm=max_grad_norm,
+        train_sampling_strategy="group_by_length" if group_by_length else "random",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        label_names=label_names,
+        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        report_to=report_to,
+        seed=seed,
+    )
+    trainer = QuietTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collate,
+        train_dataset=ListDataset(examples),
+        eval_dataset=ListDataset(valid_examples),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    history = pd.DataFrame(trainer.state.log_history)
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    columns = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
+    kept = history.reindex(columns=list(columns)).rename(columns=columns)
+    return kept.groupby("epoch", as_index=False).first()
+
+
+def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
+    """The last whole checkpoint of a run with the same settings; checkpoints of other settings are removed first."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    record = output_dir / "settings.json"
+    wanted = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    same_run = record.exists() and record.read_text(encoding="utf-8") == wanted
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        # The Trainer writes its state last: without it, a kill came while the checkpoint was being written.
+        if not same_run or not readable_json(checkpoint / "trainer_state.json"):
+            shutil.rmtree(checkpoint)
+    write_atomically(record, wanted)
+    return get_last_checkpoint(str(output_dir))
+
+
+def readable_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def pad(sequences: list[list[int]], value: int) -> torch.Tensor:
+    """[batch, longest] int64, padded on the right."""
+    longest = max(map(len, sequences))
+    return torch.tensor([list(row) + [value] * (longest - len(row)) for row in sequences], dtype=torch.long)

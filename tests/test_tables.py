@@ -1,0 +1,198 @@
+"""Tables 1-4 and the figure, from made-up scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmcrs_utils.evaluation.figures import COLOURS, gain_figure, save_figure
+from llmcrs_utils.evaluation.metrics import METRICS
+from llmcrs_utils.evaluation.tables import TABLES, metrics_table, paper_numbers, task_table, write_tables
+from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS
+
+NOTE = "Synthetic demo corpus, 100% made up"
+CELL = ["system", "category", "metric"]
+
+
+def scores_of(domains=CATEGORIES, without=(), systems=("trivial", *SYSTEMS), dialogues=4):
+    """Two seeds of random scores; ``without`` holds (task, domain) pairs that have no samples."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"system": system, "seed": seed, "sample_id": f"{domain}{i}{task}", "sid": f"{domain}{i}", "domain": domain, "task": task}
+        | dict(zip(METRICS[task], rng.random(len(METRICS[task]))))
+        for system in systems
+        for seed in (1, 2)
+        for task in TASKS
+        for domain in domains
+        if (task, domain) not in without
+        for i in range(dialogues)
+    ]
+    return pd.DataFrame(rows).assign(valid=True)
+
+
+def test_paper_numbers_are_the_papers():
+    numbers = paper_numbers().set_index(["task", "name", "category", "metric"])["paper"]
+    assert numbers["understand", "UniMIND(BART)", "All 5", "F1"] == 0.6978
+    assert numbers["recommend", "ALLM-BCRS", "Phones", "Hit@5"] == 0.7681
+    assert numbers["respond", "Chinese-Alpaca", "All 5", "Dist-1"] == 0.8927  # headed All 3 in the paper
+    assert np.isnan(numbers["recommend", "Chinese-Alpaca", "Beauty", "MRR@5"])
+    assert numbers.index.is_unique
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_registered_system_is_a_row_of_the_paper(task):
+    numbers = paper_numbers()
+    assert {system.name for system in SYSTEMS.values()} <= set(numbers.loc[numbers["task"] == task, "name"])
+
+
+def test_values_are_means_over_samples_and_seeds():
+    scores = scores_of()
+    table = metrics_table(scores).set_index(["task", *CELL])
+    chosen = scores[(scores["system"] == "bcrs") & (scores["task"] == "elicit")]
+    total = table.loc[("elicit", "bcrs", "All 5", "F1")]
+    assert total["value"] == pytest.approx(chosen["F1"].mean(), rel=1e-9)
+    assert total["low"] < total["value"] < total["high"]
+    assert (total["n"], total["paper"]) == (20, 0.3943)
+    beauty = table.loc[("elicit", "bcrs", "Beauty", "F1")]
+    assert beauty["value"] == pytest.approx(chosen.loc[chosen["domain"] == "美妆行业", "F1"].mean(), rel=1e-9)
+    assert (beauty["n"], beauty["paper"]) == (4, 0.4518)
+    assert np.isnan(table.loc[("elicit", "bcrs", "Fashion", "F1"), "paper"])
+
+
+def test_metrics_table_holds_every_metric_once():
+    table = metrics_table(scores_of())
+    assert not table.duplicated(["task", *CELL]).any()
+    for task, part in table.groupby("task"):
+        assert set(part["metric"]) == set(METRICS[task])
+        assert len(part) == 5 * 6 * len(METRICS[task])
+
+
+def test_layout_is_the_papers():
+    table = task_table("recommend", metrics_table(scores_of()))
+    assert list(table.columns.unique("category")) == ["Beauty", "Shoes", "Phones", "Fashion", "Electronics", "All 5"]
+    assert list(table.columns.unique("metric")) == ["Acc", "Hit@5", "MRR@5"]
+    assert list(table.index) == [
+        ("", "Samples"),
+        ("Trivial", "Most frequent / random"),
+        ("No collaboration", "UniMIND(BART)"),
+        ("No collaboration", "Chinese-Alpaca"),
+        ("LLM assisting CRS", "ALLM-BCRS"),
+        ("CRS assisting LLM", "BCRS-ALLM"),
+    ]
+    assert table.loc[("", "Samples"), ("Beauty", "Acc")] == "4"
+    assert table.loc[("No collaboration", "UniMIND(BART)"), ("Beauty", "Acc")].endswith(" (0.215)")
+    assert table.loc[("No collaboration", "Chinese-Alpaca"), ("Beauty", "Hit@5")].count("(") == 0
+    total = table.loc[("LLM assisting CRS", "ALLM-BCRS"), ("All 5", "Acc")]
+    assert total.count("[") == 1 and total.endswith("] (0.262)")
+
+
+def test_category_without_samples_is_a_dash(tmp_path):
+    metrics = metrics_table(scores_of(without={("respond", "手机行业")}))
+    table = task_table("respond", metrics)
+    assert (table.loc[table.index[1:], "Phones"] == "–").all(axis=None)
+    assert table.loc[("", "Samples"), ("Phones", "Dist-1")] == "0"
+    assert table.loc[("", "Samples"), ("All 5", "Dist-1")] == "16"
+    write_tables(metrics, tmp_path, NOTE)
+    assert not [path.name for path in tmp_path.iterdir() if "nan" in path.read_text("utf-8")]
+
+
+def test_task_without_samples_has_a_table_without_rows(tmp_path):
+    metrics = metrics_table(scores_of(without={("elicit", domain) for domain in CATEGORIES}))
+    assert list(task_table("elicit", metrics).index) == [("", "Samples")]
+    write_tables(metrics, tmp_path, NOTE)
+    assert pd.read_csv(tmp_path / "table2.csv").empty
+
+
+def test_one_category():
+    metrics = metrics_table(scores_of(["Fridges"]))
+    assert list(task_table("elicit", metrics).columns.unique("category")) == ["Fridges", "All 1"]
+    assert metrics["paper"].isna().all()
+
+
+def test_many_categories_show_the_largest_and_count_all(tmp_path):
+    scores = pd.concat([scores_of([f"shop {n}"], dialogues=2 + n) for n in range(8)])
+    metrics = metrics_table(scores)
+    shown = task_table("elicit", metrics)
+    assert list(shown.columns.unique("category")) == ["shop 7", "shop 6", "shop 5", "shop 4", "shop 3", "All 8"]
+    assert shown.loc[("", "Samples"), ("All 8", "P")] == str(sum(range(2, 10)))
+    write_tables(metrics, tmp_path, NOTE)
+    assert pd.read_csv(tmp_path / "table2.csv")["category"].nunique() == 9
+    assert "3 smaller categories" in (tmp_path / "table2.md").read_text("utf-8")
+
+
+def test_total_over_other_categories_is_not_compared():
+    five_others = metrics_table(scores_of([*list(CATEGORIES)[:4], "Fridges"]))
+    assert five_others.loc[five_others["category"] == "All 5", "paper"].isna().all()
+    assert five_others.loc[five_others["category"] == "Beauty", "paper"].notna().any()
+
+
+def test_unknown_system_raises():
+    with pytest.raises(KeyError, match="'gpt'.*bcrs"):
+        metrics_table(scores_of(systems=("bcrs", "gpt")))
+
+
+def test_single_dialogue_has_no_interval():
+    table = task_table("elicit", metrics_table(scores_of(["Fridges"], dialogues=1)))
+    assert not table.apply(lambda column: column.str.contains(r"\[|nan")).any(axis=None)
+
+
+def test_written_files(tmp_path):
+    metrics = metrics_table(scores_of(["A & B_1|2", *CATEGORIES]))
+    write_tables(metrics, tmp_path / "tables", NOTE)
+    names = {f"table{n}.{ending}" for n in range(1, 5) for ending in ("md", "tex", "csv")}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == names | {"metrics.csv"}
+
+    for task, table in TABLES.items():
+        stem = tmp_path / "tables" / f"table{table.number}"
+        long = pd.read_csv(f"{stem}.csv")
+        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]
+        ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
+        pd.testing.assert_frame_equal(long, ours.reset_index(drop=True), check_dtype=False, rtol=1e-12)
+
+        markdown = stem.with_suffix(".md").read_text("utf-8")
+        assert markdown.startswith(f"# Table {table.number}: {table.title}\n\n{NOTE}. ")
+        rows = [line for line in markdown.splitlines() if line.startswith("|")]
+        assert len({row.replace(r"\|", "").count("|") for row in rows}) == 1
+        latex = stem.with_suffix(".tex").read_text("utf-8")
+        assert r"100\% made up" in latex and latex.count(r"\toprule") == 1
+        tabular = [line for line in latex.splitlines() if line.endswith(r"\\")]
+        assert len({line.replace(r"\&", "").count("&") for line in tabular[1:]}) == 1
+
+
+def test_files_are_the_same_every_time(tmp_path):
+    for folder in ("a", "b"):
+        write_tables(metrics_table(scores_of()), tmp_path / folder, NOTE)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_figure_shows_the_gain_of_each_collaboration():
+    scores = scores_of(without={("respond", "手机行业")})
+    figure = gain_figure(scores, NOTE)
+    assert [axes.get_title() for axes in figure.axes] == [table.title for table in TABLES.values()]
+    assert NOTE in figure.get_suptitle()
+    labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert labels == {"ALLM-BCRS over UniMIND(BART)", "BCRS-ALLM over Chinese-Alpaca"}
+
+    means = scores[scores["task"] == "elicit"].groupby("system")["F1"].mean()
+    lines = [line for line in figure.axes[1].lines if line.get_color() == COLOURS["allm-bcrs"] and line.get_marker() == "o"]
+    total = max(lines, key=lambda line: line.get_ydata()[0])  # the lowest row of the panel
+    assert total.get_xdata()[0] == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
+    assert [text.get_text() for text in figure.axes[3].texts] == ["no scores"]
+
+
+def test_every_collaboration_has_its_own_colour():
+    assert {key for key, system in SYSTEMS.items() if system.base} <= set(COLOURS)
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+def test_figure_needs_a_collaboration():
+    with pytest.raises(ValueError, match="no collaboration"):
+        gain_figure(scores_of(systems=("trivial", "bcrs", "allm")), NOTE)
+
+
+def test_saved_figure_is_the_same_every_time(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_figure(gain_figure(scores_of(dialogues=2), NOTE), tmp_path / "figures" / name)
+    first, second = ((tmp_path / "figures" / name).read_bytes() for name in ("a.png", "b.png"))
+    assert first == second and len(first) > 10_000
+    assert len(list((tmp_path / "figures").iterdir())) == 2
