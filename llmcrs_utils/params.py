@@ -3,7 +3,9 @@
 import ast
 import difflib
 import json
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,17 @@ def project_root() -> Path:
     raise FileNotFoundError("no folder with notebooks/ and params/ here or above; start from inside the project")
 
 
-def enter_project() -> None:
-    """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill."""
+def start_notebook() -> None:
+    """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill.
+
+    Libraries are told to keep their notices to themselves: a notebook's output is for its reader.
+    """
     os.chdir(project_root())
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for library in ("bitsandbytes", "transformers", "peft", "accelerate", "gensim", "torch"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:

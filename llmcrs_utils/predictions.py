@@ -49,6 +49,11 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     write_table(frame[SCHEMA.names], path, SCHEMA)
 
 
+def with_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
+    """Predictions with the run they belong to."""
+    return predictions.reset_index(drop=True).assign(system=system, seed=seed)
+
+
 def read_predictions(folder: Path) -> pd.DataFrame:
     """All systems' predictions of a folder, one row per (system, seed, sample)."""
     files = sorted(path for path in Path(folder).glob("*.parquet") if pq.read_schema(path).equals(SCHEMA))

@@ -2,9 +2,10 @@
 
 import sys
 
-from .corpus.schema import CorpusError
-from .params import ParameterError, load_profile
-from .systems import system_of
+from llmcrs_utils.corpus.schema import CorpusError
+from llmcrs_utils.corpus.sources import SOURCES, read_source
+from llmcrs_utils.params import ParameterError, load_profile
+from llmcrs_utils.systems import system_of
 
 
 def check(path: str, overrides: dict[str, str]) -> dict:
@@ -24,9 +25,11 @@ def check(path: str, overrides: dict[str, str]) -> dict:
     if corpus != "generated":
         if not build.get("data_dir"):
             raise ParameterError(f"{path}: section 01_build_data: corpus {corpus} needs data_dir, the folder that holds it")
-        read_source(corpus, build["data_dir"], build.get("seed", 1))
+        if corpus not in SOURCES:
+            raise ParameterError(f"{path}: section 01_build_data: corpus {corpus!r} is unknown; known: {', '.join(SOURCES)}")
+        read_source(corpus, build["data_dir"], seed=1, dialogues={}, sellers_per_category=0, items_per_seller=0)
     if "02_prepare_backbones" not in profile:
-        from .backbones.loading import check_checkpoint  # torch takes seconds to import: only where it is needed
+        from llmcrs_utils.backbones.loading import check_checkpoint  # torch takes seconds to import: only where it is needed
 
         for section, override in (("03_train_crs", "crs_model"), ("04_tune_llm", "llm_model")):
             name = profile.get(section, {}).get("model_name_or_path")
@@ -34,18 +37,6 @@ def check(path: str, overrides: dict[str, str]) -> dict:
                 raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {override}=...")
             check_checkpoint(name)
     return profile
-
-
-def read_source(corpus: str, data_dir: str, seed: int):
-    """The corpus of a folder: ``u_need`` (its release format) or ``pscon``."""
-    from .corpus.pscon import read_pscon
-    from .corpus.u_need import read_corpus
-
-    if corpus == "u_need":
-        return read_corpus(data_dir)
-    if corpus == "pscon":
-        return read_pscon(data_dir, seed=seed)
-    raise ParameterError(f"corpus {corpus!r} is unknown; known: generated, u_need, pscon")
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .corpus.schema import write_atomically
+from llmcrs_utils.corpus.schema import write_atomically
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "pandas", "gensim", "papermill")
 STARTED = time.monotonic()  # a notebook imports this module first thing

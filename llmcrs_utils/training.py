@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from .corpus.schema import write_atomically
+from llmcrs_utils.corpus.schema import write_atomically
 
 
 class ListDataset(torch.utils.data.Dataset):
@@ -123,6 +123,22 @@ def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
             shutil.rmtree(checkpoint)
     write_atomically(record, wanted)
     return get_last_checkpoint(str(output_dir))
+
+
+def mark_finished(output_dir: str | Path, settings: dict, history: pd.DataFrame) -> None:
+    """Note beside a saved model which settings made it; written last, after the model."""
+    record = {"settings": settings, "history": history.to_dict("records")}
+    write_atomically(Path(output_dir) / "finished.json", json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def finished(output_dir: str | Path, settings: dict) -> pd.DataFrame | None:
+    """The training history where ``output_dir`` holds a model of these very settings, else ``None``."""
+    record = Path(output_dir) / "finished.json"
+    if not readable_json(record):
+        return None
+    found = json.loads(record.read_text(encoding="utf-8"))
+    same = found["settings"] == json.loads(json.dumps(settings, default=str))
+    return pd.DataFrame(found["history"]) if same else None
 
 
 def readable_json(path: Path) -> bool:

@@ -62,14 +62,14 @@ def load_seq2seq(model_name_or_path: str) -> PreTrainedModel:
     return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
 
 
-def load_causal(model_name_or_path: str, quantization_bit: int | None = None) -> PreTrainedModel:
+def load_causal(model_name_or_path: str, quantization_bit: int = 0) -> PreTrainedModel:
     """A causal LM; with ``quantization_bit=4`` its linear layers are held in NF4 by bitsandbytes, on CPU too."""
     check_checkpoint(model_name_or_path)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    if quantization_bit not in (None, 4):
-        raise ValueError(f"quantization_bit={quantization_bit}: give 4, or leave it out")
-    if quantization_bit is None:
+    if quantization_bit not in (0, 4):
+        raise ValueError(f"quantization_bit={quantization_bit}: give 4, or 0 for the model as it is")
+    if not quantization_bit:
         return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     return AutoModelForCausalLM.from_pretrained(

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 class SASRec(nn.Module):
     """State of a shopper after the last action; item embeddings come from outside, so that systems share them."""
 
-    def __init__(self, dim: int, max_history: int, layers: int = 2, heads: int = 2, dropout: float = 0.1):
+    def __init__(self, dim: int, max_history: int, layers: int = 2, heads: int = 2, dropout: float = 0.2):
         super().__init__()
         self.positions = nn.Embedding(max_history, dim)
+        nn.init.normal_(self.positions.weight, std=0.02)  # torch's own 1.0 would drown the items
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         layer = nn.TransformerEncoderLayer(

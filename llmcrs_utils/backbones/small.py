@@ -20,10 +20,10 @@ from transformers import (
     set_seed,
 )
 
-from ..corpus.schema import Dialogue
-from ..tasks.prompts import Prompts
-from ..tasks.samples import merge_turns
-from ..training import pad, train
+from llmcrs_utils.corpus.schema import Dialogue
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.training import pad, train
 
 ARCHITECTURES = ("bart", "llama")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -63,20 +63,22 @@ def new_backbone(
 ) -> PreTrainedModel:
     """A BART (``layers`` in encoder and in decoder) or a LLaMA with random weights."""
     set_seed(seed)
+    start = hidden_size**-0.5  # the published 0.02 suits widths near 1,000; at 128 attention would take ages to leave uniform
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     if architecture == "bart":
         return BartForConditionalGeneration(
             BartConfig(
                 vocab_size=len(tokenizer), d_model=hidden_size, max_position_embeddings=max_positions,
                 encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads, decoder_attention_heads=heads,
-                encoder_ffn_dim=4 * hidden_size, decoder_ffn_dim=4 * hidden_size, dropout=0.0, attention_dropout=0.0,
+                encoder_ffn_dim=4 * hidden_size, decoder_ffn_dim=4 * hidden_size, dropout=0.0, attention_dropout=0.0, init_std=start,
                 decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=None, **ids,
             )
         )  # fmt: skip
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=3 * hidden_size, num_hidden_layers=layers,
-            num_attention_heads=heads, max_position_embeddings=max_positions, tie_word_embeddings=False, **ids,
+            num_attention_heads=heads, max_position_embeddings=max_positions, tie_word_embeddings=False,
+            initializer_range=start, **ids,
         )
     )  # fmt: skip
 

@@ -20,8 +20,10 @@ Values are the annotators' words with single blanks, and "," for ";" and " - " f
 separate attributes and values in the English prompts. The span is the first place where the annotators' words stand in the
 message, upper or lower case, else -1,-1.
 
-Recommendations: recommended_products, each with the turn's search results and itself as its candidates, of any number.
-Their titles are the only knowledge (relation ``Title``); there is no category, so the one domain is ``Shopping``.
+Recommendations: recommended_products, each with itself and the turn's search results as candidates. Titles are the only
+knowledge (relation ``Title``) and exist for products that were recommended at some time; search results without one are
+left out, since a candidate nothing is known of could not be the answer and so would give it away. There is no category,
+so the one domain is ``Shopping``.
 
 PSCon names no shop, shopper or time: the seller is ``pscon``, the user is the conversation, and the times only keep the
 order of the messages, one minute apart. It publishes no behaviour before a dialogue. The likes at a dialogue's end came
@@ -119,11 +121,13 @@ def read_pscon(folder: str | Path, seed: int = 1, shares: tuple[float, float, fl
     if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
     conversations = read_conversations(folder)
+    knowledge = knowledge_of(conversations)
+    titled = set(knowledge["item_id_encrypt"])
     dialogues = {split: [] for split in SPLITS}
     for conversation in conversations:
-        dialogues[split_of(conversation.conv_id, seed, shares)].append(to_dialogue(conversation))
+        dialogues[split_of(conversation.conv_id, seed, shares)].append(to_dialogue(conversation, titled))
     behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
-    return Corpus(dialogues, knowledge_of(conversations), behaviour)
+    return Corpus(dialogues, knowledge, behaviour)
 
 
 def read_conversations(folder: str | Path) -> list[Conversation]:
@@ -144,8 +148,8 @@ def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str
     return "valid" if point < shares[0] + shares[1] else "test"
 
 
-def to_dialogue(conversation: Conversation) -> Dialogue:
-    """The conversation in the internal format, by the rules at the top of this module."""
+def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
+    """The conversation in the internal format, by the rules at the top of this module; ``titled`` are the products with one."""
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
     last_act = None  # the last 系统提问 or 系统推荐
@@ -158,7 +162,7 @@ def to_dialogue(conversation: Conversation) -> Dialogue:
             asked += [attribute.key for attribute in attributes]
             last_act = last_act if act == "系统解释" else act
             items = unique(product.product_id for product in message.recommended_products)
-            results = [product.product_id for product in message.search_results]
+            results = [product.product_id for product in message.search_results if product.product_id in titled]
             utterance = Utterance(
                 **common,
                 sender_type="客服",
@@ -224,7 +228,7 @@ def unique(items) -> list[str]:
 
 
 def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
-    """One row per recommended product with its title, the first one met if there are several."""
+    """The title of each recommended product; of several titles the first one met."""
     titles = {}
     for conversation in conversations:
         for message in conversation.conversation:
@@ -240,7 +244,8 @@ def losses(folder: str | Path) -> pd.DataFrame:
     """What ``read_pscon`` drops or cannot tell: columns ``what``, ``count`` and ``of``, how many there were."""
     conversations = read_conversations(folder)
     messages = [message for conversation in conversations for message in conversation.conversation]
-    utterances = [utterance for conversation in conversations for utterance in to_dialogue(conversation).dialogue]
+    titled = set(knowledge_of(conversations)["item_id_encrypt"])
+    utterances = [utterance for conversation in conversations for utterance in to_dialogue(conversation, titled).dialogue]
     users = [message for message in messages if message.role == "user"]
     systems = [message for message in messages if message.role == "system"]
     recommends = [message for message in systems if message.action == "Recommend"]
@@ -249,7 +254,6 @@ def losses(folder: str | Path) -> pd.DataFrame:
     said = sum(len(message.keywords) for message in users)
     unheard = sum(len(message.keywords) for message in systems)
     found = {product.product_id for message in systems for product in message.search_results}
-    titled = set(knowledge_of(conversations)["item_id_encrypt"])
     ratings = sum(len(message.user_rating) for message in messages)
     unlike = [message for message in users if message.intent in ("Chitchat", "Inquire", "Revise")]
     alike = [message for message in systems if SYSTEM_ACTS[message.action] == "系统解释"]
@@ -260,7 +264,7 @@ def losses(folder: str | Path) -> pd.DataFrame:
         ("kept keywords that do not stand in the text: no span", sum(a.start < 0 for a in spoken), len(spoken)),
         (f"kept keywords whose attribute is unknown: {KEYWORD}", sum(a.key == KEYWORD for a in spoken), len(spoken)),
         ("values offered by the system, not in the text: no span", sum(a.start < 0 for a in offered), len(offered)),
-        ("found products without a title: no knowledge", len(found - titled), len(found)),
+        ("found products without a title: no candidates", len(found - titled), len(found)),
         ("recommendations without a product: nothing to predict", len(empty), len(recommends)),
         ("user ratings, given after the dialogue: dropped", ratings, ratings),
         ("user turns of intent Chitchat, Inquire or Revise: no act of their own", len(unlike), len(users)),

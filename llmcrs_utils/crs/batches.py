@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ..tasks.fitting import fit
-from ..tasks.prompts import Prompts
-from ..training import pad
+from llmcrs_utils.tasks.fitting import fit
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.training import pad
 
 
 def encode_samples(

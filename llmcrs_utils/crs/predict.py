@@ -5,10 +5,10 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from ..tasks.answers import ranked_answer, text_answer
-from ..tasks.prompts import Prompts
-from .batches import make_collator
-from .unimind import UniMind
+from llmcrs_utils.tasks.answers import ranked_answer, text_answer
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.crs.batches import make_collator
+from llmcrs_utils.crs.unimind import UniMind
 
 
 @torch.no_grad()

@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ..training import train
-from .batches import make_collator
-from .unimind import UniMind
+from llmcrs_utils.training import train
+from llmcrs_utils.crs.batches import make_collator
+from llmcrs_utils.crs.unimind import UniMind
 
 
 def train_two_stages(

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel, set_seed
 
-from ..backbones.loading import load_seq2seq
-from ..backbones.sasrec import SASRec
+from llmcrs_utils.backbones.loading import load_seq2seq
+from llmcrs_utils.backbones.sasrec import SASRec
 
 
 class UniMindConfig(PretrainedConfig):
@@ -104,9 +104,15 @@ class UniMind(PreTrainedModel):
 
 
 def new_unimind(
-    model_name_or_path: str, vocabulary_size: int, item_vectors: Tensor, max_history: int, recommend_loss_reaches_backbone: bool
+    model_name_or_path: str,
+    vocabulary_size: int,
+    item_vectors: Tensor,
+    max_history: int,
+    recommend_loss_reaches_backbone: bool,
+    seed: int,
 ) -> UniMind:
     """A UniMIND on a pretrained backbone; rows of ``item_vectors`` ([n_items, item_dim]) that are NaN keep their random start."""
+    set_seed(seed)  # new tokens and the item head start random
     backbone = load_seq2seq(model_name_or_path)
     backbone.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     config = UniMindConfig(

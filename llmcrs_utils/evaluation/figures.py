@@ -28,6 +28,21 @@ COLOURS = {
 MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
 
 
+def learning_curve(history: pd.DataFrame, title: str) -> Figure:
+    """Training and validation loss by epoch (``training.train``'s history), a panel per stage where there are stages."""
+    stages = list(history.groupby("stage", sort=False)) if "stage" in history else [("", history)]
+    figure = Figure(figsize=(4.2 * len(stages) + 0.6, 3.0), layout="constrained")
+    for axes, (stage, part) in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+        axes.plot(part["epoch"], part["train_loss"], color="0.6", marker="o", markersize=3, label="training")
+        axes.plot(part["epoch"], part["valid_loss"], color="#332288", marker="o", markersize=4, label="validation")
+        axes.set(xlabel="epoch", ylabel="loss (nats)", title=stage, ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
 def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     """Gain of each collaboration over its base: a panel per task, a row per category and one for all together.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.metrics import METRICS, TRIVIAL
-from llmcrs_utils.evaluation.statistics import bootstrap_interval
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, TRIVIAL
+from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
 from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS, system_of
 
 
@@ -137,7 +137,36 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([header, wide.reindex(index=order, columns=columns)])
 
 
-def write_tables(metrics: pd.DataFrame, folder: Path, corpus_note: str) -> None:
+def headline(scores: pd.DataFrame) -> pd.DataFrame:
+    """One line per task (and system, where there are several): its ``HEADLINE`` metric, the mean and the number of samples."""
+    rows = [
+        {"task": task, "system": key, "metric": metric, "value": round(part[metric].mean(), 3), "samples": len(part)}
+        for task, metric in HEADLINE.items()
+        for key, part in scores[scores["task"] == task].groupby("system", sort=False)
+    ]
+    table = pd.DataFrame(rows).set_index("task")
+    return table if table["system"].nunique() > 1 else table.drop(columns="system")
+
+
+def gains(scores: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each collaboration over its base on each task's ``HEADLINE`` metric, with its 95% interval over dialogues."""
+    rows = []
+    for key, system in SYSTEMS.items():
+        if system.base is None or key not in set(scores["system"]):
+            continue
+        for task, metric in HEADLINE.items():
+            gain, low, high = paired_gain(scores[scores["task"] == task], key, system.base, metric)
+            rows.append({"system": system.name, "over": system_of(system.base).name, "task": task, "metric": metric})
+            rows[-1] |= {"gain": gain, "low": low, "high": high, "clear of zero": low > 0 or high < 0}
+    return pd.DataFrame(rows)
+
+
+def read_markdown(task: str, folder: str | Path) -> str:
+    """The Markdown table of a task that ``write_tables`` wrote."""
+    return (Path(folder) / f"table{TABLES[task].number}.md").read_text(encoding="utf-8")
+
+
+def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) -> None:
     """Write ``table1`` to ``table4`` as ``.md``, ``.tex`` and ``.csv`` and all metrics as ``metrics.csv``.
 
     The Markdown and LaTeX files hold ``task_table``; the CSV files are long, unrounded and hold every category. A file

@@ -4,10 +4,10 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ..tasks.fitting import fit
-from ..tasks.instructions import render_input
-from ..tasks.prompts import Prompts
-from ..training import pad
+from llmcrs_utils.tasks.fitting import fit
+from llmcrs_utils.tasks.instructions import render_input
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.training import pad
 
 # How instruction and input are put to the model; Chinese-Alpaca was tuned with Alpaca's words.
 TEMPLATES = {

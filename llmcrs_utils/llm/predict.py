@@ -5,9 +5,9 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..tasks.answers import ranked_answer, text_answer
-from ..tasks.prompts import LETTERS, Prompts
-from .batches import left_padded
+from llmcrs_utils.tasks.answers import ranked_answer, text_answer
+from llmcrs_utils.tasks.prompts import LETTERS, Prompts
+from llmcrs_utils.llm.batches import left_padded
 
 
 @torch.no_grad()

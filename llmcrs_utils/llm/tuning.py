@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 
-from ..backbones.loading import load_causal, load_tokenizer
-from ..training import train
-from .batches import make_collator, with_labels
+from llmcrs_utils.backbones.loading import device, load_causal, load_tokenizer
+from llmcrs_utils.training import train
+from llmcrs_utils.llm.batches import make_collator, with_labels
 
 
 def new_lora(
-    model: PreTrainedModel,
+    model_name_or_path: str,
     *,
+    quantization_bit: int,
     lora_rank: int,
     lora_alpha: int,
     lora_dropout: float,
@@ -22,8 +23,9 @@ def new_lora(
     gradient_checkpointing: bool,
     seed: int,
 ) -> PeftModel:
-    """``model`` with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``."""
-    if getattr(model, "is_quantized", False):
+    """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``."""
+    model = load_causal(model_name_or_path, quantization_bit)
+    if quantization_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     elif gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -48,10 +50,14 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], pad
     return train(model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], **options)
 
 
+def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
+    """A saved adapter on its base model."""
+    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), str(adapter)).to(device())
+
+
 def merge(adapter: str | Path, output_dir: str | Path) -> None:
     """Fold an adapter into its base model and save a plain checkpoint with tokenizer."""
-    base = PeftModel.from_pretrained(load_causal(base_of(adapter)), str(adapter))
-    base.merge_and_unload().save_pretrained(str(output_dir))
+    load_tuned(adapter).merge_and_unload().save_pretrained(str(output_dir))
     load_tokenizer(str(adapter)).save_pretrained(str(output_dir))
 
 

@@ -1,6 +1,6 @@
 """What a model wrote or scored, as a row of the predictions table."""
 
-from .prompts import Prompts, parse_needs
+from llmcrs_utils.tasks.prompts import Prompts, parse_needs
 
 
 def text_answer(task: str, raw: str, prompts: Prompts) -> dict:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..corpus.schema import CorpusError, write_atomically
-from .prompts import LETTERS, Prompts
+from llmcrs_utils.corpus.schema import CorpusError, write_atomically
+from llmcrs_utils.tasks.prompts import LETTERS, Prompts
 
 ALPACA_KEYS = ["instruction", "input", "output"]
 

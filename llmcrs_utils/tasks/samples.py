@@ -6,9 +6,9 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from ..corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
-from .candidates import Catalogue
-from .prompts import Prompts
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
+from llmcrs_utils.tasks.candidates import Catalogue
+from llmcrs_utils.tasks.prompts import Prompts
 
 # Which segments a task may see of the turns before (the rest of the annotation is not its business).
 VISIBLE = {

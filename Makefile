@@ -1,0 +1,68 @@
+# One command from a fresh checkout: every target that needs the environment sets it up first, in .venv.
+PYTHON ?= python3# any Python >= 3.11; only used to create .venv
+CORES ?= 2# notebooks that may run side by side
+PROFILE ?= demo# the run that `make report` renders
+PSCON_SOURCE = runs/pscon/source
+PSCON ?= $(PSCON_SOURCE)
+FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
+
+INSTALLED = .venv/.installed
+VENV_PYTHON = .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help smoke demo pscon paper report lab test clean
+
+# run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
+define run
+	$(VENV_PYTHON) -m llmcrs_utils.preflight params/$(1).yaml $(2)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m snakemake -s workflow/Snakefile --configfile params/$(1).yaml \
+		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet rules progress $(if $(strip $(2)),--config $(2))
+endef
+
+help: ## 0 s | this list
+	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
+	@awk -F ' ## | [|] ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-8s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
+
+smoke: $(INSTALLED) ## ~2 min | every notebook once on a toy world, to see that all parts fit
+	$(call run,smoke)
+
+demo: $(INSTALLED) ## ~12 min | the whole study, small, on the synthetic pre-sales world
+	$(call run,demo)
+
+pscon: $(INSTALLED) $(FETCHED) ## ~30 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
+	$(call run,pscon,"data_dir=$(PSCON)")
+
+paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [CRS=checkpoint] [LLM=checkpoint]
+	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [CRS=checkpoint] [LLM=checkpoint]" >&2; exit 2; }
+	$(call run,paper,"data_dir=$(DATA)" $(if $(CRS),"crs_model=$(CRS)") $(if $(LLM),"llm_model=$(LLM)"))
+
+report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
+	@ls runs/$(PROFILE)/notebooks/*.ipynb >/dev/null 2>&1 || \
+		{ echo "runs/$(PROFILE)/notebooks holds no executed notebook; run make $(PROFILE) first" >&2; exit 2; }
+	$(VENV_PYTHON) -m jupyter nbconvert --to html --output-dir runs/$(PROFILE)/report runs/$(PROFILE)/notebooks/*.ipynb
+
+lab: $(INSTALLED) ## - | JupyterLab on the notebooks
+	$(VENV_PYTHON) -m jupyter lab notebooks
+
+test: $(INSTALLED) ## <10 min | all tests
+	$(VENV_PYTHON) -m pytest
+
+clean: ## 1 s | remove the environment and caches; runs/ stays
+	rm -rf .venv .pytest_cache .snakemake build *.egg-info
+	find llmcrs_utils tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is written last and removed first: while it is missing, an earlier set-up was interrupted, and pip takes a
+# half-installed package for a whole one, so the environment is made anew (pip's cache spares the downloads).
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is missing or older than 3.11; name a newer one: make ... PYTHON=python3.12" >&2; exit 2; }
+	@test -e $@ && $(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	$(VENV_PYTHON) -m pip install -r requirements.lock
+	$(VENV_PYTHON) -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PSCON_SOURCE):
+	rm -rf $@.part
+	git clone --quiet --depth 1 https://github.com/JieZouIR/PSCon $@.part
+	mv $@.part $@
