@@ -1,7 +1,7 @@
 # One command from a fresh checkout: every target that needs the environment sets it up first, in .venv.
 PYTHON ?= python3# any Python >= 3.11; only used to create .venv
 CORES ?= 2# notebooks that may run side by side
-PROFILE ?= demo# the run that `make report` renders
+PROFILE ?= demo# of `make run` and `make report`
 PSCON_SOURCE = runs/pscon/source
 PSCON ?= $(PSCON_SOURCE)
 FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
@@ -10,13 +10,13 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo pscon paper report lab test clean
+.PHONY: help smoke demo pscon paper run report lab test publish clean
 
 # run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
 define run
 	$(VENV_PYTHON) -m llmcrs_utils.preflight params/$(1).yaml $(2)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m snakemake -s workflow/Snakefile --configfile params/$(1).yaml \
-		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet rules progress $(if $(strip $(2)),--config $(2))
+		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet all $(if $(strip $(2)),--config $(2))
 endef
 
 help: ## 0 s | this list
@@ -36,16 +36,22 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [CRS
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [CRS=checkpoint] [LLM=checkpoint]" >&2; exit 2; }
 	$(call run,paper,"data_dir=$(DATA)" $(if $(CRS),"crs_model=$(CRS)") $(if $(LLM),"llm_model=$(LLM)"))
 
+run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
+	$(call run,$(PROFILE))
+
 report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
 	@ls runs/$(PROFILE)/notebooks/*.ipynb >/dev/null 2>&1 || \
 		{ echo "runs/$(PROFILE)/notebooks holds no executed notebook; run make $(PROFILE) first" >&2; exit 2; }
-	$(VENV_PYTHON) -m jupyter nbconvert --to html --output-dir runs/$(PROFILE)/report runs/$(PROFILE)/notebooks/*.ipynb
+	$(VENV_PYTHON) -m jupyter nbconvert --to html --CoalesceStreamsPreprocessor.enabled=True --output-dir runs/$(PROFILE)/report runs/$(PROFILE)/notebooks/*.ipynb
 
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
 test: $(INSTALLED) ## <10 min | all tests
-	$(VENV_PYTHON) -m pytest
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
+
+publish: $(INSTALLED) ## ~10 s | take over a finished demo as results/, executed notebooks and the READMEs' table
+	$(VENV_PYTHON) workflow/publish.py
 
 clean: ## 1 s | remove the environment and caches; runs/ stays
 	rm -rf .venv .pytest_cache .snakemake build *.egg-info

@@ -37,14 +37,12 @@ def project_root() -> Path:
 def start_notebook() -> None:
     """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill.
 
-    Libraries are told to keep their notices to themselves: a notebook's output is for its reader.
+    Three notices that no reader of a notebook can act on are kept out of its output; all others stay.
     """
     os.chdir(project_root())
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for library in ("bitsandbytes", "transformers", "peft", "accelerate", "gensim", "torch"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of optional kernels it would rather have
+    warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress bars survive in saved notebooks
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft's call, transformers' notice
 
 
 def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def train(
         eval_dataset=ListDataset(valid_examples),
     )
     trainer.train(resume_from_checkpoint=resume)
+    model.config.use_cache = True  # the Trainer turned it off, for good; decoding without it is quadratic
     history = pd.DataFrame(trainer.state.log_history)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

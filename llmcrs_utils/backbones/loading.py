@@ -72,6 +72,11 @@ def load_causal(model_name_or_path: str, quantization_bit: int = 0) -> PreTraine
     if not quantization_bit:
         return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}
     )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # On some CPUs evaluation repacks the weights, and training after it reads their scales in a wrong order.
+            module.support_avx512bf16_for_cpu = False
+    return model

@@ -47,7 +47,7 @@ def predict(
 def generate(model, tokenizer, rows, batch, items, prompts, num_beams, max_target_len) -> list[dict]:
     written = model.backbone.generate(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
-        num_beams=num_beams, do_sample=False, max_new_tokens=max_target_len, early_stopping=num_beams > 1,
+        num_beams=num_beams, do_sample=False, use_cache=True, max_new_tokens=max_target_len, early_stopping=num_beams > 1,
     )  # fmt: skip
     raws = tokenizer.batch_decode(written, skip_special_tokens=True)
     return [text_answer(row["task"], raw, prompts) for row, raw in zip(rows, raws, strict=True)]

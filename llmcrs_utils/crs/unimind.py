@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PretrainedConfig, PreTrainedModel, set_seed
 
 from llmcrs_utils.backbones.loading import load_seq2seq
 from llmcrs_utils.backbones.sasrec import SASRec
 
 
 class UniMindConfig(PretrainedConfig):
-    """Shape of a UniMIND: its backbone's config, the number of items, and the item head."""
+    """Shape of a UniMIND: its backbone's config and decoding settings, the number of items, and the item head."""
 
     model_type = "unimind"
 
@@ -21,6 +21,7 @@ class UniMindConfig(PretrainedConfig):
         item_dim: int = 300,
         max_history: int = 50,
         recommend_loss_reaches_backbone: bool = False,
+        generation: dict | None = None,
         **kwargs,
     ):
         self.backbone = backbone or {}
@@ -28,6 +29,7 @@ class UniMindConfig(PretrainedConfig):
         self.item_dim = item_dim
         self.max_history = max_history
         self.recommend_loss_reaches_backbone = recommend_loss_reaches_backbone
+        self.generation = generation or {}
         super().__init__(**kwargs)
 
 
@@ -46,6 +48,7 @@ class UniMind(PreTrainedModel):
         super().__init__(config)
         backbone = dict(config.backbone)
         self.backbone = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(backbone.pop("model_type"), **backbone))
+        self.backbone.generation_config = GenerationConfig.from_dict(config.generation)
         self.item_embedding = nn.Embedding(config.n_items + 1, config.item_dim, padding_idx=config.n_items)
         self.item_bias = nn.Parameter(torch.zeros(config.n_items))
         self.sasrec = SASRec(config.item_dim, config.max_history)
@@ -54,6 +57,8 @@ class UniMind(PreTrainedModel):
         with torch.no_grad():
             self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
         self.post_init()
+        # One of each set of tied tensors is saved; the Trainer then ties the others again instead of calling them missing.
+        self._keys_to_ignore_on_save = list(self.all_tied_weights_keys)
 
     def _init_weights(self, module):
         """The parts initialise themselves; a loaded backbone must not be touched again."""
@@ -121,10 +126,10 @@ def new_unimind(
         item_dim=item_vectors.shape[1],
         max_history=max_history,
         recommend_loss_reaches_backbone=recommend_loss_reaches_backbone,
+        generation=backbone.generation_config.to_dict(),
     )
     model = UniMind(config)
     model.backbone.load_state_dict(backbone.state_dict())
-    model.backbone.generation_config = backbone.generation_config
     known = ~item_vectors.isnan().any(dim=1)
     with torch.no_grad():
         model.item_embedding.weight[:-1][known] = item_vectors[known]

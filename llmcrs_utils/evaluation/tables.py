@@ -166,6 +166,22 @@ def read_markdown(task: str, folder: str | Path) -> str:
     return (Path(folder) / f"table{TABLES[task].number}.md").read_text(encoding="utf-8")
 
 
+SUMMARY = (("understand", "F1"), ("elicit", "F1"), ("recommend", "Acc"), ("recommend", "MRR@5"), ("respond", "Dist-1"), ("respond", "BLEU-2"))
+
+
+def summary_markdown(metrics: pd.DataFrame) -> str:
+    """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals."""
+    total = metrics["category"].iloc[-1]
+    rows = metrics[metrics["category"] == total].set_index(["name", "task", "metric"])
+    lines = ["| | " + " | ".join(f"{task}<br>{metric}" for task, metric in SUMMARY) + " |"]
+    lines.append("| :--- |" + " ---: |" * len(SUMMARY))
+    for name in rows.index.get_level_values("name").unique():
+        cells = [rows.loc[(name, task, metric)] for task, metric in SUMMARY]
+        shown = [f"{cell['value']:.3f}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) -> None:
     """Write ``table1`` to ``table4`` as ``.md``, ``.tex`` and ``.csv`` and all metrics as ``metrics.csv``.
 

@@ -69,7 +69,7 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
 def generate(model, tokenizer, rows, prompts_ids, prompts: Prompts, max_new_tokens: int) -> list[dict]:
     batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
     written = model.generate(
-        **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, temperature=None, top_p=None, top_k=None,
+        **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     raws = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -1,0 +1,160 @@
+"""Tokenisers, small backbones, and loading by folder or hub id."""
+
+import pytest
+import torch
+
+import tiny
+from llmcrs_utils.backbones import loading
+from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, CheckpointError, check_checkpoint, load_causal, load_seq2seq, load_tokenizer
+from llmcrs_utils.backbones.small import (
+    make_infilling_collator,
+    new_backbone,
+    next_token_collate,
+    pretrain,
+    pretraining_texts,
+    train_tokenizer,
+)
+from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.tasks.candidates import build_catalogue
+from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+
+TEXTS = ["推荐一款防晒霜，油皮用 要便宜的", "iPhone 13 内存128G多少钱？\n客服：2999元", "waterproof running shoes for running", "鞋子 鞋子，首尾 空格 两行 第一"] * 3
+
+
+@pytest.fixture(scope="module", params=["bart", "llama"])
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture
+def tokenizer(architecture):
+    return train_tokenizer(TEXTS, architecture, 500)
+
+
+def test_chinese_digits_and_signs_are_one_token_each(tokenizer):
+    assert tokenizer.tokenize("推荐一款防晒霜，128？") == list("推荐一款防晒霜，128？")
+    assert "".join(tokenizer.tokenize("running")) == "running" and len(tokenizer.tokenize("running")) < 4
+
+
+@pytest.mark.parametrize("text", [*TEXTS[:4], " 首尾 空格 ", "两  格", "第一行\n\n第两行 13\n", "鞋running鞋 iPhone"])
+def test_text_survives_encoding_and_decoding(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_the_letters_of_candidates_are_known_though_no_text_holds_them(tokenizer):
+    ids = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
+    assert len({i for row in ids for i in row}) == 20 and all(len(row) == 1 for row in ids)
+
+
+def test_bart_closes_a_text_and_llama_leaves_it_open(architecture, tokenizer):
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("推荐")["input_ids"])
+    assert tokens == (["[CLS]", "推", "荐", "[SEP]"] if architecture == "bart" else ["[CLS]", "推", "荐"])
+
+
+def test_a_saved_backbone_loads_like_a_published_one(architecture):
+    folder = tiny.backbone(architecture)
+    model = (load_seq2seq if architecture == "bart" else load_causal)(folder)
+    tokenizer = load_tokenizer(folder)
+    again = new_backbone(architecture, tokenizer, hidden_size=64, layers=1, heads=2, max_positions=1024, seed=1)
+    assert model.config.model_type == architecture and all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+    ids = tokenizer(tiny.texts()[0])["input_ids"]
+    assert tokenizer.unk_token_id not in ids and len(tokenizer) == model.config.vocab_size
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id == model.config.eos_token_id == model.generation_config.eos_token_id
+
+
+def test_segment_tokens_are_added_where_asked():
+    folder = tiny.backbone("bart")
+    plain, segments = load_tokenizer(folder), load_tokenizer(folder, segments=True)
+    assert len(segments) == len(plain) + len(SEGMENT_TOKENS)
+    assert segments.tokenize("[user]鞋[LLM]") == ["[user]", "鞋", "[LLM]"] and "[user]" not in plain.tokenize("[user]鞋")
+
+
+def blocks(count=200, length=64):
+    """Blocks without repeated tokens, so that what survived can be told."""
+    return [{"input_ids": list(range(5, 5 + length))} for _ in range(count)]
+
+
+def infilled(seed):
+    torch.manual_seed(seed)
+    return make_infilling_collator(train_tokenizer(TEXTS, "bart", 500))(blocks())
+
+
+def test_infilling_hides_about_a_third_in_spans_and_asks_for_the_whole_text():
+    tokenizer = train_tokenizer(TEXTS, "bart", 500)
+    start, end, mask, pad = (tokenizer.convert_tokens_to_ids(t) for t in ("[CLS]", "[SEP]", "[MASK]", "[PAD]"))
+    batch = infilled(seed=1)
+    kept = masks = 0
+    for row, attention, labels in zip(batch["input_ids"].tolist(), batch["attention_mask"], batch["labels"].tolist(), strict=True):
+        seen = row[: int(attention.sum())]
+        assert set(row[len(seen) :]) <= {pad} and seen[0] == start and seen[-1] == end
+        survivors = [token for token in seen[1:-1] if token != mask]
+        assert survivors == sorted(set(survivors)) and set(survivors) <= set(range(5, 69))
+        assert labels == [start, *range(5, 69), end]
+        kept, masks = kept + len(survivors), masks + seen.count(mask)
+    gone = 1 - kept / (200 * 64)
+    assert 0.25 < gone < 0.33
+    assert 2.5 < gone * 200 * 64 / masks < 3.5  # tokens per mask
+
+
+def test_infilling_depends_on_torchs_seed_alone():
+    assert torch.equal(infilled(seed=1)["input_ids"], infilled(seed=1)["input_ids"])
+    assert not torch.equal(infilled(seed=1)["input_ids"], infilled(seed=2)["input_ids"])
+
+
+def test_next_token_labels_are_the_text_and_skip_padding():
+    batch = next_token_collate([{"input_ids": [7, 8, 9]}, {"input_ids": [6]}])
+    assert batch["input_ids"][0].tolist() == [7, 8, 9] == batch["labels"][0].tolist()
+    assert batch["labels"][1].tolist() == [6, -100, -100] and batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_pretraining_learns_its_text(tmp_path, architecture):
+    tokenizer = train_tokenizer(TEXTS, architecture, 200)
+    model = new_backbone(architecture, tokenizer, hidden_size=32, layers=1, heads=2, max_positions=128, seed=1)
+    history = pretrain(
+        model, tokenizer, TEXTS * 5, block_size=16, seed=1, output_dir=tmp_path, settings={}, num_train_epochs=6,
+        learning_rate=0.01, per_device_train_batch_size=8,
+    )  # fmt: skip
+    assert len(history) == 6 and history["valid_loss"].iloc[-1] < 0.7 * history["valid_loss"].iloc[0]
+
+
+def test_pretraining_text_holds_all_of_training_and_nothing_of_validation_and_test():
+    def marked(dialogue, mark):
+        spoken = [u.model_copy(update={"send_content": f"{mark}{u.send_content}"}) for u in dialogue.dialogue]
+        return dialogue.model_copy(update={"dialogue": spoken})
+
+    corpus = tiny.corpus()
+    dialogues = {split: [marked(d, f"〔{split}〕") for d in corpus.dialogues[split]] for split in SPLITS}
+    corpus = Corpus(dialogues, corpus.knowledge, corpus.behaviour)
+    facts = build_catalogue(corpus, CHINESE).items["facts"].tolist()
+    texts = pretraining_texts(corpus.dialogues["train"], facts, CHINESE)
+    joined = "\n".join(texts)
+    utterances = [u.send_content for d in dialogues["train"] for u in d.dialogue if u.sender_type == "用户"]
+    assert utterances and all(text in joined for text in utterances)
+    assert all(fact in texts for fact in facts if fact) and any(facts)
+    assert "〔valid〕" not in joined and "〔test〕" not in joined
+
+
+def test_a_wrong_checkpoint_is_one_clear_error(tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="holds no config.json"):
+        check_checkpoint(str(tmp_path))
+    for missing in (str(tmp_path / "missing"), "./missing", "a/b/c", "bart"):
+        with pytest.raises(CheckpointError, match="no such folder; give a checkpoint folder or a hub id"):
+            check_checkpoint(missing)
+
+    def unreachable(name):
+        raise OSError(f"{name} is not a valid model identifier\nlong explanation")
+
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", unreachable)
+    with pytest.raises(CheckpointError, match=r"^nobody/nothing: .*not a valid model identifier\); check the name") as error:
+        load_seq2seq("nobody/nothing")
+    assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text("{}")
+    check_checkpoint(str(tmp_path))
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda name: None)
+    check_checkpoint("somebody/something")
+
+
+def test_only_four_bits_or_none_are_offered():
+    with pytest.raises(ValueError, match="quantization_bit=8: give 4, or 0"):
+        load_causal(tiny.backbone("llama"), 8)

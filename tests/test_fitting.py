@@ -1,0 +1,158 @@
+"""Long inputs lose their oldest utterances, as few as needed, and nothing else."""
+
+import random
+
+import pandas as pd
+import pytest
+from conftest import SEGMENTS, corpus_of, dialogue_of, said, samples_of
+
+from llmcrs_utils.crs.batches import encode_samples
+from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.tasks.fitting import fit, summarise_fit
+from llmcrs_utils.tasks.instructions import build_instructions
+from llmcrs_utils.tasks.prompts import CHINESE
+
+
+def encode(texts):
+    assert texts, "a tokeniser is never asked about nothing"
+    return [[ord(letter) for letter in text] for text in texts]
+
+
+def fit_texts(inputs, limit):
+    """``inputs``: (utterances that may go, what must stay)."""
+
+    def render(index, dropped):
+        utterances, kept = inputs[index]
+        return "".join(utterances[dropped:]) + kept
+
+    ids, report = fit(render, [len(utterances) for utterances, _ in inputs], encode, limit)
+    return ["".join(map(chr, row)) for row in ids], report
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "cut", "over"),
+    [
+        (10, "aabbccKEEP", 0, False),  # fits exactly
+        (9, "bbccKEEP", 1, False),
+        (8, "bbccKEEP", 1, False),
+        (7, "ccKEEP", 2, False),
+        (5, "KEEP", 3, False),
+        (4, "KEEP", 3, False),
+        (3, "KEEP", 3, True),  # kept whole, and said so
+    ],
+)
+def test_the_oldest_go_first_as_few_as_needed_and_what_must_stay_stays(limit, text, cut, over):
+    texts, report = fit_texts([(["aa", "bb", "cc"], "KEEP")], limit)
+    assert texts == [text]
+    assert report.to_dict("records") == [{"tokens": len(text), "cut": cut, "over": over}]
+
+
+def test_input_without_anything_to_drop_is_kept_whole_and_flagged():
+    texts, report = fit_texts([([], "KEEP"), (["a"], "KEEP")], 3)
+    assert texts == ["KEEP", "KEEP"] and list(report["cut"]) == [0, 1] and list(report["over"]) == [True, True]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_same_as_trying_every_cut_in_turn(seed):
+    generator = random.Random(seed)
+    letters = iter(range(0x4E00, 0x9FFF))
+
+    def words(length):
+        return "".join(chr(next(letters)) for _ in range(length))
+
+    inputs = [
+        ([words(generator.randint(0, 6)) for _ in range(generator.randint(0, 12))], words(generator.randint(1, 12)))
+        for _ in range(100)
+    ]
+    limit = 20
+    expected = []
+    for utterances, kept in inputs:
+        cut = 0
+        while cut < len(utterances) and len("".join(utterances[cut:]) + kept) > limit:
+            cut += 1
+        expected.append(("".join(utterances[cut:]) + kept, cut))
+    texts, report = fit_texts(inputs, limit)
+    assert list(zip(texts, report["cut"], strict=True)) == expected
+    assert list(report["tokens"]) == [len(text) for text in texts]
+    assert report["cut"].nunique() > 5 and not report["over"].any()
+
+
+def test_summary_counts_inputs_cut_and_over_the_limit_by_task():
+    _, report = fit_texts([(["aa"], "KEEP"), (["aaaa"], "KEEP"), ([], "KEEPKEEP"), (["a"], "KEE")], 6)
+    summary = summarise_fit(report, pd.Series(["respond", "respond", "respond", "elicit"]))
+    assert summary.to_dict("index") == {
+        "respond": {"inputs": 3, "mean_tokens": 6.0, "max_tokens": 8, "inputs_cut": 1, "inputs_over_limit": 1},
+        "elicit": {"inputs": 1, "mean_tokens": 4.0, "max_tokens": 4, "inputs_cut": 0, "inputs_over_limit": 0},
+    }
+
+
+class ByCharacter:
+    """A tokeniser of single characters."""
+
+    all_special_tokens = SEGMENTS
+    eos_token_id = 0
+
+    def __call__(self, texts, **_):
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+def text_of(ids):
+    return "".join(map(chr, ids))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    talk = [said("用户需求" if n % 2 else "系统解释", f"第{n}句" + "话" * n, [("功效", f"值{n}")]) for n in range(1, 20)]
+    last = (said("系统提问", "肤质如何", [("肤质", "")]), said("用户回答", "油", [("肤质", "油")]))
+    return samples_of(corpus_of(dialogue_of(*talk, *last, said("系统推荐", "看", [("功效", "好")], ["i01"]))))
+
+
+def helped_by(samples):
+    ranking = [candidates[::-1] for candidates in samples["candidates"]]
+    return samples[["sample_id", "task"]].assign(usable=True, text="助手的话", ranking=ranking)
+
+
+CURRENT = {  # of the last sample of each task, what a CRS must still read
+    "understand": "[system]看[LLM]助手的话" + CHINESE.crs["understand"],
+    "elicit": "[LLM]助手的话" + CHINESE.crs["elicit"],
+    "recommend": "[user]油[understand]肤质：油",
+    "respond": "[user]油[understand]肤质：油[recommend]i01[LLM]助手的话" + CHINESE.crs["respond"],
+}
+
+
+@pytest.mark.parametrize("task", CURRENT)
+@pytest.mark.parametrize("limit", [1, 100, 130, 160])
+def test_crs_input_keeps_its_end_and_loses_whole_oldest_turns(samples, task, limit):
+    index = {f"i{n:02d}": n for n in range(30)}
+    last = samples[samples["task"] == task].tail(1)
+    arguments = (last, ByCharacter(), CHINESE, index)
+    (whole,), _ = encode_samples(*arguments, 10**6, 64, helped_by(last))
+    (short,), report = encode_samples(*arguments, limit, 64, helped_by(last))
+    whole, short = text_of(whole["input_ids"]), text_of(short["input_ids"])
+    assert short.endswith(CURRENT[task]) and whole.endswith(short) and len(short) < len(whole)
+    turns = ["".join(turn) for turn in last["context"].iloc[0]]
+    cut = int(report["cut"].iloc[0])
+    assert whole == "".join(turns[:cut]) + short
+    assert (len(short) > limit) == bool(report["over"].iloc[0]) == (limit == 1)
+    assert limit == 1 or len(turns[cut - 1] + short) > limit, "one turn fewer would have been enough"
+
+
+@pytest.mark.parametrize("task", CURRENT)
+@pytest.mark.parametrize("limit", [1, 350, 450])
+def test_llm_input_keeps_instruction_current_turn_candidates_and_help(samples, task, limit):
+    facts = {f"i{n:02d}": f"价格是{n}" for n in range(30)}
+    last = samples[samples["task"] == task].tail(1)
+    rows = build_instructions(last, facts, CHINESE, helped_by(last))
+    row = rows.iloc[0]
+    (whole,), _ = encode_instructions(rows, ByCharacter(), CHINESE, "plain", 10**6, 8)
+    (short,), report = encode_instructions(rows, ByCharacter(), CHINESE, "plain", limit + 8, 8)
+    whole, short = text_of(whole["prompt"]), text_of(short["prompt"])
+    current = "".join(line + "\n" for line in row["lines"][len(row["lines"]) - row["keep"] :])
+    assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + row["tail"] + "\n")
+    assert CHINESE.help[task] in row["tail"]
+    assert task != "recommend" or row["tail"].count("价格是") == 20
+    cut, over = report.loc[0, ["cut", "over"]]
+    assert cut > 0 and over == (limit == 1) and len(short) < len(whole)
+    gone, left = row["lines"][:cut], row["lines"][cut:]
+    assert not [line for line in gone if line in short] and not [line for line in left[: len(left) - row["keep"]] if line not in short]
+    assert over or len(short) <= limit

@@ -1,0 +1,221 @@
+"""The LLM: labels, decoding in batches, ranking by letters, adapters on disk, 4 bits."""
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+import tiny
+from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
+from llmcrs_utils.llm.batches import TEMPLATES, encode_instructions, left_padded, make_collator, with_labels
+from llmcrs_utils.llm.predict import letter_tokens, predict
+from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
+from llmcrs_utils.tasks.instructions import build_instructions, render_input
+from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+
+CUTOFF, NEW = 1024, 12
+LORA = {
+    "quantization_bit": 0, "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.0, "lora_target": ["q_proj", "v_proj", "down_proj"],
+    "modules_to_save": ["embed_tokens", "lm_head"], "gradient_checkpointing": False, "seed": 1,
+}  # fmt: skip
+TUNING = {"settings": {}, "num_train_epochs": 1, "learning_rate": 0.01, "per_device_train_batch_size": 4, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(tiny.backbone("llama"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_causal(tiny.backbone("llama"))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return tiny.some_samples(5)
+
+
+@pytest.fixture(scope="module")
+def instructions(samples):
+    return build_instructions(samples, tiny.dataset().facts, CHINESE)
+
+
+@pytest.fixture(scope="module")
+def examples(instructions, tokenizer):
+    return encode_instructions(instructions, tokenizer, CHINESE, "plain", CUTOFF, NEW)[0]
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, examples, tokenizer):
+    """A tuned adapter on disk, and the tuned model itself."""
+    folder = tmp_path_factory.mktemp("adapter")
+    model = new_lora(tiny.backbone("llama"), **LORA)
+    tune(model, examples, examples, tokenizer.pad_token_id, output_dir=folder / "training", **TUNING)
+    model.save_pretrained(folder / "saved")
+    tokenizer.save_pretrained(folder / "saved")
+    return folder / "saved", model.eval()
+
+
+def answers_of(model, tokenizer, samples, examples, batch_size=16):
+    return predict(model, tokenizer, samples, examples, CHINESE, max_new_tokens=NEW, batch_size=batch_size)
+
+
+@torch.no_grad()
+def next_logits(model, ids):
+    """Logits after one unpadded prompt."""
+    return model(input_ids=torch.tensor([ids])).logits[0, -1]
+
+
+def test_the_loss_is_on_the_answer_and_its_end_only(examples, instructions, tokenizer):
+    collate = make_collator(tokenizer.pad_token_id)
+    batch = collate(with_labels(examples))
+    assert batch["input_ids"].shape[1] == max(len(e["prompt"] + e["answer"]) for e in examples)
+    for example, output, ids, mask, labels in zip(
+        examples, instructions["output"], *(batch[name].tolist() for name in ("input_ids", "attention_mask", "labels")), strict=True
+    ):
+        answer = [label for label in labels if label != -100]
+        start, end = len(example["prompt"]), len(example["prompt"]) + len(answer)
+        assert labels[:start] == [-100] * start and labels[end:] == [-100] * (len(labels) - end)
+        assert ids[:end] == example["prompt"] + answer and mask == [1] * end + [0] * (len(mask) - end)
+        assert answer[-1] == tokenizer.eos_token_id and 1 < len(answer) <= NEW
+        assert output.startswith(tokenizer.decode(answer[:-1])) and (len(answer) == NEW or output == tokenizer.decode(answer[:-1]))
+
+
+def test_a_prompt_is_open_and_leaves_room_for_the_answer(instructions, tokenizer):
+    longest = max(len(e["prompt"]) for e in encode_instructions(instructions, tokenizer, CHINESE, "plain", 4096, NEW)[0])
+    examples, report = encode_instructions(instructions, tokenizer, CHINESE, "plain", longest + NEW - 1, NEW)
+    assert (report["cut"] > 0).sum() == 1 and max(len(e["prompt"]) for e in examples) < longest
+    closing = load_tokenizer(tiny.backbone("bart"))
+    assert closing("鞋")["input_ids"][-1] == closing.eos_token_id
+    opened = encode_instructions(instructions, closing, CHINESE, "plain", CUTOFF, NEW)[0]
+    assert all(closing.eos_token_id not in example["prompt"] for example in opened)
+
+
+def test_templates_put_instruction_and_input(instructions, tokenizer):
+    row = instructions.iloc[[0]]
+    instruction, text = row["instruction"].item(), render_input(row["lines"].item(), row["tail"].item(), CHINESE)
+    (plain,), _ = encode_instructions(row, tokenizer, CHINESE, "plain", CUTOFF, NEW)
+    assert plain["prompt"] == tokenizer(f"{instruction}\n{text}\n")["input_ids"]
+    assert TEMPLATES["alpaca"].format(instruction="甲", input="乙") == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n甲\n乙\n\n### Response: "
+    )
+    (alpaca,), _ = encode_instructions(row, tokenizer, CHINESE, "alpaca", CUTOFF, NEW)
+    assert len(alpaca["prompt"]) > len(plain["prompt"])
+    with pytest.raises(ValueError, match="template 'vicuna' is unknown; known: plain, alpaca"):
+        encode_instructions(row, tokenizer, CHINESE, "vicuna", CUTOFF, NEW)
+
+
+def test_left_padding_puts_every_prompts_end_last():
+    batch = left_padded([[5, 6, 7], [8]], pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_batched_decoding_is_greedy_decoding_one_at_a_time(model, tokenizer, samples, examples):
+    together, alone = (answers_of(model, tokenizer, samples, examples, size) for size in (16, 1))
+    assert together["sample_id"].tolist() == samples["sample_id"].tolist()
+    assert together["raw"].tolist() == alone["raw"].tolist() and together["raw"].nunique() > 8
+    for task, example, raw in zip(samples["task"], examples, together["raw"], strict=True):
+        if task == "recommend":
+            continue
+        written = []
+        while len(written) < NEW and tokenizer.eos_token_id not in written:
+            written.append(next_logits(model, example["prompt"] + written).argmax().item())
+        assert raw == tokenizer.decode(written, skip_special_tokens=True)
+
+
+def assert_ranked_by(logits, sample, answer):
+    scores = dict(zip(sample["candidates"], logits.log_softmax(dim=0).tolist(), strict=True))
+    assert answer["ranking"] == sorted(scores, key=scores.get, reverse=True) and answer["text"] == answer["ranking"][0]
+    np.testing.assert_allclose(answer["scores"], sorted(scores.values(), reverse=True), rtol=1e-4)
+    assert answer["raw"] == LETTERS[sample["candidates"].index(answer["text"])]
+    assert max(scores.values()) - min(scores.values()) > 0.1
+
+
+def test_candidates_are_ranked_by_the_letters_logits(model, tokenizer, samples, examples):
+    answers = answers_of(model, tokenizer, samples, examples, batch_size=5)
+    letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
+    ranked = 0
+    for sample, example, answer in zip(samples.to_dict("records"), examples, answers.to_dict("records"), strict=True):
+        if sample["task"] == "recommend":
+            assert_ranked_by(next_logits(model, example["prompt"])[letters], sample, answer)
+            ranked += 1
+    assert ranked == 5
+
+
+def letter_tokenizer(vocabulary):
+    """A tokeniser that puts a blank before a text, as LLaMA's does, and knows these pieces."""
+    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(vocabulary)}, merges=[], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", eos_token="[SEP]")
+
+
+SPECIALS = ["[UNK]", "[PAD]", "[SEP]"]
+
+
+def test_letters_of_two_tokens_are_told_apart_by_the_second(model, samples, examples):
+    tokenizer = letter_tokenizer([*SPECIALS, "▁", *LETTERS])
+    assert letter_tokens(tokenizer) == ([3], list(range(4, 24)))
+    recommend = (samples["task"] == "recommend").to_numpy()
+    few = [{**example, "prompt": example["prompt"][:50]} for example in np.array(examples)[recommend]]
+    answers = answers_of(model, tokenizer, samples[recommend].reset_index(drop=True), few)
+    for sample, example, answer in zip(samples[recommend].to_dict("records"), few, answers.to_dict("records"), strict=True):
+        assert_ranked_by(next_logits(model, example["prompt"] + [3])[4:24], sample, answer)
+
+
+def test_a_tokeniser_that_cannot_tell_letters_apart_is_refused():
+    for vocabulary in ([*SPECIALS, "▁"], [*SPECIALS, "▁", *LETTERS[:-2]]):
+        with pytest.raises(ValueError, match="does not tell the letters A-T apart"):
+            letter_tokens(letter_tokenizer(vocabulary))
+
+
+def test_an_adapter_is_saved_as_peft_does_and_answers_as_before(adapter, tokenizer, samples, examples):
+    folder, tuned = adapter
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert base_of(folder) == tiny.backbone("llama")
+    before = answers_of(tuned, tokenizer, samples, examples)
+    tiny.assert_same_answers(answers_of(load_tuned(folder), tokenizer, samples, examples), before)
+    untuned = answers_of(load_causal(tiny.backbone("llama")), tokenizer, samples, examples)
+    assert untuned["raw"].tolist() != before["raw"].tolist()
+
+
+def test_lora_trains_its_own_layers_and_the_saved_modules_only():
+    model = new_lora(tiny.backbone("llama"), **LORA)
+    trained = {name.split("model.", 1)[1] for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "modules_to_save" in name for name in trained)
+    for part in ("q_proj.lora_A", "v_proj.lora_B", "down_proj.lora_A", "embed_tokens.modules_to_save", "lm_head.modules_to_save"):
+        assert any(part in name for name in trained), part
+    assert not any("k_proj" in name for name in trained)
+
+
+def test_a_merged_checkpoint_is_a_plain_one_with_the_same_logits(tmp_path, adapter, tokenizer, examples):
+    folder, tuned = adapter
+    merge(folder, tmp_path)
+    assert not list(tmp_path.glob("adapter*"))
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    base = load_causal(tiny.backbone("llama"))
+    assert not isinstance(merged, PeftModel) and type(merged) is type(base)
+    assert load_tokenizer(str(tmp_path)).get_vocab() == tokenizer.get_vocab()
+    for example in examples[:4]:
+        expected = next_logits(tuned, example["prompt"])
+        torch.testing.assert_close(next_logits(merged, example["prompt"]), expected, rtol=1e-4, atol=1e-4)
+        assert (next_logits(base, example["prompt"]) - expected).abs().max() > 0.1
+
+
+def test_four_bits_load_tune_and_answer_on_any_device(tmp_path, tokenizer, samples, examples):
+    model = new_lora(tiny.backbone("llama"), **LORA | {"quantization_bit": 4, "gradient_checkpointing": True})
+    linear = model.base_model.model.model.layers[0].self_attn.k_proj
+    assert type(linear).__name__ == "Linear4bit" and linear.weight.dtype == torch.uint8
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
+    history = tune(model, examples[:4], examples[:4], tokenizer.pad_token_id, output_dir=tmp_path / "training", **TUNING | {"num_train_epochs": 2})
+    assert len(history) == 2 and history["valid_loss"].notna().all()
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
+    model.save_pretrained(tmp_path)
+    few = samples[:8]
+    answers = answers_of(model, tokenizer, few, examples[:8])
+    assert answers["raw"].str.len().gt(0).all()
+    tiny.assert_same_answers(answers_of(load_tuned(tmp_path, 4), tokenizer, few, examples[:8]), answers)

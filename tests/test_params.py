@@ -1,0 +1,269 @@
+"""A wrong parameter, file or checkpoint is one clear line before anything is trained."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import corpus_of, dialogue_of, said
+
+from llmcrs_utils.corpus.schema import write_corpus
+from llmcrs_utils.params import (
+    PROFILE_KEYS,
+    ParameterError,
+    check_profile,
+    load_profile,
+    notebook_parameters,
+    settings_of,
+)
+from llmcrs_utils.preflight import main
+from llmcrs_utils.systems import SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+PROFILES = sorted((ROOT / "params").glob("*.yaml"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MINIMAL = {"profile": "mine", "systems": ["bcrs"], "01_build_data": {"corpus": "generated"}, "02_prepare_backbones": {}}
+NOWHERE = "models/some/deep/folder"
+
+
+@pytest.fixture(autouse=True)
+def inside_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def changed(section=None, **values):
+    profile = json.loads(json.dumps(MINIMAL))
+    (profile.setdefault(section, {}) if section else profile).update(values)
+    return profile
+
+
+def write_profile(folder, profile):
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(profile, allow_unicode=True), "utf-8")
+    return path
+
+
+def corpus_folder(folder):
+    utterances = (said("用户需求", "面霜", [("品类", "面霜")]), said("系统推荐", "看", [], ["i01"]))
+    splits = [dialogue_of(*utterances, sid=sid) for sid in ("s1", "s2", "s3")]
+    write_corpus(corpus_of(splits[0], valid=[splits[1]], test=[splits[2]]), folder)
+    return folder
+
+
+def with_data(folder, corpus="u_need", model=NOWHERE):
+    """A profile on one's own data and checkpoints, as ``paper`` is."""
+    profile = changed("01_build_data", corpus=corpus, data_dir=str(folder))
+    del profile["02_prepare_backbones"]
+    return {**profile, "03_train_crs": {"model_name_or_path": model}, "04_tune_llm": {"model_name_or_path": model}}
+
+
+# --- what ships
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_profile_that_ships_is_in_order(path):
+    profile = load_profile(path)
+    assert profile["profile"] == path.stem and set(profile["systems"]) <= set(SYSTEMS)
+    assert len([key for key in profile if key not in PROFILE_KEYS]) >= 2
+
+
+def test_four_profiles_ship():
+    assert {"smoke", "demo", "pscon", "paper"} <= {path.stem for path in PROFILES}
+
+
+def test_demo_profile_says_what_the_notebooks_default_to():
+    profile = load_profile(ROOT / "params" / "demo.yaml")
+    said_twice = [(key, name) for key in profile if key not in PROFILE_KEYS for name in profile[key]]
+    assert said_twice
+    for section, name in said_twice:
+        default = notebook_parameters(ROOT / "notebooks" / f"{section}.ipynb")[name][1]
+        assert profile[section][name] == default, f"{section}: {name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_s_defaults_are_of_the_types_it_declares(path):
+    defaults = {name: default for name, (_, default) in notebook_parameters(path).items()}
+    assert defaults and settings_of(path.stem, {**defaults, "unrelated": object()}) == defaults
+
+
+def test_shipped_demo_passes_the_check(capsys):
+    assert main(["params/demo.yaml"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and "in order; systems: bcrs, allm, allm-bcrs, bcrs-allm" in shown.out
+
+
+# --- one clear line for each kind of fault
+
+
+def refusal(capsys, *arguments):
+    """The one line on stderr."""
+    assert main([str(argument) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("error: ") and shown.err.count("\n") == 1, shown.err
+    return shown.err.strip()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (changed("04_tune_llm", lora_rnak=8), "section 04_tune_llm: no parameter 'lora_rnak'; did you mean 'lora_rank'?"),
+        (changed("03_train_crs", zzz=8), "section 03_train_crs: no parameter 'zzz'; known: assistance_file, cutoff_len"),
+        (changed("03_train_crs", cutoff_len="512"), "section 03_train_crs, parameter cutoff_len: '512' is no int"),
+        (changed("03_train_crs", cutoff_len=512.5), "section 03_train_crs, parameter cutoff_len: 512.5 is no int"),
+        (changed("03_train_crs", num_beams=True), "section 03_train_crs, parameter num_beams: True is no int"),
+        (changed("04_tune_llm", gradient_checkpointing="no"), "parameter gradient_checkpointing: 'no' is no bool"),
+        (changed("04_tune_llm", lora_target="q_proj"), "parameter lora_target: 'q_proj' is no list[str]"),
+        (changed("04_tune_llm", learning_rate="1e-3"), "'1e-3' is no float (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)"),
+        (changed("3_train_crs", cutoff_len=512), "no section '3_train_crs'; did you mean '03_train_crs'?"),
+        (changed(**{"03_train_crs": "cutoff_len"}), "section 03_train_crs: holds no parameters; write name: value lines"),
+        (changed(sytems=["bcrs"]), "no section 'sytems'; did you mean 'systems'?"),
+        (changed(systems="bcrs"), "systems: 'bcrs' is no list[str]"),
+        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bcrs, allm, allm-bcrs, bcrs-allm"),
+        (changed(systems=["bcrs", "allm-bcrs"]), "systems: allm-bcrs needs allm; add it to the list"),
+        (changed(systems=["bcrs", "bcrs-allm"]), "systems: bcrs-allm needs allm; add it to the list"),
+        ({k: v for k, v in MINIMAL.items() if k != "01_build_data"}, "01_build_data is missing; see params/demo.yaml"),
+        (changed("01_build_data", corpus="u_need"), "section 01_build_data: corpus u_need needs data_dir, the folder that holds it"),
+        (changed("01_build_data", corpus="pscon"), "section 01_build_data: corpus pscon needs data_dir, the folder that holds it"),
+        (changed("01_build_data", corpus="uneed", data_dir="x"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
+        (changed("01_build_data", corpus="uneed"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
+        (changed("01_build_data", language="de"), "section 01_build_data: language 'de'"),
+    ],
+)
+def test_wrong_profile_is_one_line_with_file_place_and_remedy(tmp_path, capsys, profile, message):
+    path = write_profile(tmp_path, profile)
+    line = refusal(capsys, path)
+    assert message in line and str(path) in line
+
+
+@pytest.mark.parametrize("text", ["systems: [bcrs\nprofile: x", "", "just text", "- a\n- b"])
+def test_file_that_is_no_profile_is_one_line(tmp_path, capsys, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, "utf-8")
+    assert str(path) in refusal(capsys, path)
+
+
+def test_profile_that_is_not_there_names_those_that_are(capsys):
+    assert "params/dmo.yaml: no such profile; known: demo, paper, pscon, smoke" in refusal(capsys, "params/dmo.yaml")
+
+
+def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_path, capsys):
+    path = write_profile(tmp_path, MINIMAL)
+    profile = load_profile(path, {"data_dir": "my/data", "crs_model": "a/b", "llm_model": "c/d"})
+    assert profile["01_build_data"] == {"corpus": "generated", "data_dir": "my/data"}
+    assert (profile["03_train_crs"], profile["04_tune_llm"]) == ({"model_name_or_path": "a/b"}, {"model_name_or_path": "c/d"})
+    assert "no setting 'datadir'; did you mean 'data_dir'?" in refusal(capsys, path, "datadir=x")
+
+
+def test_checking_changes_nothing_in_the_profile_given():
+    profile = json.loads(json.dumps(MINIMAL))
+    check_profile(profile, "here", {"data_dir": "x"})
+    assert profile == MINIMAL
+
+
+@pytest.mark.parametrize("corpus", ["u_need", "pscon"])
+def test_data_folder_that_does_not_exist_is_named(tmp_path, capsys, corpus):
+    line = refusal(capsys, write_profile(tmp_path, with_data(tmp_path / "nothing", corpus)))
+    assert str(tmp_path / "nothing") in line
+
+
+def test_broken_dialogue_file_is_one_line_that_names_it(tmp_path, capsys):
+    folder = corpus_folder(tmp_path / "data")
+    text = (folder / "valid_dialogue.json").read_text("utf-8")
+    (folder / "valid_dialogue.json").write_text(text[: len(text) // 2], "utf-8")
+    line = refusal(capsys, write_profile(tmp_path, with_data(folder)))
+    assert f"{folder / 'valid_dialogue.json'}: not valid JSON at line" in line and "fetch or export it again" in line
+
+
+def test_broken_dialogue_is_one_line_that_names_dialogue_and_field(tmp_path, capsys):
+    folder = corpus_folder(tmp_path / "data")
+    text = (folder / "test_dialogue.json").read_text("utf-8")
+    (folder / "test_dialogue.json").write_text(text.replace("系统推荐", "推荐", 1), "utf-8")
+    line = refusal(capsys, write_profile(tmp_path, with_data(folder)))
+    assert "test_dialogue.json: dialogue 0 (sid s3), field dialogue.1.act_tag" in line
+
+
+def test_checkpoint_that_is_missing_in_the_profile_names_both_ways_to_give_it(tmp_path, capsys):
+    profile = with_data(corpus_folder(tmp_path / "data"))
+    del profile["03_train_crs"]
+    line = refusal(capsys, write_profile(tmp_path, profile))
+    assert "section 03_train_crs: model_name_or_path is missing; give it, or crs_model=..." in line
+
+
+@pytest.mark.parametrize("model", [NOWHERE, "./models", "/no/such/folder", "~/no-such-folder-here", "nothing"])
+def test_checkpoint_that_does_not_exist_is_one_line(tmp_path, capsys, model):
+    line = refusal(capsys, write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data"), model=model)))
+    assert f"{model}: no such folder; give a checkpoint folder or a hub id (owner/name)" in line
+
+
+def test_checkpoint_folder_without_a_model_is_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data"), model=str(tmp_path / "empty")))
+    assert f"{tmp_path / 'empty'}: this folder holds no config.json" in refusal(capsys, path)
+
+
+def test_second_checkpoint_is_checked_too(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data"), model=str(tmp_path / "model")))
+    assert main([str(path)]) == 0
+    capsys.readouterr()
+    assert NOWHERE in refusal(capsys, path, f"llm_model={NOWHERE}")
+
+
+def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):
+    path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data")))
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcrs_utils.preflight", str(path)], capture_output=True, text=True, timeout=60, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    elapsed = time.monotonic() - started
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {NOWHERE}: no such folder; give a checkpoint folder or a hub id (owner/name)\n"
+    assert elapsed < 10
+
+
+def test_wrong_command_line_shows_how_to_call(capsys):
+    for arguments in ([], ["params/demo.yaml", "data_dir"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("usage: python -m llmcrs_utils.preflight PROFILE.yaml")
+
+
+# --- a notebook's own cells
+
+
+def test_mistyped_value_in_a_notebook_is_refused():
+    defaults = {name: default for name, (_, default) in notebook_parameters(ROOT / "notebooks/03_train_crs.ipynb").items()}
+    with pytest.raises(ParameterError, match=r"03_train_crs, parameter cutoff_len: '512' is no int"):
+        settings_of("03_train_crs", {**defaults, "cutoff_len": "512"})
+    whole_number = settings_of("03_train_crs", {**defaults, "stage_one_epochs": 2})
+    assert whole_number["stage_one_epochs"] == 2  # an int where a float is asked is no mistake
+
+
+def notebook_with(folder, *sources):
+    cells = [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [source]} for source in sources]
+    (folder / "x.ipynb").write_text(json.dumps({"cells": cells}))
+    return folder / "x.ipynb"
+
+
+def test_parameters_cell_has_to_declare_types(tmp_path):
+    assert notebook_parameters(notebook_with(tmp_path, 'a: list[str] = ["x"]  # help')) == {"a": (list[str], ["x"])}
+    with pytest.raises(ParameterError, match="parameters cell, line 2: write name: type = value"):
+        notebook_parameters(notebook_with(tmp_path, "a: int = 1\nb = 2"))
+    for cells in ([], ["a: int = 1", "b: int = 2"]):
+        with pytest.raises(ParameterError, match=f"{len(cells)} cells are tagged 'parameters'; tag exactly one"):
+            notebook_parameters(notebook_with(tmp_path, *cells))
+
+
+def test_project_is_found_from_a_folder_inside_it_and_not_from_outside(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="start from inside the project"):
+        load_profile("params/none.yaml")
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert load_profile("../params/demo.yaml")["profile"] == "demo"

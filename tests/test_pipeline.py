@@ -1,0 +1,99 @@
+"""The whole path on a toy corpus, in a copy of the project: undisturbed, and with a kernel killed on the way."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from llmcrs_utils.predictions import read_predictions, read_table
+from llmcrs_utils.systems import TASKS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
+TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
+COMMAND = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/smoke.yaml"]
+COMMAND += ["--cores", "2", "--resources", "gpu=1", "--nolock", "--rerun-incomplete", "--quiet", "all"]
+
+
+def copy_of_project(folder: Path) -> Path:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_kernel_of(process: subprocess.Popen, notebook: str, seconds: float = 120) -> None:
+    """SIGKILL the kernel that papermill runs for ``notebook``, once it has started training."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            try:
+                if "papermill" in " ".join(child.cmdline()[:3]) and notebook in " ".join(child.cmdline()):
+                    for kernel in child.children():
+                        if "ipykernel_launcher" in " ".join(kernel.cmdline()) and kernel.cpu_times().user > 6:
+                            return kernel.kill()
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.2)
+    raise AssertionError(f"no kernel of {notebook} seen: " + (process.stdout.read() if process.poll() is not None else ""))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, str]:
+    folder = copy_of_project(tmp_path_factory.mktemp("project"))
+    return folder, finish(start(folder))
+
+
+def test_one_command_leads_from_dialogues_to_tables(undisturbed):
+    folder, output = undisturbed
+    figures = folder / "runs/smoke/figures"
+    assert all((figures / name).stat().st_size for name in [*TABLES, "gains.png"])
+    assert "runs/smoke/figures" in output.splitlines()[-1]
+    assert all(f"# Table {number}:" in output for number in (1, 2, 3, 4))
+    metrics = pd.read_csv(figures / "metrics.csv")
+    assert set(metrics["system"]) == {"trivial", "bcrs", "allm", "allm-bcrs", "bcrs-allm"}
+    assert set(metrics["task"]) == set(TASKS)
+    assert metrics["value"].between(0, 1).all()
+
+
+def test_every_system_answers_every_test_sample(undisturbed):
+    folder, _ = undisturbed
+    samples = read_table(folder / "runs/smoke/data/samples.parquet")
+    predictions = read_predictions(folder / "runs/smoke/predictions")
+    wanted = set(samples.loc[samples["split"] == "test", "sample_id"])
+    for system, answers in predictions[predictions["split"] == "test"].groupby("system"):
+        assert set(answers["sample_id"]) == wanted, system
+    ranked = predictions.merge(samples[samples["task"] == "recommend"][["sample_id", "candidates"]], on="sample_id")
+    assert len(ranked) and all(sorted(r) == sorted(c) for r, c in zip(ranked["ranking"], ranked["candidates"], strict=True))
+
+
+def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path):
+    folder = copy_of_project(tmp_path)
+    process = start(folder)
+    kill_kernel_of(process, "03_train_crs_bcrs.ipynb")
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode != 0
+    assert "FAILED    runs/smoke/notebooks/03_train_crs_bcrs.ipynb" in output
+    backbone = folder / "runs/smoke/backbones/bart/model.safetensors"
+    made = backbone.stat().st_mtime_ns
+    finish(start(folder))
+    assert backbone.stat().st_mtime_ns == made
+    for name in TABLES:
+        assert (folder / "runs/smoke/figures" / name).read_bytes() == (undisturbed[0] / "runs/smoke/figures" / name).read_bytes(), name

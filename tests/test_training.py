@@ -1,0 +1,194 @@
+"""Training: a kill changes nothing, the best weights are kept, the same seed gives the same model."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import tiny
+from llmcrs_utils.backbones.loading import load_seq2seq, load_tokenizer
+from llmcrs_utils.backbones.small import make_infilling_collator
+from llmcrs_utils.crs import batches as crs_batches
+from llmcrs_utils.llm import batches as llm_batches
+from llmcrs_utils.llm.tuning import new_lora
+from llmcrs_utils.tasks.instructions import build_instructions
+from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.training import finished, mark_finished, pad, train
+
+EPOCHS, BATCH = 3, 4
+SETTINGS = {"learning_rate": 0.01, "folder": Path("data")}
+
+
+def crs_setup():
+    """UniMIND on all tasks, dropout active in its behaviour encoder."""
+    model = tiny.unimind(recommend_loss_reaches_backbone=True)
+    assert model.sasrec.dropout.p > 0
+    return model, tiny.crs_examples(tiny.some_samples(5)), crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
+
+
+def llm_setup():
+    """LoRA with dropout, accumulated gradients."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    model = new_lora(
+        tiny.backbone("llama"), quantization_bit=0, lora_rank=4, lora_alpha=8, lora_dropout=0.2, lora_target=["q_proj", "v_proj"],
+        modules_to_save=["lm_head"], gradient_checkpointing=False, seed=1,
+    )  # fmt: skip
+    rows = build_instructions(tiny.some_samples(5), tiny.dataset().facts, CHINESE)
+    examples = llm_batches.with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
+    options = {"label_names": ["labels"], "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "warmup_steps": 0.1}
+    return model, examples, llm_batches.make_collator(tokenizer.pad_token_id), options
+
+
+def backbone_setup():
+    """Text infilling: the collator itself draws random numbers, and blocks come in random order."""
+    tokenizer = load_tokenizer(tiny.backbone("bart"))
+    ids = tokenizer("".join(tiny.texts()), add_special_tokens=False)["input_ids"]
+    examples = [{"input_ids": ids[start : start + 32]} for start in range(0, 640, 32)]
+    options = {"label_names": ["labels"], "group_by_length": False}
+    return load_seq2seq(tiny.backbone("bart")), examples, make_infilling_collator(tokenizer), options
+
+
+SETUPS = {"crs": crs_setup, "llm": llm_setup, "backbone": backbone_setup}
+BATCHES = 20 // BATCH  # per epoch
+
+
+class Killed(Exception):
+    pass
+
+
+def run(kind, output_dir, settings=SETTINGS, kill_at=None, seed=1, valid_examples=None):
+    """Train a new model; ``kill_at`` ends it in the middle of that training batch.
+
+    Returns:
+        the model, its history, how many batches it trained on.
+    """
+    model, examples, collate, options = SETUPS[kind]()
+    assert len(examples) == 20
+    trained = 0
+
+    def count(*_):
+        nonlocal trained
+        if model.training:
+            trained += 1
+            if trained == kill_at:
+                raise Killed
+
+    model.register_forward_pre_hook(count)
+    history = train(
+        model, examples, valid_examples or examples[::3], collate, output_dir=output_dir, settings=settings,
+        num_train_epochs=EPOCHS, learning_rate=0.01, per_device_train_batch_size=BATCH, seed=seed, **options,
+    )  # fmt: skip
+    return model, history, trained
+
+
+def same_weights(one, other):
+    mine, others = one.state_dict(), other.state_dict()
+    return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Kind -> model and history of a run from start to end."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            model, history, trained = run(kind, tmp_path_factory.mktemp(kind))
+            assert trained == EPOCHS * BATCHES
+            made[kind] = model, history
+        return made[kind]
+
+    return get
+
+
+@pytest.mark.parametrize("kind", SETUPS)
+def test_a_kill_and_a_second_call_end_with_the_same_weights(tmp_path, undisturbed, kind):
+    with pytest.raises(Killed):
+        run(kind, tmp_path, kill_at=BATCHES + 3)
+    half_written = tmp_path / f"checkpoint-{10 * BATCHES}"
+    half_written.mkdir()
+    (half_written / "model.safetensors").write_bytes(b"half")
+    resumed, history, trained = run(kind, tmp_path)
+    assert trained == (EPOCHS - 1) * BATCHES, "it did not go on from the end of the first epoch"
+    model, expected = undisturbed(kind)
+    assert same_weights(resumed, model)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_checkpoint_whose_state_is_cut_short_is_not_resumed(tmp_path, undisturbed):
+    with pytest.raises(Killed):
+        run("crs", tmp_path, kill_at=2 * BATCHES + 1)
+    last = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = (last / "trainer_state.json").read_text()
+    (last / "trainer_state.json").write_text(state[: len(state) // 2])
+    resumed, _, trained = run("crs", tmp_path)
+    assert trained > BATCHES and same_weights(resumed, undisturbed("crs")[0])
+
+
+def test_checkpoints_of_other_settings_are_not_resumed(tmp_path, undisturbed):
+    with pytest.raises(Killed):
+        run("crs", tmp_path, settings={**SETTINGS, "learning_rate": 0.02}, kill_at=BATCHES + 3)
+    assert list(tmp_path.glob("checkpoint-*"))
+    model, _, trained = run("crs", tmp_path)
+    assert trained == EPOCHS * BATCHES and same_weights(model, undisturbed("crs")[0])
+
+
+def test_a_kill_while_checkpoints_are_removed_spoils_nothing(tmp_path, undisturbed, monkeypatch):
+    """At the very end the best epoch's checkpoint may be gone and the last one still there."""
+
+    def killed(path):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmcrs_utils.training.shutil.rmtree", killed)
+        with pytest.raises(Killed):
+            run("crs", tmp_path)
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        (checkpoint / "model.safetensors").unlink()
+    model, _, _ = run("crs", tmp_path)
+    assert same_weights(model, undisturbed("crs")[0])
+
+
+def test_the_best_epoch_on_validation_is_kept(tmp_path):
+    """What is right in training is wrong in validation, so that validation gets worse with every epoch."""
+    samples = tiny.some_samples(5)
+    wrong = [{**e, "labels": list(reversed(e["labels"]))} for e in tiny.crs_examples(samples) if "labels" in e]
+    model, history, _ = run("crs", tmp_path, valid_examples=wrong[:8])
+    best = history["valid_loss"].idxmin()
+    assert best < EPOCHS - 1 and history["valid_loss"].iloc[-1] > 1.01 * history["valid_loss"].iloc[best]
+    with torch.no_grad():
+        loss = model.eval()(**crs_batches.make_collator(0, len(tiny.dataset().items))(wrong[:8]))["loss"].item()
+    assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
+
+
+def test_training_learns_and_tells_how(undisturbed):
+    _, history = undisturbed("crs")
+    assert history.columns.tolist() == ["epoch", "train_loss", "valid_loss"] and history["epoch"].tolist() == [1, 2, 3]
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+    assert history["valid_loss"].iloc[-1] < history["valid_loss"].iloc[0]
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, undisturbed):
+    model, _ = undisturbed("crs")
+    assert same_weights(run("crs", tmp_path / "again")[0], model)
+    assert not same_weights(run("crs", tmp_path / "other", seed=2)[0], model)
+
+
+def test_a_finished_model_is_known_by_its_settings(tmp_path):
+    history = pd.DataFrame({"epoch": [1.0, 2.0], "valid_loss": [0.5, 0.25]})
+    assert finished(tmp_path, SETTINGS) is None
+    mark_finished(tmp_path, SETTINGS, history)
+    pd.testing.assert_frame_equal(finished(tmp_path, SETTINGS), history)
+    assert finished(tmp_path, {**SETTINGS, "learning_rate": 0.02}) is None
+    assert finished(tmp_path, {"learning_rate": 0.01}) is None
+    record = tmp_path / "finished.json"
+    assert json.loads(record.read_text())["settings"]["folder"] == "data"
+    record.write_text(record.read_text()[:-20])
+    assert finished(tmp_path, SETTINGS) is None
+
+
+def test_padding_is_on_the_right_to_the_longest_row():
+    assert pad([[1, 2], [3], []], -100).tolist() == [[1, 2], [3, -100], [-100, -100]]

@@ -1,0 +1,77 @@
+"""Take over a finished run of the demo as what the repository shows: results/, the executed notebooks, the READMEs' table.
+
+    python workflow/publish.py
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+from llmcrs_utils.evaluation.tables import summary_markdown
+from llmcrs_utils.predictions import read_predictions, read_table, write_predictions, write_table
+
+RUN, RESULTS, FIGURES = Path("runs/demo"), Path("results/demo"), Path("figures/demo")
+# The notebook that is shown, and the job of the run that shows it best.
+SHOWN = {
+    "01_build_data": "01_build_data",
+    "02_prepare_backbones": "02_prepare_backbones_bart",
+    "03_train_crs": "03_train_crs_bcrs",
+    "04_tune_llm": "04_tune_llm_allm",
+    "05_collaborate": "05_collaborate_allm-bcrs",
+    "07_tables": "07_tables",
+}
+LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
+README_TABLE = re.compile(r"(<!-- results: .*? -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+
+
+def publish_results() -> None:
+    """Test predictions of every system, the labels they are scored on, and what was run."""
+    for system, predictions in read_predictions(RUN / "predictions").groupby("system"):
+        write_predictions(predictions[predictions["split"] == "test"], RESULTS / "predictions" / f"{system}.parquet")
+        record = RUN / "systems" / system / "provenance.json"
+        if record.exists():
+            shutil.copy(record, RESULTS / f"{system}.provenance.json")
+    samples = read_table(RUN / "data" / "samples.parquet")
+    write_table(samples.loc[samples["split"] == "test", LABELS], RESULTS / "samples.parquet")
+
+
+def publish_notebook(name: str, job: str) -> None:
+    """The executed notebook without what papermill added; its code must be the repository's."""
+    path = Path("notebooks") / f"{name}.ipynb"
+    executed = nbformat.read(RUN / "notebooks" / f"{job}.ipynb", as_version=4)
+    executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    current = nbformat.read(path, as_version=4)
+    if [cell.source for cell in executed.cells] != [cell.source for cell in current.cells]:
+        sys.exit(f"{path} has changed since the run; call make demo again")
+    executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
+    for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    for cell in executed.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+    executed.metadata = current.metadata
+    nbformat.write(executed, path)
+
+
+def publish_readmes() -> None:
+    table = summary_markdown(pd.read_csv(FIGURES / "metrics.csv"))
+    for name in ("README.md", "README.zh-CN.md"):
+        text = Path(name).read_text(encoding="utf-8")
+        Path(name).write_text(README_TABLE.sub(lambda match: match[1] + table + match[2], text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    publish_results()
+    for name, job in SHOWN.items():
+        publish_notebook(name, job)
+    publish_readmes()
+    print(json.dumps({"results": str(RESULTS), "notebooks": len(SHOWN)}))
