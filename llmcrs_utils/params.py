@@ -59,6 +59,8 @@ def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> d
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ParameterError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(profile, dict):
+        raise ParameterError(f"{path}: holds no sections; see params/demo.yaml")
     return check_profile(profile, path, overrides)
 
 

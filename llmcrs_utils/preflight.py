@@ -1,11 +1,16 @@
-"""Checks before a run, in seconds: parameters, data and checkpoints. ``python -m llmcrs_utils.preflight PROFILE [key=value ...]``"""
+"""Checks before a run, in seconds: parameters, data and checkpoints.
+
+    python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
+"""
 
 import sys
 
+from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.corpus.schema import CorpusError
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.params import ParameterError, load_profile
 from llmcrs_utils.systems import system_of
+from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
 
 
 def check(path: str, overrides: dict[str, str]) -> dict:
@@ -20,17 +25,23 @@ def check(path: str, overrides: dict[str, str]) -> dict:
         for needed in (system.base, system.assistant):
             if needed and needed not in systems:
                 raise ParameterError(f"{path}: systems: {key} needs {needed}; add it to the list")
+    for key, section in profile.items():
+        if isinstance(section, dict) and section.get("language", "zh") not in PROMPTS:
+            known = ", ".join(PROMPTS)
+            raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
+    tuning = profile.get("04_tune_llm", {})
+    for name, choices in (("template", tuple(TEMPLATES)), ("quantization_bit", (0, 4))):
+        if tuning.get(name, choices[0]) not in choices:
+            raise ParameterError(f"{path}: section 04_tune_llm: {name} {tuning[name]!r} is unknown; known: {choices}")
     build = profile["01_build_data"]
     corpus = build.get("corpus", "generated")
+    if corpus not in SOURCES:
+        raise ParameterError(f"{path}: section 01_build_data: corpus {corpus!r} is unknown; known: {', '.join(SOURCES)}")
     if corpus != "generated":
         if not build.get("data_dir"):
             raise ParameterError(f"{path}: section 01_build_data: corpus {corpus} needs data_dir, the folder that holds it")
-        if corpus not in SOURCES:
-            raise ParameterError(f"{path}: section 01_build_data: corpus {corpus!r} is unknown; known: {', '.join(SOURCES)}")
         read_source(corpus, build["data_dir"], seed=1, dialogues={}, sellers_per_category=0, items_per_seller=0)
     if "02_prepare_backbones" not in profile:
-        from llmcrs_utils.backbones.loading import check_checkpoint  # torch takes seconds to import: only where it is needed
-
         for section, override in (("03_train_crs", "crs_model"), ("04_tune_llm", "llm_model")):
             name = profile.get(section, {}).get("model_name_or_path")
             if not name:

@@ -105,6 +105,8 @@ def train(
     trainer.train(resume_from_checkpoint=resume)
     model.config.use_cache = True  # the Trainer turned it off, for good; decoding without it is quadratic
     history = pd.DataFrame(trainer.state.log_history)
+    # Without its record no checkpoint is resumed: a kill from here on must not leave half a checkpoint to resume.
+    (output_dir / "settings.json").unlink()
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     columns = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
@@ -118,6 +120,8 @@ def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
     record = output_dir / "settings.json"
     wanted = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
     same_run = record.exists() and record.read_text(encoding="utf-8") == wanted
+    if not same_run:
+        record.unlink(missing_ok=True)
     for checkpoint in output_dir.glob("checkpoint-*"):
         # The Trainer writes its state last: without it, a kill came while the checkpoint was being written.
         if not same_run or not readable_json(checkpoint / "trainer_state.json"):

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import tiny
-from llmcrs_utils.backbones import loading
-from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, CheckpointError, check_checkpoint, load_causal, load_seq2seq, load_tokenizer
+from llmcrs_utils.backbones import checkpoints
+from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
+from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer
 from llmcrs_utils.backbones.small import (
     make_infilling_collator,
     new_backbone,
@@ -142,16 +143,16 @@ def test_a_wrong_checkpoint_is_one_clear_error(tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match="no such folder; give a checkpoint folder or a hub id"):
             check_checkpoint(missing)
 
-    def unreachable(name):
+    def unreachable(self, name, timeout):
         raise OSError(f"{name} is not a valid model identifier\nlong explanation")
 
-    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", unreachable)
+    monkeypatch.setattr(checkpoints.HfApi, "model_info", unreachable)
     with pytest.raises(CheckpointError, match=r"^nobody/nothing: .*not a valid model identifier\); check the name") as error:
         load_seq2seq("nobody/nothing")
     assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text("{}")
     check_checkpoint(str(tmp_path))
-    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda name: None)
+    monkeypatch.setattr(checkpoints.HfApi, "model_info", lambda self, name, timeout: None)
     check_checkpoint("somebody/something")
 
 

@@ -144,7 +144,7 @@ def test_exactly_twenty_items_are_enough():
 def test_items_that_only_a_dialogue_names_belong_to_its_shop():
     catalogue = build_catalogue(corpus_of(recommended("new", candidates=[["new", "newer"]]), knowledge=SHOPS), CHINESE)
     assert catalogue.items.iloc[catalogue.index["new"]].to_dict() == {
-        "item_id": "new", "seller_id": "big", "category": "", "facts": "",
+        "item_id": "new", "seller_id": "big", "category": "", "listed": False, "facts": "",
     }
     assert "newer" in catalogue.index and catalogue.items["item_id"].is_monotonic_increasing
 

@@ -37,7 +37,9 @@ def answers(samples, valid=True):
 
 def read_by_crs(samples, catalogue, helped):
     examples, _ = encode_samples(samples, ByCharacter(), CHINESE, catalogue.index, 10**6, 64, helped)
-    return [{"input": "".join(map(chr, e["input_ids"])), "helped": e.get("helped"), "history": e.get("history")} for e in examples]
+    return [
+        {"input": "".join(map(chr, e["input_ids"])), "helped": e.get("helped"), "history": e.get("history")} for e in examples
+    ]
 
 
 def read_by_llm(samples, catalogue, helped):
@@ -131,7 +133,7 @@ def test_predictions_of_two_runs_or_of_other_samples_are_refused(generated_sampl
 
 def test_coverage_counts_usable_answers_by_task_and_split():
     samples = pd.DataFrame(
-        [(f"{task}{split}{n}", split, task) for task in ("understand", "elicit") for split in ("train", "test") for n in range(4)],
+        [(f"{t}{split}{n}", split, t) for t in ("understand", "elicit") for split in ("train", "test") for n in range(4)],
         columns=["sample_id", "split", "task"],
     )
     predictions = samples.assign(text="x", ranking=[[]] * len(samples), valid=True)

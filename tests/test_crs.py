@@ -26,7 +26,9 @@ DIM, SLOTS = 8, 6
 @pytest.fixture
 def sasrec():
     set_seed(3)
-    return SASRec(DIM, SLOTS).eval()
+    encoder = SASRec(DIM, SLOTS).eval()
+    torch.nn.init.normal_(encoder.positions.weight)  # as large as the actions, so that they count
+    return encoder
 
 
 def actions(*seeds):
@@ -62,6 +64,7 @@ def test_a_shopper_without_behaviour_has_a_state_of_zeros(sasrec):
 def test_the_order_of_actions_matters(sasrec):
     length = torch.tensor([3])
     assert far(sasrec(actions(1, 2, 3), length), sasrec(actions(2, 1, 3), length))
+    assert far(sasrec(actions(1, 1, 1), length), sasrec(actions(1, 1, 1), torch.tensor([2])))  # only positions tell these apart
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,14 @@ CURRENT = {  # of the last sample of each task, what a CRS must still read
 }
 
 
+SPOKEN = {  # and what an LLM must
+    "understand": "当前输入：客服：看",
+    "elicit": "用户：第19句" + "话" * 19,
+    "recommend": "用户：油\n",
+    "respond": "用户：油\n",
+}
+
+
 @pytest.mark.parametrize("task", CURRENT)
 @pytest.mark.parametrize("limit", [1, 100, 130, 160])
 def test_crs_input_keeps_its_end_and_loses_whole_oldest_turns(samples, task, limit):
@@ -149,10 +157,11 @@ def test_llm_input_keeps_instruction_current_turn_candidates_and_help(samples, t
     whole, short = text_of(whole["prompt"]), text_of(short["prompt"])
     current = "".join(line + "\n" for line in row["lines"][len(row["lines"]) - row["keep"] :])
     assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + row["tail"] + "\n")
-    assert CHINESE.help[task] in row["tail"]
+    assert SPOKEN[task] in short and CHINESE.help[task] in row["tail"]
     assert task != "recommend" or row["tail"].count("价格是") == 20
     cut, over = report.loc[0, ["cut", "over"]]
     assert cut > 0 and over == (limit == 1) and len(short) < len(whole)
     gone, left = row["lines"][:cut], row["lines"][cut:]
-    assert not [line for line in gone if line in short] and not [line for line in left[: len(left) - row["keep"]] if line not in short]
+    assert not [line for line in gone if line in short]
+    assert not [line for line in left[: len(left) - row["keep"]] if line not in short]
     assert over or len(short) <= limit

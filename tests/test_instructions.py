@@ -218,7 +218,7 @@ def test_further_keys_of_other_tuners_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"instruction": "a", "input": "b", "output": "c"}, {"instruction": "a", "input": "b"}]', "record 1, field output: missing"),
+        ('[{"instruction": "a", "input": "", "output": ""}, {"instruction": "", "input": ""}]', "record 1, field output"),
         ('[{"instruction": "a", "input": 3, "output": "c"}]', "record 0, field input: missing or no text"),
         ('[\n{"instruction": "a"', "not valid JSON at line 2"),
         ('["a"]', "record 0"),

@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import tiny
 from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
-from llmcrs_utils.llm.batches import TEMPLATES, encode_instructions, left_padded, make_collator, with_labels
+from llmcrs_utils.llm.batches import encode_instructions, left_padded, make_collator, with_labels
 from llmcrs_utils.llm.predict import letter_tokens, predict
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.instructions import build_instructions, render_input
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+from llmcrs_utils.tasks.prompts import CHINESE, LETTERS, TEMPLATES
 
 CUTOFF, NEW = 1024, 12
 LORA = {

@@ -150,10 +150,10 @@ def test_understand_sees_texts_and_needs_but_neither_asked_attributes_nor_items(
 )
 def test_each_task_sees_its_own_segments_of_earlier_turns(task, hidden):
     asking = said("系统提问", "还要什么", [("功效", "")])
-    samples = samples_of(corpus_of(dialogue_of(*WHOLE, said("用户回答", "不要了"), asking, said("用户回答", "白", [("色", "白")]),
-                                               said("系统推荐", "这款", [], ["i05"]))))
-    last = by_task(samples, task)[-1]
-    markers = {re.match(r"\[\w+\]", segment).group() for turn in last["context"] for segment in turn}
+    answer, last = said("用户回答", "白", [("色", "白")]), said("系统推荐", "这款", [], ["i05"])
+    samples = samples_of(corpus_of(dialogue_of(*WHOLE, said("用户回答", "不要了"), asking, answer, last)))
+    sample = by_task(samples, task)[-1]
+    markers = {re.match(r"\[\w+\]", segment).group() for turn in sample["context"] for segment in turn}
     all_markers = {"[user]", "[system]", "[understand]", "[elicit]", "[recommend]"}
     assert markers == all_markers - set(re.findall(r"\[\w+\]", hidden))
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -136,32 +137,34 @@ def test_checkpoints_of_other_settings_are_not_resumed(tmp_path, undisturbed):
     assert trained == EPOCHS * BATCHES and same_weights(model, undisturbed("crs")[0])
 
 
-def test_a_kill_while_checkpoints_are_removed_spoils_nothing(tmp_path, undisturbed, monkeypatch):
-    """At the very end the best epoch's checkpoint may be gone and the last one still there."""
-
-    def killed(path):
+def test_a_kill_while_the_last_checkpoints_are_removed_spoils_nothing(tmp_path, undisturbed, monkeypatch):
+    def killed_halfway(checkpoint):
+        (checkpoint / "model.safetensors").unlink()
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmcrs_utils.training.shutil.rmtree", killed)
+        patch.setattr("llmcrs_utils.training.shutil", SimpleNamespace(rmtree=killed_halfway))
         with pytest.raises(Killed):
             run("crs", tmp_path)
-    for checkpoint in tmp_path.glob("checkpoint-*"):
-        (checkpoint / "model.safetensors").unlink()
-    model, _, _ = run("crs", tmp_path)
-    assert same_weights(model, undisturbed("crs")[0])
+    assert same_weights(run("crs", tmp_path)[0], undisturbed("crs")[0])
 
 
 def test_the_best_epoch_on_validation_is_kept(tmp_path):
-    """What is right in training is wrong in validation, so that validation gets worse with every epoch."""
-    samples = tiny.some_samples(5)
-    wrong = [{**e, "labels": list(reversed(e["labels"]))} for e in tiny.crs_examples(samples) if "labels" in e]
-    model, history, _ = run("crs", tmp_path, valid_examples=wrong[:8])
+    """Validation asks for items that training never names, so that it gets worse with every epoch."""
+    examples = tiny.crs_examples(tiny.some_samples(5))
+    known = {example["gold"] for example in examples if "gold" in example}
+    other = min(set(tiny.dataset().index.values()) - known)
+    wrong = [{**example, "gold": other} for example in examples if "gold" in example]
+    model, history, _ = run("crs", tmp_path, valid_examples=wrong)
     best = history["valid_loss"].idxmin()
     assert best < EPOCHS - 1 and history["valid_loss"].iloc[-1] > 1.01 * history["valid_loss"].iloc[best]
     with torch.no_grad():
-        loss = model.eval()(**crs_batches.make_collator(0, len(tiny.dataset().items))(wrong[:8]))["loss"].item()
+        loss = model.eval()(**crs_batches.make_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
     assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
+
+
+def test_decoding_may_use_its_cache_after_training(undisturbed):
+    assert undisturbed("backbone")[0].config.use_cache is True
 
 
 def test_training_learns_and_tells_how(undisturbed):

@@ -1,10 +1,7 @@
 """Checkpoints by folder or hub id; the same code loads a small model of this project and a published one."""
 
-from pathlib import Path
-
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -13,33 +10,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from llmcrs_utils.backbones.checkpoints import check_checkpoint
+
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
-
-
-class CheckpointError(FileNotFoundError):
-    """A model that is neither a folder nor a reachable hub id."""
-
-
-def check_checkpoint(model_name_or_path: str) -> None:
-    """Raise ``CheckpointError`` unless a folder with a config, or a hub id whose config can be fetched, is named."""
-    path = Path(model_name_or_path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise CheckpointError(f"{model_name_or_path}: this folder holds no config.json; give a checkpoint folder or a hub id")
-        return
-    looks_like_path = model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") != 1
-    if not looks_like_path:
-        try:
-            AutoConfig.from_pretrained(model_name_or_path)
-            return
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{model_name_or_path}: no such folder, and as a hub id it cannot be loaded ({reason}); "
-                "check the name, or download it and give the folder"
-            ) from None
-    raise CheckpointError(f"{model_name_or_path}: no such folder; give a checkpoint folder or a hub id (owner/name)")
 
 
 def device() -> torch.device:

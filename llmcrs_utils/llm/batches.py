@@ -6,15 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.instructions import render_input
-from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.prompts import TEMPLATES, Prompts
 from llmcrs_utils.training import pad
-
-# How instruction and input are put to the model; Chinese-Alpaca was tuned with Alpaca's words.
-TEMPLATES = {
-    "plain": "{instruction}\n{input}\n",
-    "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-    "\n\n### Instruction:\n{instruction}\n{input}\n\n### Response: ",
-}
 
 
 def encode_instructions(

@@ -16,26 +16,31 @@ class Catalogue:
     """All items that product knowledge or dialogues name.
 
     Attributes:
-        items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (what a model may read of it).
+        items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (what a model may read of it) and
+            ``listed`` (False for an item that only dialogues name).
         index: item id -> row.
-        by_seller, by_category: sorted item ids of a seller, of a top category (一级类目).
+        by_seller, by_category: sorted ids of the listed items of a seller, of a top category (一级类目).
+        listed: sorted ids of all listed items.
     """
 
     items: pd.DataFrame
     index: dict[str, int]
     by_seller: dict[str, list[str]]
     by_category: dict[str, list[str]]
+    listed: list[str]
 
     def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
         """20 item ids in random order, the gold one among them, drawn by a generator of this (sid, seq_no, gold) alone.
 
         Candidates the corpus gives come first; then the seller's items, then those of the gold item's top category,
-        then any. Items recommended in the same turn are right answers too and never serve as wrong ones.
+        then any. All these are listed ones, so that a new dialogue changes no other's candidates; items that only
+        dialogues name serve where the product knowledge is too small. Items recommended in the same turn are right answers too and never serve as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
         row = self.items.iloc[self.index[gold]]
         chosen, barred = [gold], {gold, *others}
-        for pool in (given, self.by_seller.get(seller, []), self.by_category.get(row["category"], []), list(self.index)):
+        shop, kin = self.by_seller.get(seller, []), self.by_category.get(row["category"], [])
+        for pool in (given, shop, kin, self.listed, list(self.index)):
             missing = CANDIDATES - len(chosen)
             if not missing:
                 break
@@ -55,10 +60,11 @@ class Catalogue:
 
 def catalogue_from_items(items: pd.DataFrame) -> Catalogue:
     """The catalogue of an ``items`` table as ``build_catalogue`` makes it (also read back from disk)."""
-    by_seller = items.groupby("seller_id", sort=False)["item_id"].agg(list).to_dict()
-    by_category = items[items["category"] != ""].groupby("category", sort=False)["item_id"].agg(list).to_dict()
+    listed = items[items["listed"]]
+    by_seller = listed.groupby("seller_id", sort=False)["item_id"].agg(list).to_dict()
+    by_category = listed[listed["category"] != ""].groupby("category", sort=False)["item_id"].agg(list).to_dict()
     index = {item: row for row, item in enumerate(items["item_id"])}
-    return Catalogue(items, index, by_seller, by_category)
+    return Catalogue(items, index, by_seller, by_category, listed["item_id"].tolist())
 
 
 def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
@@ -76,10 +82,12 @@ def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
                 for given in utterance.rec_item_candidates:
                     for item in given:
                         sellers.setdefault(item, dialogue.sellerid)
+    facts = item_facts(knowledge, prompts)
     items = pd.DataFrame({"item_id": sorted(sellers)}, dtype=str)
     items["seller_id"] = items["item_id"].map(sellers)
-    items["category"] = items["item_id"].map(categories).fillna("")
-    items["facts"] = items["item_id"].map(item_facts(knowledge, prompts)).fillna("")
+    items["category"] = [categories.get(item, "") for item in items["item_id"]]
+    items["listed"] = items["item_id"].isin(set(knowledge["item_id_encrypt"]))
+    items["facts"] = [facts.get(item, "") for item in items["item_id"]]
     return catalogue_from_items(items)
 
 

@@ -116,8 +116,10 @@ def read_alpaca(path: Path) -> list[dict]:
         records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise CorpusError(f"{path}: not valid JSON at line {error.lineno} ({error.msg}); export it again") from None
+    if not isinstance(records, list):
+        raise CorpusError(f"{path}: holds no list of records; write [{{...}}, {{...}}]")
     for number, record in enumerate(records):
         for key in ALPACA_KEYS:
-            if not isinstance(record.get(key), str):
+            if not isinstance(record, dict) or not isinstance(record.get(key), str):
                 raise CorpusError(f"{path}: record {number}, field {key}: missing or no text; give instruction, input and output")
     return [{key: record[key] for key in ALPACA_KEYS} for record in records]

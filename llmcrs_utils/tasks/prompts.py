@@ -132,6 +132,13 @@ ENGLISH = Prompts(
 
 PROMPTS = {"zh": CHINESE, "en": ENGLISH}
 
+# How instruction and input are put to an LLM; Chinese-Alpaca was tuned with Alpaca's words.
+TEMPLATES = {
+    "plain": "{instruction}\n{input}\n",
+    "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}\n{input}\n\n### Response: ",
+}
+
 
 def prompts_of(language: str) -> Prompts:
     """The prompt set of ``zh`` or ``en``."""

@@ -158,7 +158,7 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     samples = pd.DataFrame(rows)
     recommend = (samples["task"] == "recommend").tolist()
     given, others = samples.pop("given"), samples.pop("others")
-    histories = behaviour_before(corpus.behaviour, catalogue, samples["user_id"], samples["time"], recommend, max_history)
+    histories = behaviour_before(corpus, samples["user_id"], samples["time"], recommend, max_history)
     samples["history"] = histories
     samples["candidates"] = [
         catalogue.candidates(sid, seq_no, gold, seller, lists, also) if wanted else []
@@ -169,9 +169,14 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     return samples
 
 
-def behaviour_before(behaviour, catalogue, users, times, wanted, max_history) -> list[list[str]]:
-    """Per sample the user's last ``max_history`` known items acted on strictly before its time, oldest first."""
-    known = behaviour[behaviour["item_id_encrypt"].isin(catalogue.index)].sort_values("actime", kind="stable")
+def behaviour_before(corpus: Corpus, users, times, wanted, max_history) -> list[list[str]]:
+    """Per sample the user's last ``max_history`` known items acted on strictly before its time, oldest first.
+
+    Known are the items of the product knowledge. An item that only dialogues name would stand in a history
+    just because it is recommended somewhere, and so give an answer away.
+    """
+    listed = corpus.behaviour["item_id_encrypt"].isin(set(corpus.knowledge["item_id_encrypt"]))
+    known = corpus.behaviour[listed].sort_values("actime", kind="stable")
     by_user = {
         user: (group["actime"].to_numpy(), group["item_id_encrypt"].tolist())
         for user, group in known.groupby("user_id_encrypt", sort=False)
