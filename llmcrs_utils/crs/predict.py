@@ -5,6 +5,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from llmcrs_utils.systems import TASKS
 from llmcrs_utils.tasks.answers import ranked_answer, text_answer
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.crs.batches import make_collator
@@ -30,11 +31,12 @@ def predict(
     collate = make_collator(tokenizer.pad_token_id, model.config.n_items)
     rows = samples.to_dict("records")
     answers: list[dict] = [{}] * len(rows)
-    is_recommend = [row["task"] == "recommend" for row in rows]
-    for wanted, answer in ((False, generate), (True, rank)):
-        # Rows of like length share a batch, longest first: little padding, and memory trouble shows at once.
-        order = sorted((i for i in range(len(rows)) if is_recommend[i] == wanted), key=lambda i: -len(examples[i]["input_ids"]))
-        for start in tqdm(range(0, len(order), batch_size), desc="rank" if wanted else "generate", leave=False):
+    for task in TASKS:
+        answer = rank if task == "recommend" else generate
+        # Rows of one task and of like length share a batch: answers end together, little is padded, and the longest
+        # come first, so that memory trouble shows at once.
+        order = sorted((i for i, row in enumerate(rows) if row["task"] == task), key=lambda i: -len(examples[i]["input_ids"]))
+        for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False):
             chosen = order[start : start + batch_size]
             batch = collate([examples[i] for i in chosen])
             batch = {name: tensor.to(device) for part in batch.values() for name, tensor in part.items()}

@@ -5,6 +5,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from llmcrs_utils.systems import TASKS
 from llmcrs_utils.tasks.answers import ranked_answer, text_answer
 from llmcrs_utils.tasks.prompts import LETTERS, Prompts
 from llmcrs_utils.llm.batches import left_padded
@@ -26,15 +27,15 @@ def predict(
     rows = samples.to_dict("records")
     answers: list[dict] = [{}] * len(rows)
     opening, letters = letter_tokens(tokenizer)
-    is_recommend = [row["task"] == "recommend" for row in rows]
-    for wanted in (False, True):
-        # Prompts of like length share a batch, longest first: little padding, and memory trouble shows at once.
-        order = sorted((i for i in range(len(rows)) if is_recommend[i] == wanted), key=lambda i: -len(examples[i]["prompt"]))
-        for start in tqdm(range(0, len(order), batch_size), desc="rank" if wanted else "generate", leave=False):
+    for task in TASKS:
+        # Prompts of one task and of like length share a batch: answers end together, little is padded, and the longest
+        # come first, so that memory trouble shows at once.
+        order = sorted((i for i, row in enumerate(rows) if row["task"] == task), key=lambda i: -len(examples[i]["prompt"]))
+        for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False):
             chosen = order[start : start + batch_size]
             part = [rows[i] for i in chosen]
             encoded = [examples[i]["prompt"] for i in chosen]
-            if wanted:
+            if task == "recommend":
                 found = rank(model, tokenizer, part, [prompt + opening for prompt in encoded], letters)
             else:
                 found = generate(model, tokenizer, part, encoded, prompts, max_new_tokens)
