@@ -41,7 +41,8 @@ def prepare():
     lengths = [len(example["input_ids"]) for example in examples]
     order = get_length_grouped_indices(lengths, BATCH_SIZE)
     batches = [[examples[i] for i in order[start : start + BATCH_SIZE]] for start in range(0, SAMPLES, BATCH_SIZE)]
-    print(f"{SAMPLES} samples, {model.num_parameters() / 1e6:.1f} million parameters, {statistics.mean(lengths):.0f} tokens on average")
+    size = f"{model.num_parameters() / 1e6:.1f} million parameters"
+    print(f"{SAMPLES} samples, {size}, {statistics.mean(lengths):.0f} tokens on average")
     return model, batches, make_collator(tokenizer.pad_token_id, len(dataset.items)), tokenizer.pad_token_id
 
 

@@ -65,8 +65,8 @@ def main() -> None:
     lengths = [len(row) for row in tokenizer(alone, add_special_tokens=False)["input_ids"]]
     prompts = [len(example["prompt"]) for example in examples]
     print(
-        f"{SAMPLES} samples, {model.num_parameters() / 1e6:.1f} million parameters; prompts of {statistics.mean(prompts):.0f} tokens "
-        f"on average, answers of {statistics.mean(lengths):.0f}; "
+        f"{SAMPLES} samples, {model.num_parameters() / 1e6:.1f} million parameters; "
+        f"prompts of {statistics.mean(prompts):.0f} tokens on average, answers of {statistics.mean(lengths):.0f}; "
         f"{sum(a == b for a, b in zip(together, alone, strict=True))} answers equal"
     )
     for name, taken in seconds.items():

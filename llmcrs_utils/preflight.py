@@ -3,14 +3,20 @@
     python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
 """
 
+import importlib.util
 import sys
 
 from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.corpus.schema import CorpusError
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.params import ParameterError, load_profile
-from llmcrs_utils.systems import system_of
+from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
+
+COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
+DEFAULTS = {"language": "zh", "seed": 1}
+ONE_LANGUAGE = ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "07_tables")
+ONE_SEED = ("03_train_crs", "04_tune_llm", "05_collaborate")
 
 
 def check(path: str, overrides: dict[str, str]) -> dict:
@@ -29,6 +35,19 @@ def check(path: str, overrides: dict[str, str]) -> dict:
         if isinstance(section, dict) and section.get("language", "zh") not in PROMPTS:
             known = ", ".join(PROMPTS)
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
+    if not any(system_of(key).assistant for key in systems):
+        raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
+    for name in ("language", "seed"):
+        # One value throughout: an assistant's answers are read by seed, and every notebook speaks one language.
+        values = {key: section[name] for key, section in profile.items() if isinstance(section, dict) and name in section}
+        users = [key for key in profile if key in (ONE_LANGUAGE if name == "language" else ONE_SEED)]
+        if values and len({values.get(key, DEFAULTS[name]) for key in users}) > 1:
+            said = ", ".join(f"{key}: {values.get(key, DEFAULTS[name])}" for key in users)
+            raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
+    for section in ("03_train_crs", "04_tune_llm"):
+        logger = profile.get(section, {}).get("report_to", "none")
+        if logger != "none" and importlib.util.find_spec(logger) is None:
+            raise ParameterError(f"{path}: section {section}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
     tuning = profile.get("04_tune_llm", {})
     for name, choices in (("template", tuple(TEMPLATES)), ("quantization_bit", (0, 4))):
         if tuning.get(name, choices[0]) not in choices:

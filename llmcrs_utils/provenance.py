@@ -14,6 +14,7 @@ from typing import Any
 from llmcrs_utils.corpus.schema import write_atomically
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "pandas", "gensim", "papermill")
+FINISHED = "finished.json"  # beside a model: what made it
 STARTED = time.monotonic()  # a notebook imports this module first thing
 
 
@@ -29,6 +30,9 @@ def write_provenance(path: str | Path, settings: dict[str, Any], inputs: list[st
         "wall_seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)),
     }
+    made = Path(path).parent / FINISHED
+    if made.exists():  # the model may be older than this run, which then only used it
+        record["model_made_at"] = json.loads(made.read_text(encoding="utf-8"))["git"]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     return record

@@ -1,5 +1,6 @@
 """One way to train everything: ``transformers.Trainer`` with what this study fixes once."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,23 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmcrs_utils.corpus.schema import write_atomically
+from llmcrs_utils.provenance import FINISHED, git_state
+
+
+# Parameters of a notebook that its model does not depend on.
+NOT_OF_TRAINING = {"predict_splits", "predictions_file", "eval_batch_size", "num_beams", "merge_adapter", "report_to"}
+NOT_CODE_OF_TRAINING = {"preflight.py", "params.py", "provenance.py", "systems.py"}
+
+
+def training_key(settings: dict) -> dict:
+    """What a model depends on: parameters and data (``settings``), the base checkpoint's files, and this package's code."""
+    key = {name: value for name, value in settings.items() if name not in NOT_OF_TRAINING}
+    base = Path(str(settings.get("model_name_or_path") or "none"))
+    key["base files"] = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(base.glob("*.*")) if file.is_file()]
+    package = Path(__file__).parent
+    sources = [file for file in sorted(package.rglob("*.py")) if "evaluation" not in file.parts and file.name not in NOT_CODE_OF_TRAINING]
+    key["code"] = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    return json.loads(json.dumps(key, default=str))
 
 
 class ListDataset(torch.utils.data.Dataset):
@@ -118,7 +136,7 @@ def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
     """The last whole checkpoint of a run with the same settings; checkpoints of other settings are removed first."""
     output_dir.mkdir(parents=True, exist_ok=True)
     record = output_dir / "settings.json"
-    wanted = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    wanted = json.dumps(training_key(settings), sort_keys=True, ensure_ascii=False)
     same_run = record.exists() and record.read_text(encoding="utf-8") == wanted
     if not same_run:
         record.unlink(missing_ok=True)
@@ -131,19 +149,23 @@ def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
 
 
 def mark_finished(output_dir: str | Path, settings: dict, history: pd.DataFrame) -> None:
-    """Note beside a saved model which settings made it; written last, after the model."""
-    record = {"settings": settings, "history": history.to_dict("records")}
-    write_atomically(Path(output_dir) / "finished.json", json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+    """Note beside a saved model what made it; written last, after the model."""
+    record = {"key": training_key(settings), "git": git_state(), "history": history.to_dict("records")}
+    write_atomically(Path(output_dir) / FINISHED, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
 def finished(output_dir: str | Path, settings: dict) -> pd.DataFrame | None:
-    """The training history where ``output_dir`` holds a model of these very settings, else ``None``."""
-    record = Path(output_dir) / "finished.json"
-    if not readable_json(record):
-        return None
-    found = json.loads(record.read_text(encoding="utf-8"))
-    same = found["settings"] == json.loads(json.dumps(settings, default=str))
-    return pd.DataFrame(found["history"]) if same else None
+    """The training history where ``output_dir`` holds a model made of just this, else ``None``.
+
+    The note of another model is removed: once training starts again, the folder is no longer what it says.
+    """
+    record = Path(output_dir) / FINISHED
+    if readable_json(record):
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if found["key"] == training_key(settings):
+            return pd.DataFrame(found["history"])
+    record.unlink(missing_ok=True)
+    return None
 
 
 def readable_json(path: Path) -> bool:

@@ -86,8 +86,9 @@ def test_infilling_hides_about_a_third_in_spans_and_asks_for_the_whole_text():
     start, end, mask, pad = (tokenizer.convert_tokens_to_ids(t) for t in ("[CLS]", "[SEP]", "[MASK]", "[PAD]"))
     batch = infilled(seed=1)
     kept = masks = 0
-    for row, attention, labels in zip(batch["input_ids"].tolist(), batch["attention_mask"], batch["labels"].tolist(), strict=True):
-        seen = row[: int(attention.sum())]
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    for row, length, labels in zip(batch["input_ids"].tolist(), lengths, batch["labels"].tolist(), strict=True):
+        seen = row[:length]
         assert set(row[len(seen) :]) <= {pad} and seen[0] == start and seen[-1] == end
         survivors = [token for token in seen[1:-1] if token != mask]
         assert survivors == sorted(set(survivors)) and set(survivors) <= set(range(5, 69))

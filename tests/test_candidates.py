@@ -154,3 +154,12 @@ def test_facts_join_values_of_a_relation_and_leave_out_brand_and_categories():
     items = build_catalogue(corpus_of(knowledge=rows), CHINESE).items.set_index("item_id")
     assert items["facts"].to_dict() == {"big00": "价格区间是高，材质是冰丝、棉质", "b1": ""}
     assert items["category"].to_dict() == {"big00": "1801", "b1": ""}
+
+
+def test_a_gold_item_nothing_is_known_of_is_not_the_only_such_candidate():
+    bare = [(f"bare{k:02}", "big", "品牌", "某牌") for k in range(25)]  # a brand is never shown
+    for gold, described in (("bare03", False), ("big03", True)):
+        catalogue = build_catalogue(corpus_of(recommended(gold), knowledge=[*shop_of("big", [f"big{k:02}" for k in range(25)]), *bare]), CHINESE)
+        facts = dict(zip(catalogue.items["item_id"], catalogue.items["facts"], strict=True))
+        candidates = catalogue.candidates("sid", 1, gold, "big", [], [])
+        assert {bool(facts[item]) for item in candidates} == {described}

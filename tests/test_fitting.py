@@ -25,7 +25,7 @@ def fit_texts(inputs, limit):
         utterances, kept = inputs[index]
         return "".join(utterances[dropped:]) + kept
 
-    ids, report = fit(render, [len(utterances) for utterances, _ in inputs], encode, limit)
+    ids, report = fit(render, [len(utterances) for utterances, _ in inputs], encode, [limit] * len(inputs))
     return ["".join(map(chr, row)) for row in ids], report
 
 

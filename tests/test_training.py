@@ -1,6 +1,5 @@
 """Training: a kill changes nothing, the best weights are kept, the same seed gives the same model."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ from llmcrs_utils.backbones.small import make_infilling_collator
 from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.llm import batches as llm_batches
 from llmcrs_utils.llm.tuning import new_lora
+from llmcrs_utils.provenance import FINISHED
 from llmcrs_utils.tasks.instructions import build_instructions
 from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.training import finished, mark_finished, pad, train
@@ -26,7 +26,8 @@ def crs_setup():
     """UniMIND on all tasks, dropout active in its behaviour encoder."""
     model = tiny.unimind(recommend_loss_reaches_backbone=True)
     assert model.sasrec.dropout.p > 0
-    return model, tiny.crs_examples(tiny.some_samples(5)), crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
+    examples = tiny.crs_examples(tiny.some_samples(5))
+    return model, examples, crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
 
 
 def llm_setup():
@@ -180,18 +181,38 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, u
     assert not same_weights(run("crs", tmp_path / "other", seed=2)[0], model)
 
 
+HISTORY = pd.DataFrame({"epoch": [1.0, 2.0], "valid_loss": [0.5, 0.25]})
+
+
 def test_a_finished_model_is_known_by_its_settings(tmp_path):
-    history = pd.DataFrame({"epoch": [1.0, 2.0], "valid_loss": [0.5, 0.25]})
     assert finished(tmp_path, SETTINGS) is None
-    mark_finished(tmp_path, SETTINGS, history)
-    pd.testing.assert_frame_equal(finished(tmp_path, SETTINGS), history)
-    assert finished(tmp_path, {**SETTINGS, "learning_rate": 0.02}) is None
-    assert finished(tmp_path, {"learning_rate": 0.01}) is None
-    record = tmp_path / "finished.json"
-    assert json.loads(record.read_text())["settings"]["folder"] == "data"
-    record.write_text(record.read_text()[:-20])
+    mark_finished(tmp_path, SETTINGS, HISTORY)
+    pd.testing.assert_frame_equal(finished(tmp_path, SETTINGS), HISTORY)
+    pd.testing.assert_frame_equal(finished(tmp_path, {**SETTINGS, "eval_batch_size": 8}), HISTORY)
+
+
+@pytest.mark.parametrize("other", [{**SETTINGS, "learning_rate": 0.02}, {"learning_rate": 0.01}])
+def test_the_note_of_a_model_of_other_settings_is_removed(tmp_path, other):
+    mark_finished(tmp_path, other, HISTORY)
+    assert finished(tmp_path, SETTINGS) is None and not (tmp_path / FINISHED).exists()
+
+
+def test_a_note_cut_short_counts_for_nothing(tmp_path):
+    mark_finished(tmp_path, SETTINGS, HISTORY)
+    (tmp_path / FINISHED).write_text((tmp_path / FINISHED).read_text()[:-20])
     assert finished(tmp_path, SETTINGS) is None
 
 
 def test_padding_is_on_the_right_to_the_longest_row():
     assert pad([[1, 2], [3], []], -100).tolist() == [[1, 2], [3, -100], [-100, -100]]
+
+
+def test_a_model_of_another_base_checkpoint_does_not_count_as_finished(tmp_path):
+    base, output = tmp_path / "base", tmp_path / "model"
+    base.mkdir(), output.mkdir()
+    (base / "model.safetensors").write_bytes(b"weights")
+    settings = {**SETTINGS, "model_name_or_path": str(base)}
+    mark_finished(output, settings, HISTORY)
+    assert finished(output, settings) is not None
+    (base / "model.safetensors").write_bytes(b"other weights")
+    assert finished(output, settings) is None

@@ -5,7 +5,6 @@
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import nbformat
 import pandas as pd
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.tables import summary_markdown
 from llmcrs_utils.predictions import read_predictions, read_table, write_predictions, write_table
 
@@ -27,16 +27,22 @@ SHOWN = {
     "07_tables": "07_tables",
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
-README_TABLE = re.compile(r"(<!-- results: .*? -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+README_TABLE = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def publish_results() -> None:
-    """Test predictions of every system, the labels they are scored on, and what was run."""
+    """Test predictions of every system, the labels they are scored on, and what was run; of a clean checkout only."""
+    records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in RUN.glob("systems/*/provenance.json")}
+    unclear = [system for system, record in records.items() if record["git"]["dirty"] is not False]
+    if unclear:
+        sys.exit(f"{', '.join(unclear)}: made with uncommitted changes; commit them and call make demo again")
+    for stale in [*RESULTS.rglob("*.parquet"), *RESULTS.glob("*.json")]:
+        stale.unlink()
     for system, predictions in read_predictions(RUN / "predictions").groupby("system"):
         write_predictions(predictions[predictions["split"] == "test"], RESULTS / "predictions" / f"{system}.parquet")
-        record = RUN / "systems" / system / "provenance.json"
-        if record.exists():
-            shutil.copy(record, RESULTS / f"{system}.provenance.json")
+        if system in records:
+            record = json.dumps(records[system], ensure_ascii=False, indent=1)
+            write_atomically(RESULTS / f"{system}.provenance.json", record + "\n")
     samples = read_table(RUN / "data" / "samples.parquet")
     write_table(samples.loc[samples["split"] == "test", LABELS], RESULTS / "samples.parquet")
 
@@ -59,14 +65,16 @@ def publish_notebook(name: str, job: str) -> None:
     for cell in executed.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
     executed.metadata = current.metadata
-    nbformat.write(executed, path)
+    write_atomically(path, nbformat.writes(executed) + "\n")
 
 
 def publish_readmes() -> None:
     table = summary_markdown(pd.read_csv(FIGURES / "metrics.csv"))
     for name in ("README.md", "README.zh-CN.md"):
         text = Path(name).read_text(encoding="utf-8")
-        Path(name).write_text(README_TABLE.sub(lambda match: match[1] + table + match[2], text), encoding="utf-8")
+        if not README_TABLE.search(text):
+            sys.exit(f"{name}: no place for the table; mark it with results and end of results comments")
+        write_atomically(Path(name), README_TABLE.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text))
 
 
 if __name__ == "__main__":

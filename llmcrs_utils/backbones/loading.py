@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from llmcrs_utils.backbones.checkpoints import check_checkpoint
+from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
 
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
@@ -23,6 +23,11 @@ def device() -> torch.device:
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerFast:
     """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
     tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
+        raise CheckpointError(
+            f"{model_name_or_path}: its {type(tokenizer).__name__} reads no text at all; name the right class as tokenizer_class in "
+            "tokenizer_config.json (BertTokenizer for a Chinese BART with vocab.txt)"
+        )
     if segments:
         tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
     if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
@@ -36,15 +41,15 @@ def load_seq2seq(model_name_or_path: str) -> PreTrainedModel:
     return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
 
 
-def load_causal(model_name_or_path: str, quantization_bit: int = 0) -> PreTrainedModel:
-    """A causal LM; with ``quantization_bit=4`` its linear layers are held in NF4 by bitsandbytes, on CPU too."""
+def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
+    """A causal LM, in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16); with ``quantization_bit=4`` its linear layers are held in NF4 by bitsandbytes, on CPU too."""
     check_checkpoint(model_name_or_path)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
     if quantization_bit not in (0, 4):
         raise ValueError(f"quantization_bit={quantization_bit}: give 4, or 0 for the model as it is")
     if not quantization_bit:
-        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32 if for_training else dtype)
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(
         model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}

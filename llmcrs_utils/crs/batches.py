@@ -31,12 +31,11 @@ def encode_samples(
     texts = [crs_segments(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
 
     def render(index: int, dropped: int) -> str:
-        droppable, kept = texts[index]
-        return "".join(droppable[dropped:]) + kept
+        earlier, kept = texts[index]
+        return "".join(earlier[dropped:]) + kept
 
-    input_ids, report = fit(
-        render, [len(droppable) for droppable, _ in texts], lambda batch: tokenizer(batch)["input_ids"], cutoff_len
-    )
+    droppable = [len(earlier) for earlier, _ in texts]
+    input_ids, report = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
     labels = tokenizer([row["label"] for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     none = len(items)
     examples = []

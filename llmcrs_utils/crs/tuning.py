@@ -30,6 +30,8 @@ def train_two_stages(
     output_dir = Path(output_dir)
     recommend = [example for example in examples if "gold" in example]
     valid_recommend = [example for example in valid_examples if "gold" in example]
+    if not recommend or not valid_recommend:
+        raise ValueError("no recommend sample in training or validation; UniMIND needs recommendations in both splits")
     if not model.config.recommend_loss_reaches_backbone:
         # The backbone stands still in stage one: its states are computed once instead of once an epoch.
         batch = options["per_device_train_batch_size"]

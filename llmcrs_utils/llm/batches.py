@@ -9,6 +9,8 @@ from llmcrs_utils.tasks.instructions import render_input
 from llmcrs_utils.tasks.prompts import TEMPLATES, Prompts
 from llmcrs_utils.training import pad
 
+LETTER_TOKENS = 4  # a blank, a letter, the end token, and one to spare
+
 
 def encode_instructions(
     instructions: pd.DataFrame,
@@ -21,7 +23,7 @@ def encode_instructions(
     """One example per row, in order, and the report of ``fitting.fit``.
 
     An example holds ``prompt`` and ``answer`` (token ids, the answer closed by the end token). ``cutoff_len`` counts
-    both: a prompt may take ``cutoff_len - max_new_tokens``.
+    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
@@ -37,8 +39,10 @@ def encode_instructions(
         # Some tokenisers close every text with the end token; a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
+    # A letter needs next to nothing of the room that a text answer may take.
+    reserves = [LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
-    prompt_ids, report = fit(render, droppable, encode, cutoff_len - max_new_tokens)
+    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves])
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report

@@ -24,7 +24,7 @@ def new_lora(
     seed: int,
 ) -> PeftModel:
     """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``."""
-    model = load_causal(model_name_or_path, quantization_bit)
+    model = load_causal(model_name_or_path, quantization_bit, for_training=True)
     if quantization_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     elif gradient_checkpointing:

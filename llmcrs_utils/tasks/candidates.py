@@ -19,28 +19,31 @@ class Catalogue:
         items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (what a model may read of it) and
             ``listed`` (False for an item that only dialogues name).
         index: item id -> row.
-        by_seller, by_category: sorted ids of the listed items of a seller, of a top category (一级类目).
-        listed: sorted ids of all listed items.
+        pools: sorted ids of the listed items of a seller, ``("seller", id, described)``, of a top category (一级类目),
+            ``("category", id, described)``, and of all, ``("all", "", described)``; ``described`` tells whether
+            something may be read of them.
     """
 
     items: pd.DataFrame
     index: dict[str, int]
-    by_seller: dict[str, list[str]]
-    by_category: dict[str, list[str]]
-    listed: list[str]
+    pools: dict[tuple[str, str, bool], list[str]]
 
     def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
         """20 item ids in random order, the gold one among them, drawn by a generator of this (sid, seq_no, gold) alone.
 
         Candidates the corpus gives come first; then the seller's items, then those of the gold item's top category,
-        then any. All these are listed ones, so that a new dialogue changes no other's candidates; items that only
-        dialogues name serve where the product knowledge is too small. Items recommended in the same turn are right answers too and never serve as wrong ones.
+        then any. All these are listed ones, so that a new dialogue changes no other's candidates, and described where
+        the gold item is described, not where it is not: else the one item of which nothing is known would be the answer.
+        Where that leaves too few, all items serve. Items recommended in the same turn are right answers too and never serve as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
         row = self.items.iloc[self.index[gold]]
         chosen, barred = [gold], {gold, *others}
-        shop, kin = self.by_seller.get(seller, []), self.by_category.get(row["category"], [])
-        for pool in (given, shop, kin, self.listed, list(self.index)):
+        alike, unlike = (
+            [self.pools.get((*name, state), []) for name in (("seller", seller), ("category", row["category"]), ("all", ""))]
+            for state in (bool(row["facts"]), not row["facts"])
+        )
+        for pool in (given, *alike, *unlike, list(self.index)):
             missing = CANDIDATES - len(chosen)
             if not missing:
                 break
@@ -61,10 +64,13 @@ class Catalogue:
 def catalogue_from_items(items: pd.DataFrame) -> Catalogue:
     """The catalogue of an ``items`` table as ``build_catalogue`` makes it (also read back from disk)."""
     listed = items[items["listed"]]
-    by_seller = listed.groupby("seller_id", sort=False)["item_id"].agg(list).to_dict()
-    by_category = listed[listed["category"] != ""].groupby("category", sort=False)["item_id"].agg(list).to_dict()
+    pools: dict[tuple[str, str, bool], list[str]] = {}
+    for item, seller, category, facts in zip(*(listed[c] for c in ("item_id", "seller_id", "category", "facts")), strict=True):
+        for name in (("seller", seller), ("category", category), ("all", "")):
+            if name != ("category", ""):
+                pools.setdefault((*name, bool(facts)), []).append(item)
     index = {item: row for row, item in enumerate(items["item_id"])}
-    return Catalogue(items, index, by_seller, by_category, listed["item_id"].tolist())
+    return Catalogue(items, index, pools)
 
 
 def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:

@@ -44,7 +44,7 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
     }[task]()
     if usable and task == "recommend":
         letters = [LETTERS[sample["candidates"].index(item)] for item in help["ranking"]]
-        tail = prompts.help[task] + "、".join(letters) + "\n" + tail
+        tail = prompts.help[task] + prompts.values.join(letters) + "\n" + tail
     elif usable:
         tail = (tail + "\n" if tail else "") + prompts.help[task] + help["text"]
     return {
