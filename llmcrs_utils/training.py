@@ -113,6 +113,9 @@ def train(
         report_to=report_to,
         seed=seed,
     )
+    if getattr(model, "all_tied_weights_keys", None):
+        # One of each set of tied tensors is saved; so told, the Trainer ties the others again instead of calling them missing.
+        model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)
     trainer = QuietTrainer(
         model=model,
         args=arguments,

@@ -27,6 +27,7 @@ SHOWN = {
     "07_tables": "07_tables",
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
+PROGRESS = re.compile(r"(.*\d+%\|.*\|.*\n?|\s)*")  # bars that ran to their end, and blank lines
 README_TABLE = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
@@ -58,7 +59,7 @@ def publish_notebook(name: str, job: str) -> None:
     executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
     for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not PROGRESS.fullmatch(o.text)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count

@@ -57,8 +57,6 @@ class UniMind(PreTrainedModel):
         with torch.no_grad():
             self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
         self.post_init()
-        # One of each set of tied tensors is saved; the Trainer then ties the others again instead of calling them missing.
-        self._keys_to_ignore_on_save = list(self.all_tied_weights_keys)
 
     def _init_weights(self, module):
         """The parts initialise themselves; a loaded backbone must not be touched again."""
