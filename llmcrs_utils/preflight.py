@@ -14,9 +14,12 @@ from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
-DEFAULTS = {"language": "zh", "seed": 1}
-ONE_LANGUAGE = ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "07_tables")
-ONE_SEED = ("03_train_crs", "04_tune_llm", "05_collaborate")
+# Parameters that several notebooks share: the default, and who has to agree (an assistant's answers are read by seed).
+SHARED = {
+    "language": ("zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "07_tables")),
+    "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
+    "max_history": (50, ("01_build_data", "03_train_crs")),
+}
 
 
 def check(path: str, overrides: dict[str, str]) -> dict:
@@ -37,12 +40,11 @@ def check(path: str, overrides: dict[str, str]) -> dict:
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
     if not any(system_of(key).assistant for key in systems):
         raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
-    for name in ("language", "seed"):
-        # One value throughout: an assistant's answers are read by seed, and every notebook speaks one language.
-        values = {key: section[name] for key, section in profile.items() if isinstance(section, dict) and name in section}
-        users = [key for key in profile if key in (ONE_LANGUAGE if name == "language" else ONE_SEED)]
-        if values and len({values.get(key, DEFAULTS[name]) for key in users}) > 1:
-            said = ", ".join(f"{key}: {values.get(key, DEFAULTS[name])}" for key in users)
+    for name, (default, users) in SHARED.items():
+        present = [key for key in users if key in profile or key != "02_prepare_backbones"]
+        values = {key: profile.get(key, {}).get(name, default) for key in present}
+        if len(set(values.values())) > 1:
+            said = ", ".join(f"{key}: {value}" for key, value in values.items())
             raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
     for section in ("03_train_crs", "04_tune_llm"):
         logger = profile.get(section, {}).get("report_to", "none")

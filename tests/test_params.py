@@ -27,7 +27,7 @@ from llmcrs_utils.systems import SYSTEMS
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "params").glob("*.yaml"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MINIMAL = {"profile": "mine", "systems": ["bcrs"], "01_build_data": {"corpus": "generated"}, "02_prepare_backbones": {}}
+MINIMAL = {"profile": "mine", "systems": ["bcrs", "allm", "allm-bcrs"], "01_build_data": {"corpus": "generated"}, "02_prepare_backbones": {}}
 NOWHERE = "models/some/deep/folder"
 
 
@@ -267,3 +267,16 @@ def test_project_is_found_from_a_folder_inside_it_and_not_from_outside(tmp_path,
         load_profile("params/none.yaml")
     monkeypatch.chdir(ROOT / "notebooks")
     assert load_profile("../params/demo.yaml")["profile"] == "demo"
+
+
+def test_systems_without_a_collaboration_are_refused_before_training(tmp_path, capsys):
+    line = refusal(capsys, write_profile(tmp_path, {**MINIMAL, "systems": ["bcrs", "allm"]}))
+    assert "systems: bcrs, allm hold no collaboration; add one, say allm-bcrs" in line
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"), [("03_train_crs", "seed", 2), ("04_tune_llm", "language", "en"), ("01_build_data", "max_history", 9)]
+)
+def test_a_value_that_notebooks_must_share_is_refused_where_it_differs(tmp_path, capsys, section, name, value):
+    line = refusal(capsys, write_profile(tmp_path, changed(section, **{name: value})))
+    assert f"{name} differs between sections" in line and f"{section}: {value}" in line
