@@ -159,7 +159,7 @@ def test_english_help_is_the_last_line_and_a_ranking_stands_before_the_candidate
     for task, line in lines.items():
         assert helped[task]["input"] == records[task]["input"] + line
     dialogue, candidates = records["recommend"]["input"].split("Attributes of the candidates: ")
-    ranking = "Top 1-20 ranking of the conversational recommender system: C、A、B、" + "、".join(LETTERS[3:]) + "\n"
+    ranking = "Top 1-20 ranking of the conversational recommender system: C, A, B, " + ", ".join(LETTERS[3:]) + "\n"
     assert helped["recommend"]["input"] == dialogue + ranking + "Attributes of the candidates: " + candidates
 
 
