@@ -26,10 +26,10 @@ help: ## 0 s | this list
 smoke: $(INSTALLED) ## ~2 min | every notebook once on a toy world, to see that all parts fit
 	$(call run,smoke)
 
-demo: $(INSTALLED) ## ~12 min | the whole study, small, on the synthetic pre-sales world
+demo: $(INSTALLED) ## 12-18 min | the whole study, small, on the synthetic pre-sales world
 	$(call run,demo)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~30 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~20 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
 paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [CRS=checkpoint] [LLM=checkpoint]
@@ -47,7 +47,7 @@ report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in r
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
-test: $(INSTALLED) ## <10 min | all tests
+test: $(INSTALLED) ## ~10 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
 
 publish: $(INSTALLED) ## ~10 s | take over a finished demo as results/, executed notebooks and the READMEs' table
