@@ -42,7 +42,6 @@ class UniMind(PreTrainedModel):
     """
 
     config_class = UniMindConfig
-    supports_gradient_checkpointing = True
 
     def __init__(self, config: UniMindConfig):
         super().__init__(config)

@@ -1,11 +1,11 @@
 """The paper's Tables 1-4 from our scores, with the paper's own numbers beside them."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, TRIVIAL
 from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
 from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS, system_of
@@ -195,7 +195,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
+    write_atomically(folder / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
     for task, table in TABLES.items():
         long = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         wide = task_table(task, metrics)
@@ -207,9 +207,9 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         stem = folder / f"table{table.number}"
-        _write(stem.with_suffix(".csv"), long.to_csv(index=False, lineterminator="\n"))
-        _write(stem.with_suffix(".md"), _markdown(wide, title, note))
-        _write(stem.with_suffix(".tex"), _latex(wide, title, note))
+        write_atomically(stem.with_suffix(".csv"), long.to_csv(index=False, lineterminator="\n"))
+        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, note))
+        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, note))
 
 
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -262,9 +262,3 @@ def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     caption = f"{title.partition(': ')[2]}. {note}".translate(_LATEX)
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
     return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = Path(f"{path}.part")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
