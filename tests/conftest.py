@@ -60,7 +60,7 @@ def samples_of(corpus, prompts=CHINESE, **settings):
 
 @pytest.fixture(scope="session")
 def generated():
-    return generate({"train": 6, "valid": 2, "test": 2}, 1, 30)
+    return generate({"train": 6, "valid": 2, "test": 2}, 1, 30)[0]
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ FOLDER = tempfile.TemporaryDirectory(prefix="llmcrs-tiny-")  # removed when Pyth
 
 @cache
 def corpus():
-    return generate({"train": 6, "valid": 2, "test": 2}, sellers_per_category=1, items_per_seller=25)
+    return generate({"train": 6, "valid": 2, "test": 2}, sellers_per_category=1, items_per_seller=25)[0]
 
 
 @cache

@@ -22,6 +22,7 @@ METRICS = {
 # The one metric by which a figure compares systems.
 HEADLINE = {"understand": "F1", "elicit": "F1", "recommend": "MRR@5", "respond": "BLEU-2"}
 TRIVIAL = "trivial"  # system key of the baseline that learns nothing
+ORACLE = "oracle"  # system key of who knows the true probabilities, which only a synthetic world has
 
 # force: the text is already tokens, so a closing "." that stands alone is no reason for a warning.
 _BLEU = BLEU(max_ngram_order=max(ORDERS), smooth_method="none", tokenize="none", effective_order=False, force=True)

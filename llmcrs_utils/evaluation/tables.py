@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, TRIVIAL
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, ORACLE, TRIVIAL
 from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
 from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS, system_of
 
@@ -28,7 +28,9 @@ TABLES = {
     "respond": Table(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
 }
 PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
-GROUPS = ("Trivial", "No collaboration", "LLM assisting CRS", "CRS assisting LLM")  # blocks of rows, top to bottom
+GROUPS = ("Trivial", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
+# The rows of those who are no system: floor and ceiling.
+BOUNDS = {TRIVIAL: ("Trivial", "Most frequent / random"), ORACLE: ("Ceiling", "The world's own probabilities")}
 # A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
@@ -215,9 +217,8 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(key, group, name) of every system with scores, in the order of the rows of the tables."""
     keys = set(scores["system"])
-    registered = {key: (key, system_of(key).group, system_of(key).name) for key in keys - {TRIVIAL}}
-    trivial = [(TRIVIAL, "Trivial", "Most frequent / random")] if TRIVIAL in keys else []
-    rows = trivial + [registered[key] for key in SYSTEMS if key in registered]
+    registered = {key: (key, system_of(key).group, system_of(key).name) for key in keys - set(BOUNDS)}
+    rows = [(key, *about) for key, about in BOUNDS.items() if key in keys] + [registered[key] for key in SYSTEMS if key in registered]
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 
