@@ -24,7 +24,7 @@ EXPECTED = 3
 
 def prepare():
     """The demo's model with random weights, batches of training samples of like length, and the collator."""
-    corpus = generate({"train": 40, "valid": 0, "test": 0}, sellers_per_category=2, items_per_seller=30)
+    corpus = generate({"train": 40, "valid": 0, "test": 0}, sellers_per_category=2, items_per_seller=30)[0]
     catalogue = build_catalogue(corpus, CHINESE)
     dataset = Dataset(build_samples(corpus, catalogue, CHINESE), catalogue.items)
     texts = pretraining_texts(corpus.dialogues["train"], dataset.items["facts"].tolist(), CHINESE)

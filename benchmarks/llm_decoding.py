@@ -23,7 +23,7 @@ EXPECTED = 5
 
 def prepare():
     """The demo's LLaMA, trained just enough to end its answers as real ones end, and unseen samples of the text tasks."""
-    corpus = generate({"train": 40, "valid": 0, "test": 30}, sellers_per_category=2, items_per_seller=30)
+    corpus = generate({"train": 40, "valid": 0, "test": 30}, sellers_per_category=2, items_per_seller=30)[0]
     catalogue = build_catalogue(corpus, CHINESE)
     facts = dict(zip(catalogue.items["item_id"], catalogue.items["facts"], strict=True))
     samples = build_samples(corpus, catalogue, CHINESE)

@@ -30,6 +30,33 @@ def every_dialogue(corpus: Corpus) -> list[Dialogue]:
     return [dialogue for split in SPLITS for dialogue in corpus.dialogues[split]]
 
 
+def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
+    """Sizes of a corpus beside U-NEED's published ones."""
+    counts = pd.Series([dialogue.domain for dialogue in every_dialogue(corpus)]).value_counts()
+    split = [len(corpus.dialogues[part]) for part in SPLITS]
+    published = U_NEED["dialogues"]
+    ours = {f"dialogues, {domain}": int(counts.get(domain, 0)) for domain in {**published, **counts}}
+    ours |= {"dialogues": sum(split)}
+    ours |= {"train, valid, test": ", ".join(f"{part / sum(split):.0%}" for part in split)}
+    ours |= {"items": corpus.knowledge["item_id_encrypt"].nunique()}
+    ours |= {"knowledge tuples": len(corpus.knowledge), "actions": len(corpus.behaviour)}
+    theirs = {f"dialogues, {domain}": count for domain, count in published.items()}
+    theirs |= {"dialogues": sum(published.values()), "train, valid, test": ", ".join(f"{part:.0%}" for part in U_NEED["split"])}
+    theirs |= {"items": f"about {U_NEED['items']}", "knowledge tuples": U_NEED["knowledge tuples"], "actions": U_NEED["actions"]}
+    return pd.DataFrame({name: pd.Series(ours, dtype=object), "U-NEED": pd.Series(theirs, dtype=object)}).reindex(list(ours)).fillna("–")
+
+
+def shown(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
+    """The table as a reader wants it: rounded, whole numbers without decimals, headed by what it is about."""
+    rounded = table.map(lambda cell: cell if not isinstance(cell, float) else int(cell) if cell == int(cell) else round(cell, digits))
+    return rounded.astype(object).rename_axis(name, axis=1)
+
+
+def domains_of(domains: pd.Series) -> list[str]:
+    """The categories that occur: U-NEED's in its own order, then others as they come."""
+    return [name for name in {**U_NEED["dialogues"], **dict.fromkeys(domains)} if name in set(domains)]
+
+
 def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
     """One row per utterance: ``sid, domain, act, by_user, characters, values, asked, offered, items``.
 
@@ -58,7 +85,7 @@ def dialogue_statistics(dialogues: list[Dialogue]) -> pd.DataFrame:
     """Sizes and shares per category and in all: one column per category, ``ALL`` last."""
     table, attributes = utterance_table(dialogues), attribute_table(dialogues)
     found = {}
-    for name in [*table["domain"].unique(), ALL]:
+    for name in [*domains_of(table["domain"]), ALL]:
         part = table if name == ALL else table[table["domain"] == name]
         named = attributes if name == ALL else attributes[attributes["domain"] == name]
         count, questions = part["sid"].nunique(), part[part["act"] == "ask"]
@@ -88,11 +115,12 @@ def attribute_table(dialogues: list[Dialogue]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["domain", "act", "key", "value"])
 
 
-def frequent_attributes(dialogues: list[Dialogue], attributes: int = 8, words: int = 5) -> pd.DataFrame:
+def frequent_attributes(dialogues: list[Dialogue], attributes: int = 5, words: int = 6) -> pd.DataFrame:
     """Of each category the most frequent ``attributes``, their share of its annotations and their commonest ``words``."""
     table = attribute_table(dialogues)
     rows = []
-    for domain, part in table.groupby("domain", sort=False):
+    for domain in domains_of(table["domain"]):
+        part = table[table["domain"] == domain]
         for key, share in part["key"].value_counts(normalize=True).head(attributes).items():
             said = part.loc[(part["key"] == key) & (part["value"] != ""), "value"].value_counts()
             rows.append((domain, key, share, len(said), " ".join(said.index[:words])))
@@ -106,8 +134,8 @@ def act_sequences(dialogues: list[Dialogue], top: int = 10) -> pd.DataFrame:
         acts = [act for act, _ in groupby(ACTS[utterance.act_tag] for utterance in dialogue.dialogue)]
         merged = [act for before, act in zip(["", *acts], acts) if (before, act) != ("recommend", "explain")]
         sequences.append(" – ".join(act for act, _ in groupby(merged)))
-    counts = pd.Series(sequences, name="dialogues").value_counts()
-    table = counts.head(top).rename_axis("sequence of acts").reset_index()
+    counts = pd.Series(sequences).value_counts()
+    table = counts.head(top).rename_axis("sequence of acts").rename("dialogues").reset_index()
     return table.assign(share=table["dialogues"] / len(dialogues))
 
 
@@ -123,7 +151,7 @@ def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
     lengths = before.groupby("visit").size().reindex(starts["visit"], fill_value=0)
     elsewhere = before["seller_id_encrypt"] != before["home"]
     found = {}
-    for name in [*starts["domain"].unique(), ALL]:
+    for name in [*domains_of(starts["domain"]), ALL]:
         mine = lengths[(starts["domain"] == name).to_numpy() | (name == ALL)]
         found[name] = {
             "actions before the dialogue, mean": mine.mean(),

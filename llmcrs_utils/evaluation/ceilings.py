@@ -13,6 +13,7 @@ import pandas as pd
 from llmcrs_utils.corpus.world import Truth
 from llmcrs_utils.corpus.world.dialogues import Choice, Turn
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, ORACLE, score
+from llmcrs_utils.evaluation.tables import category_name, category_names, total_name
 from llmcrs_utils.predictions import SCHEMA
 from llmcrs_utils.tasks.prompts import CHINESE, parse_needs
 
@@ -85,21 +86,21 @@ def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd
         unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"])[SCHEMA.names], LANGUAGE, split
     )
     scored = scored.rename(columns={"sample_id": "variant"}).merge(possible[["variant", "sample_id", "probability"]], on="variant")
-    metrics = [metric for task in METRICS for metric in METRICS[task]]
+    metrics = list(dict.fromkeys(metric for task in METRICS for metric in METRICS[task]))
     weighted = scored[metrics].mul(scored["probability"], axis=0)
     about = ["system", "seed", "sample_id", "sid", "domain", "task"]
     return weighted.groupby([scored[column] for column in about], sort=False).sum(min_count=1).reset_index()
 
 
-def ceilings(samples: pd.DataFrame, truth: Truth, split: str = "test") -> pd.DataFrame:
-    """The expected score of the best answers per task and category: ``task, metric, domain, ceiling, samples``."""
-    best = expected_scores(samples, oracle_predictions(samples, truth, split), true_labels(samples[samples["split"] == split], truth), split)
-    rows = []
+def ceiling_table(expected: pd.DataFrame) -> pd.DataFrame:
+    """The expected headline metric per task (rows) and category (columns), of what ``expected_scores`` says of the oracle."""
+    categories = category_names(expected)
+    names = expected["domain"].map(category_name)
+    rows = {}
     for task, metric in HEADLINE.items():
-        part = best[best["task"] == task]
-        for domain, group in [("", part), *part.groupby("domain")]:
-            rows.append((task, metric, domain, group[metric].mean(), len(group)))
-    return pd.DataFrame(rows, columns=["task", "metric", "domain", "ceiling", "samples"])
+        scores = expected[metric].where(expected["task"] == task)
+        rows[f"{task} ({metric})"] = [*(scores[names == category].mean() for category in categories), scores.mean()]
+    return pd.DataFrame(rows, index=[*categories, total_name(categories)]).T
 
 
 def shares(weighted: list[tuple]) -> list[tuple]:

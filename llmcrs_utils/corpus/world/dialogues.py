@@ -27,6 +27,7 @@ from llmcrs_utils.corpus.world.shoppers import (
     draw_shopper,
     moment_of_day,
     spin,
+    two_shops,
     whole,
 )
 from llmcrs_utils.corpus.world.shops import Facts, Shop, traits_of
@@ -196,7 +197,7 @@ def play(
 ) -> tuple[Dialogue, list[Turn], list[tuple]]:
     """One shopper's dialogue with one of the shops, its truth, and all that the shopper did before, during and after it."""
     rng = Random(stream)
-    shop, other = rng.choice(category_shops), rng.choice(category_shops)
+    shop, other = two_shops(rng, category_shops)
     shopper = draw_shopper(rng, shop, user_id)
     start = moment_of_day(rng)
     count = rng.choice((0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20))
@@ -375,7 +376,7 @@ def give_feedback(scene: Scene, last: bool) -> bool:
     if move == "refuse":
         lines = refuse_something(scene, category.products[scene.shopper.kind].keys, item)
         if lines:
-            scene.shopper_says(act, [fill(words.choice(("{}", "{}的", "有没有{}的", "换一个吧，{}的")), *lines)])
+            scene.shopper_says(act, [fill(words.choice(("{}", "{}的", "{}哦", "换一款吧，{}的")), *lines)])
             return True
     if move == "change" and soft:
         key = rng.choice(soft)

@@ -81,3 +81,9 @@ def moment_of_day(rng: Random) -> datetime:
     return FIRST_DAY + timedelta(days=rng.randrange(28), hours=9, seconds=rng.randrange(12 * 3600))
 
 
+
+
+def two_shops(rng: Random, shops: list[Shop]) -> tuple[Shop, Shop]:
+    """The shop somebody goes to, and another one, unless there is none."""
+    home = rng.randrange(len(shops))
+    return shops[home], shops[(home + rng.randrange(1, len(shops))) % len(shops) if len(shops) > 1 else home]

@@ -11,7 +11,7 @@ import pandas as pd
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, TIME_TYPE, Corpus
 from llmcrs_utils.corpus.world.categories import CATEGORIES, SHARES
 from llmcrs_utils.corpus.world.dialogues import Knobs, Turn, play
-from llmcrs_utils.corpus.world.shoppers import browse, draw_shopper, moment_of_day
+from llmcrs_utils.corpus.world.shoppers import browse, draw_shopper, moment_of_day, two_shops
 from llmcrs_utils.corpus.world.shops import LARGEST_SHOP, Shop, catalogue, open_shop, scatter
 
 Truth = dict[tuple[str, int], Turn]  # (sid, seq_no of a turn's first utterance) -> what the world knows of it
@@ -82,7 +82,7 @@ def categories_in_turn() -> Iterator:
 
 def stroll(rng: Random, shops: list[Shop], user: str) -> list[tuple]:
     """The actions of a shopper who never talks."""
-    home, other = rng.choice(shops), rng.choice(shops)
+    home, other = two_shops(rng, shops)
     shopper = draw_shopper(rng, home, user)
     return browse(rng, shopper, home, other, rng.randint(2, 16), moment_of_day(rng))
 

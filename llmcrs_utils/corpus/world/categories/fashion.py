@@ -290,7 +290,7 @@ FASHION = category(
         Attribute(
             key="人群",
             relation="使用人群",
-            topic="穿的人",
+            topic="使用人群",
             words={
                 "孩子": ("孩子", "小孩", "小朋友", "儿子"),
                 "学生": ("学生", "学生党", "年轻人", "大学生"),

@@ -329,7 +329,7 @@ SHOES = category(
         Attribute(
             key="人群",
             relation="使用人群",
-            topic="穿的人",
+            topic="使用人群",
             words={
                 "幼儿": ("幼儿", "宝宝", "学步娃", "刚会走的小朋友"),
                 "儿童": ("儿童", "小学生", "孩子"),
