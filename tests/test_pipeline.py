@@ -68,7 +68,7 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed):
     assert "runs/smoke/figures" in output.splitlines()[-1]
     assert all(f"# Table {number}:" in output for number in (1, 2, 3, 4))
     metrics = pd.read_csv(figures / "metrics.csv")
-    assert set(metrics["system"]) == {"trivial", "bcrs", "allm", "allm-bcrs", "bcrs-allm"}
+    assert set(metrics["system"]) == {"trivial", "oracle", "bcrs", "allm", "allm-bcrs", "bcrs-allm"}
     assert set(metrics["task"]) == set(TASKS)
     assert metrics["value"].between(0, 1).all()
 

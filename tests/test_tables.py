@@ -44,6 +44,15 @@ def test_every_registered_system_is_a_row_of_the_paper(task):
     assert {system.name for system in SYSTEMS.values()} <= set(numbers.loc[numbers["task"] == task, "name"])
 
 
+def test_floor_is_the_first_row_and_ceiling_the_last():
+    """Where a synthetic world knows its own probabilities, their row closes every table."""
+    metrics = metrics_table(scores_of(systems=("oracle", "trivial", *SYSTEMS)))
+    for task in TASKS:
+        groups = list(dict.fromkeys(metrics.loc[metrics["task"] == task, "group"]))
+        assert (groups[0], groups[-1]) == ("Trivial", "Ceiling")
+        assert task_table(task, metrics).index[-1] == ("Ceiling", "The world's own probabilities")
+
+
 def test_values_are_means_over_samples_and_seeds():
     scores = scores_of()
     table = metrics_table(scores).set_index(["task", *CELL])

@@ -327,7 +327,8 @@ def answer(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
     lines: list[Line] = []
     for key in keys:
         value = scene.wishes.get(key)
-        if value is None or (key != KIND and rng.random() < 0.08):
+        free = scene.category.attributes[key].listed and not scene.category.attributes[key].firm and key != KIND
+        if value is None or (rng.random() < 0.1 and free):
             scene.indifferent.add(key)
             lines.append([words.choice(say.INDIFFERENT)])
             continue
@@ -624,7 +625,8 @@ def recommendation_lines(
         split = len(reasons) > 1 and rng.random() < 0.25
         lines = [frame.format(reasons[0] if split or two else "，".join(reasons))]
         lines += [rng.choice(say.FURTHER).format(reasons[1])] if split and not two else []
-    return found + [("系统解释", say.as_desk(rng, [line], say.AFTER_STATEMENT), ()) for line in lines]
+    lines = [say.as_desk(rng, [line], say.AFTER_STATEMENT, greets=line is lines[0]) for line in lines]
+    return found + [("系统解释", line, ()) for line in lines]
 
 
 def reasons_for(
@@ -660,7 +662,8 @@ def inquiry_lines(rng: Random, category: Category, key: str, value: str, fits: b
     if fits and not clauses:
         return [("系统解释", [rng.choice(("是的亲", "可以的亲", "对的亲亲", "是的呢"))], ())]
     clause = rng.choice(clauses).format(attribute.desk.get(value, value))
-    return [("系统解释", say.as_desk(rng, [rng.choice(frames).format(clause)], say.AFTER_STATEMENT if fits else ("",)), ())]
+    line = [rng.choice(frames).format(clause)]
+    return [("系统解释", say.as_desk(rng, line, say.AFTER_STATEMENT if fits else ("",), greets=fits), ())]
 
 
 def tell_texts(draw: Callable) -> Callable[[Random], list[str]]:

@@ -55,7 +55,7 @@ PLAIN_EXPLANATIONS = (
     "这款是店里的热卖款", "这款卖得很好", "您看看这款喜欢吗", "这款很多顾客回购", "这款性价比不错", "这是我们家的爆款", "这款评价很高",
 )  # fmt: skip
 PLAIN_EXPLANATIONS_OF_TWO = ("这两款您都可以看看", "这两款卖得都很好", "这两款都是热卖款")
-CONFIRMED = ("是的亲，这款{}", "可以的，这款{}", "对的亲亲，这款{}", "嗯嗯，这款{}", "是的呢，{}")
+CONFIRMED = ("是的亲，这款{}", "没错亲，这款{}", "对的亲亲，这款{}", "嗯嗯，这款{}", "是的呢，{}")
 DENIED = ("这款{}哦亲", "不好意思亲，这款{}", "这款{}呢，给您换一款", "亲，这款{}呢", "抱歉亲亲，这款{}哦")
 
 # Characters that a hurried shopper's input method gets wrong.
@@ -100,10 +100,10 @@ def as_shopper(rng: Random, line: Line, answers: bool) -> Line:
     return [part for part in [before, *line, after] if part != ""]
 
 
-def as_desk(rng: Random, line: Line, endings: tuple[str, ...]) -> Line:
-    """With the courtesies of a service desk."""
+def as_desk(rng: Random, line: Line, endings: tuple[str, ...], greets: bool = True) -> Line:
+    """With the courtesies of a service desk, at its end only where it does not greet."""
     before, after, text = rng.choice(BEFORE_DESK), rng.choice(endings), spoken(line)
-    if text.startswith(("亲", "您好", "好的", "嗯", "是的", "对的", "可以的", "不好意思")):
+    if not greets or text.startswith(("亲", "您好", "好的", "嗯", "是的", "对的", "可以的", "不好意思")):
         before = ""
     if after and (text[-1] in "哦呢~亲哈" or (after.startswith("的") and text.endswith("的"))) and after[0] in "哦呢亲哈的~":
         after = "" if text[-1] in "哦~亲哈" else after.lstrip("哦呢亲哈的")
