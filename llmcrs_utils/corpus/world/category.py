@@ -83,8 +83,8 @@ class Category:
     lean: float
 
     def values(self, product: str, relation: str) -> tuple[str, ...]:
-        """Catalogue values of ``relation`` that make sense for ``product``."""
-        return self._values[product][relation]
+        """Catalogue values of ``relation`` that make sense for ``product``; none where it has no such relation."""
+        return self._values[product].get(relation, ())
 
     @cached_property
     def _values(self) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -143,14 +143,14 @@ def budget(low: tuple[str, ...], middle: tuple[str, ...], high: tuple[str, ...])
         topic="预算",
         words={"低": low, "中": middle, "高": high},
         ask=("预算大概多少呢", "您的心理价位是多少呢", "价位方面有要求吗", "想要什么价位的呢", "预算多少呢亲", "您想看什么价格范围的呢"),
-        offer=("预算是{}还是{}呢", "价位{}还是{}呢", "您想看{}的还是{}的呢"),
+        offer=("您想看{}的还是{}的呢", "要{}的还是{}的呢"),
         confirm=("{}的可以吗", "看{}的吗", "{}的能接受吗"),
         tell=("{}的", "{}吧", "{}就行", "想要{}的", "{}的就可以", "{}"),
         react=("有{}的吗", "想要{}的", "有没有{}的", "还有{}的吗", "想看看{}的"),
         inquire=(),
-        explain=("是{}的", "属于{}的一档", "是{}款"),
+        explain=("{}",),
         lacks=("不是这个价位的", "不在这个价位"),
-        desk={"低": "价格实惠", "中": "价格适中", "高": "高端"},
+        desk={"低": "价格很实惠", "中": "价格适中", "高": "是高端款"},
     )
 
 
@@ -180,7 +180,7 @@ def gender() -> Attribute:
         relation="性别",
         topic="男女款",
         words={"男": ("男款", "男士", "男式", "男生款"), "女": ("女款", "女士", "女式", "女生款")},
-        ask=("请问是给谁穿的呢", "是谁穿的呢", "男女款有要求吗", "请问是自己穿吗"),
+        ask=("男女款有要求吗", "男女款方便说下吗", "请问男女款怎么选呢"),
         offer=("要{}还是{}呢", "请问看{}还是{}呢", "是{}还是{}呢"),
         confirm=("是{}吗", "看{}对吗"),
         tell=("要{}的", "{}的", "{}"),

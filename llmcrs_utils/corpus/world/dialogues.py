@@ -32,7 +32,7 @@ from llmcrs_utils.corpus.world.shoppers import (
 )
 from llmcrs_utils.corpus.world.shops import Facts, Shop, traits_of
 
-SOFT, FIRM, AVOIDED = 1, 2, -2  # what a need counts that an item meets; and one that it was asked not to have
+SOFT, FIRM, LATEST, AVOIDED = 1, 2, 4, -2  # what a need counts that an item meets; LATEST: of what was just said of another item
 POPULARITY = 0.15  # what popularity counts in the desk's choice, against 1 for needs and behaviour together
 TWO_ITEMS, TWO_STEPS = 0.12, 0.1  # how often the desk recommends two items at once, asks two things at once
 ASK_ON = (0.93, 0.62, 0.3, 0.1)  # how often the desk asks a first, second, ... question before it recommends
@@ -48,7 +48,7 @@ class Knobs:
     """
 
     implicit_weight: float = 0.5  # 0..1: how far behaviour, and not spoken needs, decides which item is recommended
-    vocabulary_gap: float = 0.4  # 0..1: how often a shopper paraphrases instead of saying the catalogue's word
+    vocabulary_gap: float = 0.3  # 0..1: how often a shopper paraphrases instead of saying the catalogue's word
     choice_noise: float = 0.3  # > 0: how freely the desk chooses among items; near 0 it takes the best, so ceilings rise to 1
     elicitation_difficulty: float = 0.2  # 0..1: how often the desk passes over the question that is due; at 1 it asks anything
     category_differences: float = 0.5  # 0..1: how far categories differ in the weight of behaviour
@@ -317,7 +317,7 @@ def refuse_something(scene: Scene, keys: Sequence[str], item: int | None = None)
     key, value = scene.rng.choice(choices)
     scene.avoided[key] = value
     attribute = category.attributes[key]
-    word = scene.words.choice(attribute.avoid).format(word_for(scene.words, attribute, value, scene.knobs.vocabulary_gap))
+    word = scene.words.choice(attribute.avoid).format(attribute.words[value][0])
     return [[Mention(key, word)]]
 
 
@@ -335,7 +335,7 @@ def answer(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
         plain = words.random() < 0.35  # the word alone, or a bare yes
         if offered.get(key) == value:
             learn(scene, key, value)
-            lines.append([words.choice(say.YES)] if plain else fill(words.choice(("嗯，{}", "对，{}", "是的，{}")), mention(scene, key, value)))
+            lines.append([words.choice(say.YES)] if plain else fill(words.choice(("嗯，{}", "嗯嗯，{}", "{}")), mention(scene, key, value)))
         else:
             told = state(scene, key)
             told = [part for part in told if isinstance(part, Mention)] if plain else told
@@ -505,9 +505,9 @@ def question_lines(
             if vague and form < 0.2:
                 text = rng.choice(vague)
                 line = [text, Mention(key, may_be=meanings(category, text, questions))]
-            elif form < 0.5 and len(words) > 1:
+            elif form < 0.5 and len(words) > 1 and attribute.listed:
                 line = fill(rng.choice(attribute.offer), *[Mention(key, word) for _, word in rng.sample(words, 2)])
-            elif form < 0.62:
+            elif form < 0.62 and attribute.listed:
                 offered[key], word = rng.choice(words)
                 line = fill(rng.choice(attribute.confirm), Mention(key, word))
             else:
@@ -529,8 +529,12 @@ def meanings(category: Category, text: str, questions: list[tuple[tuple[tuple[st
 def words_to_name(category: Category, key: str, kind: str, kinds: list[str], known: dict[str, str]) -> list[tuple[str, str]]:
     """(value, word) of all that a question may name; in a follow-up the finer words for the value just told."""
     attribute = category.attributes[key]
-    values = kinds if key == KIND else list(attribute.words)
-    if key != KIND and attribute.listed:
+    values = list(attribute.words)
+    if key == KIND:  # of what is told already, only types of which it may be true
+        told = [(category.attributes[other].relation, value) for other, value in known.items()]
+        fitting = [name for name in kinds if all(value in category.values(name, relation) for relation, value in told)]
+        return [(name, attribute.words[name][0]) for name in fitting or kinds]
+    if attribute.listed:
         values = [value for value in category.values(kind, attribute.relation) if value in attribute.words]
         said = {known[other] for other in known if category.attributes[other].relation == attribute.relation}
         values = [value for value in values if value in said] or values
@@ -577,13 +581,17 @@ def weigh(scene: Scene, count: int) -> Choice | None:
     if not allowed.any():
         return None
     spoken_for = np.zeros(len(allowed), dtype=np.int32)
-    needs = [(key, value, False) for key, value in scene.known.items()] + [(k, v, True) for k, v in scene.avoided.items()]
-    for relation, value, weight in dict.fromkeys(
-        (scene.category.attributes[key].relation, value, AVOIDED if no else FIRM if scene.category.attributes[key].firm else SOFT)
-        for key, value, no in needs
-        if key != KIND and scene.category.attributes[key].listed
-    ):
-        spoken_for += weight * shop.traits[:, columns[relation, value]]
+    attributes = scene.category.attributes
+    weights = {}  # of two attributes that say the same, one counts
+    for key, value in scene.known.items():
+        weights[attributes[key].relation, value] = FIRM if attributes[key].firm else SOFT
+    if scene.shown and scene.known:
+        key, value = list(scene.known.items())[-1]
+        weights[attributes[key].relation, value] = LATEST
+    weights |= {(attributes[key].relation, value): AVOIDED for key, value in scene.avoided.items()}
+    for pair, weight in weights.items():
+        if pair in columns and pair[0] != KIND_RELATION:
+            spoken_for += weight * shop.traits[:, columns[pair]]
     return Choice(
         item_ids=shop.item_ids,
         allowed=allowed,
@@ -652,7 +660,8 @@ def reasons_for(
         rng.choice(voices[relation].explain).format(voices[relation].desk.get(value, value))
         for relation, value in topics.items()
     ]
-    return clauses[: rng.choice((1, 2, 2, 3))], next(iter(topics), None) in needed
+    latest = category.attributes[list(known)[-1]].relation if known else None
+    return clauses[: rng.choice((1, 2, 2, 3))], next(iter(topics), None) == latest
 
 
 def inquiry_lines(rng: Random, category: Category, key: str, value: str, fits: bool) -> list[tuple[str, Line, Sequence[int]]]:

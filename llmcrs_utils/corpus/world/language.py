@@ -26,14 +26,14 @@ OPENINGS = (
 )  # fmt: skip
 OPENINGS_WITHOUT_KIND = ("{}，有什么推荐吗", "{}，推荐一款", "推荐一款吧，{}", "{}，哪款合适", "你好，{}", "{}，帮我看看")
 INDIFFERENT = ("都可以", "没什么要求", "随便", "都行", "你推荐吧", "这个无所谓", "没有特别要求", "你帮我看着选吧", "不挑")
-YES = ("是的", "对的", "嗯嗯", "对", "嗯，是的", "是", "没错")
-NO = ("不是，", "不用，", "不，", "不是的，")
+YES = ("嗯", "嗯嗯", "嗯呢", "恩恩", "嗯对")
+NO = ("不，", "")
 ACCEPT = (
     "好的，我看看", "可以，就这款吧", "这个不错", "行，我拍下了", "好的谢谢", "挺好的，我先收藏", "嗯，看着可以", "好，那我下单了", "OK，谢谢",
 )  # fmt: skip
 ANOTHER = ("还有别的吗", "还有没有其他款", "再推荐几款看看", "不太喜欢这款，还有吗", "这款一般，换一款吧", "有没有别的可以看看")
 BEFORE_ANSWER = ("",) * 16 + ("嗯，", "额，", "嗯嗯，", "我想想，", "就", "那就")
-AFTER_ANSWER = ("",) * 14 + ("吧", "哈", "，谢谢", "，最好是这样", "，差不多就行", "，其他都行", "，大概吧")
+AFTER_ANSWER = ("",) * 14 + ("吧", "哈", "，谢谢")
 AFTER_OTHERS = ("",) * 20 + ("，谢谢",)
 JOINTS = ("，", "，", " ")
 
@@ -56,7 +56,7 @@ PLAIN_EXPLANATIONS = (
 )  # fmt: skip
 PLAIN_EXPLANATIONS_OF_TWO = ("这两款您都可以看看", "这两款卖得都很好", "这两款都是热卖款")
 CONFIRMED = ("是的亲，这款{}", "没错亲，这款{}", "对的亲亲，这款{}", "嗯嗯，这款{}", "是的呢，{}")
-DENIED = ("这款{}哦亲", "不好意思亲，这款{}", "这款{}呢，给您换一款", "亲，这款{}呢", "抱歉亲亲，这款{}哦")
+DENIED = ("这款{}哦亲", "不好意思亲，这款{}", "这款{}呢，您再看看别的", "亲，这款{}呢", "抱歉亲亲，这款{}哦")
 
 # Characters that a hurried shopper's input method gets wrong.
 SLIPS = {
@@ -103,8 +103,10 @@ def as_shopper(rng: Random, line: Line, answers: bool) -> Line:
 def as_desk(rng: Random, line: Line, endings: tuple[str, ...], greets: bool = True) -> Line:
     """With the courtesies of a service desk, at its end only where it does not greet."""
     before, after, text = rng.choice(BEFORE_DESK), rng.choice(endings), spoken(line)
-    if not greets or text.startswith(("亲", "您好", "好的", "嗯", "是的", "对的", "可以的", "不好意思")):
+    if not greets or "亲" in text or text.startswith(("您好", "好的", "嗯", "是的", "对的", "可以的", "不好意思")):
         before = ""
+    if "亲" in after and ("亲" in before or "亲" in text):
+        after = ""
     if after and (text[-1] in "哦呢~亲哈" or (after.startswith("的") and text.endswith("的"))) and after[0] in "哦呢亲哈的~":
         after = "" if text[-1] in "哦~亲哈" else after.lstrip("哦呢亲哈的")
     return [part for part in [before, *line, after] if part != ""]
