@@ -12,7 +12,7 @@ BAD_RECORDS = ("stop", "set_aside")
 
 # What makes a record (or a whole file) unusable as it stands, and what to do about it.
 ERRORS = {
-    "missing_file": "add the file, or check the folder given",
+    "missing_file": "add it, or correct the folder given",
     "file_twice": "keep one of them",
     "empty_file": "fetch or export it again",
     "header": "write the columns as the first line, separated by commas",
@@ -134,9 +134,8 @@ class Report:
         bad = self.bad()
         lost = Counter(file for file, _ in bad)
         if self.bad_records == "set_aside":
-            for file, count in self.records.items():
-                if count and lost[file] >= count:
-                    self.add("nothing_left", file, message=f"none of its {count} records can be used")
+            for file in [file for file, count in self.records.items() if count and lost[file] >= count]:
+                self.add("nothing_left", file, message=f"none of its {self.records[file]} records can be used")
         errors = self.of_severity("error")
         if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
             raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary())
@@ -161,11 +160,10 @@ class Report:
         counts = self.counts()
         errors, bad = len(self.of_severity("error")), len(self.bad())
         aside = ""
-        if bad:
-            verb = "are set aside" if self.bad_records == "set_aside" else "have to be mended, or set aside by bad_records: set_aside"
-            aside = f"; {bad} records {verb}"
-            if self.bad_records == "set_aside" and self.set_aside_file is not None:
-                aside += f" ({self.set_aside_file})"
+        if bad and self.bad_records == "stop":
+            aside = f"; bad records: {bad}; mend them, or leave them out by bad_records: set_aside"
+        elif bad:
+            aside = f"; bad records: {bad}, set aside" + (f" in {self.set_aside_file}" if self.set_aside_file else "")
         lines = [f"{errors} errors, {len(self.faults) - errors} notes{aside}"]
         examples: dict[str, list[Fault]] = {kind: [] for kind in counts}
         for fault in self.faults:
@@ -189,7 +187,10 @@ class Report:
             "records": self.records,
             "unusable_records": len(self.bad()),
             "faults": [
-                {"severity": fault.severity, **{name: getattr(fault, name) for name in ("kind", "file", "record", "field", "message")}}
+                {
+                    "severity": fault.severity,
+                    **{name: getattr(fault, name) for name in ("kind", "file", "record", "field", "message")},
+                }
                 for fault in self.faults
             ],
         }
@@ -206,5 +207,5 @@ def collecting(report: Report | None):
 
 def shown(value: Any, most: int = 60) -> str:
     """A value in a message, cut where it is long."""
-    text = repr(value[:most + 1] if isinstance(value, str) else value)
+    text = repr(value[: most + 1] if isinstance(value, str) else value)
     return text if len(text) <= most else f"{text[:most]}..."

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # no character: an undecodable byte (see decode), or half an escape in JSON
-BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# the one of UTF-32 begins with the one of UTF-16
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 BETWEEN_RECORDS = re.compile(r"[\s,]*")
 OPENING_OBJECT = re.compile(r'\{(?=\s*")')
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -28,17 +34,15 @@ def decode(data: bytes, encoding: str) -> str:
     Raises:
         LookupError: there is no such text encoding.
     """
-    for mark, its_encoding in BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            encoding = its_encoding
+    encoding = next((its_own for mark, its_own in BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         codecs.register_error("keep_bytes", keep_bytes)
         is_utf_8 = codecs.lookup(encoding).name == "utf-8"
         text = data.decode(encoding, "surrogateescape" if is_utf_8 else "keep_bytes")  # the same there, but fast
-    except UnicodeError as error:  # of codecs that are no encodings of files, such as idna
-        raise LookupError(str(error)) from None
+    except (LookupError, ValueError):  # ValueError: of codecs that are no encodings of files, such as idna
+        raise LookupError(f"encoding {encoding!r} is unknown; known are utf-8, gb18030, big5, utf-16 and others") from None
     return text.removeprefix("\ufeff")
 
 
@@ -81,9 +85,10 @@ class RepeatedField(dict):
 
 @dataclass(frozen=True)
 class Broken:
-    """A stretch of a file that is no JSON; ``line`` is where it begins, ``message`` where and why reading failed."""
+    """A stretch of a file that is no JSON: the line and column where it begins, and where and why reading failed."""
 
     line: int
+    column: int
     message: str
     text: str
 
@@ -118,7 +123,8 @@ def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
         except (ValueError, RecursionError) as error:
             end = next_record(text, place, identifier)
             line, counted = line + text.count("\n", counted, place), place
-            broken.append(Broken(line, place_of(error), text[place:end]))
+            column = place - text.rfind("\n", 0, place)
+            broken.append(Broken(line, column, place_of(error), text[place:end]))
             in_list &= end < len(text)
             place = end
 

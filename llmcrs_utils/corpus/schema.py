@@ -161,7 +161,8 @@ def read_records(
             report.add("no_records", path)
         for stretch in broken:
             hint = f"; some bytes of the file are not {encoding}: name its encoding" if undecodable else ""
-            report.add("json", path, f"line {stretch.line}", "", stretch.message + hint, stretch.text)
+            place = f"line {stretch.line}, column {stretch.column}"
+            report.add("json", path, place, "", stretch.message + hint, stretch.text)
         kept, names = [], set()
         for index, raw in enumerate(raws):
             record, findings = read_record(raw, kind, check)
@@ -227,7 +228,9 @@ def field_findings(raw: Any, kind: type[BaseModel], prefix: str) -> list[Finding
     fields = FIELDS[kind]
     for name in raw.keys() - fields:
         near = difflib.get_close_matches(name[:60].lower(), [field for field in fields if field not in raw], 1, 0.8)
-        message = f"{shown(name)} is no field; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kind.model_fields)}")
+        message = f"{shown(name)} is no field; " + (
+            f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kind.model_fields)}"
+        )
         findings.append(("misspelt_field" if near else "unknown_field", prefix + name[:60], message))
     findings.sort()
     if type(raw) is RepeatedField:
@@ -451,8 +454,9 @@ class Table:
         self.report.add(kind, self.file, f"row {number}", field, message, self.lines[number - 1])
 
     def note(self, kind: str, where, field: str, message: Callable[[str], str]) -> None:
-        """Tell of the rows ``where`` holds; ``message`` makes one of the field's value."""
-        for number, value in self.rows.loc[where, field].items():
+        """Tell of the rows where ``where`` is true; ``message`` makes one of the field's value."""
+        numbers = self.rows.index[where]
+        for number, value in self.rows.loc[numbers, field].items() if len(numbers) else ():
             self.add(kind, number, field, message(value))
 
     def error(self, kind: str, where, field: str, message: Callable[[str], str]) -> None:
@@ -480,8 +484,6 @@ def read_text(path: Path, encoding: str, report: Report) -> str:
     except OSError as error:
         report.add("missing_file", path, message=f"cannot be read ({error.strerror})")
         return ""
-    except LookupError:
-        raise CorpusError(f"encoding {encoding!r} is unknown; known are utf-8, gb18030, big5, utf-16 and others") from None
     if not text.strip():
         report.add("empty_file", path, message="holds nothing")
         return ""
@@ -517,7 +519,9 @@ def write_table(table: pd.DataFrame, path: Path, free_text_last: bool = False) -
         text = "".join(fields)
         if LINE_BREAK.search(text):
             row = next(row for row, field in enumerate(fields) if LINE_BREAK.search(field))
-            raise CorpusError(f"{path}: row {row + 2}, field {name}: {shown(fields[row])} holds a line break; write a blank instead")
+            raise CorpusError(
+                f"{path}: row {row + 2}, field {name}: {shown(fields[row])} holds a line break; write a blank instead"
+            )
         if '"' in text or "," in text:
             fields = [quote(field, free_text_last and number == len(table.columns)) for field in fields]
         columns.append(fields)

@@ -2,8 +2,20 @@
 
 from pathlib import Path
 
-from llmcrs_utils.corpus.faults import CorpusError, Report
-from llmcrs_utils.corpus.schema import SPLITS, Corpus, read_behaviour, read_dialogues, read_knowledge
+import pandas as pd
+
+from llmcrs_utils.corpus.faults import Report
+from llmcrs_utils.corpus.schema import (
+    BEHAVIOUR_COLUMNS,
+    KNOWLEDGE_COLUMNS,
+    SPLITS,
+    TIME_TYPE,
+    Corpus,
+    Dialogue,
+    read_behaviour,
+    read_dialogues,
+    read_knowledge,
+)
 
 # of each file the internal name and U-NEED's own
 DIALOGUE_NAMES = {
@@ -27,11 +39,19 @@ def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | No
             only for a file that cannot be used at all.
     """
     report = Report() if report is None else report
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder; give the one that holds the corpus")
+    corpus = collect_corpus(Path(folder), encoding, report)
+    report.finish()
+    return corpus
+
+
+def collect_corpus(folder: Path, encoding: str, report: Report) -> Corpus:
+    """All records without errors, whatever else there is; what is missing or broken is in ``report``."""
     found = {}
-    for what, names in {**DIALOGUE_NAMES, "knowledge": KNOWLEDGE_NAMES, "behaviour": BEHAVIOUR_NAMES}.items():
+    wanted = {**DIALOGUE_NAMES, "knowledge": KNOWLEDGE_NAMES, "behaviour": BEHAVIOUR_NAMES}
+    if not folder.is_dir():
+        report.add("missing_file", folder, message="no such folder; give the one that holds the corpus")
+        wanted = {}
+    for what, names in wanted.items():
         paths = sorted({path for name in names for path in folder.glob(name)})
         if len(paths) == 1:
             found[what] = paths[0]
@@ -41,16 +61,19 @@ def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | No
         else:
             report.add("missing_file", folder, message=f"{what} is missing: {' or '.join(names)}")
 
-    knowledge = read_knowledge(found["knowledge"], encoding, report) if "knowledge" in found else None
-    sellers = None
-    if knowledge is not None and report.is_whole(found["knowledge"]):
-        first = knowledge.drop_duplicates("item_id_encrypt")
-        sellers = dict(zip(first["item_id_encrypt"], first["seller_id_encrypt"], strict=True))
-    dialogues, elsewhere = {}, {}
+    knowledge = pd.DataFrame([], columns=KNOWLEDGE_COLUMNS, dtype=str)
+    behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
+    dialogues: dict[str, list[Dialogue]] = {split: [] for split in SPLITS}
+    sellers, elsewhere = None, {}
+    if "knowledge" in found:
+        knowledge = read_knowledge(found["knowledge"], encoding, report)
+        if report.is_whole(found["knowledge"]):
+            first = knowledge.drop_duplicates("item_id_encrypt")
+            sellers = dict(zip(first["item_id_encrypt"].tolist(), first["seller_id_encrypt"].tolist(), strict=True))
     for split in reversed(SPLITS):  # a dialogue in two splits stays where it is tested on
         if split in found:
             dialogues[split] = read_dialogues(found[split], encoding, report, sellers, elsewhere)
             elsewhere.update((dialogue.sid, str(found[split])) for dialogue in dialogues[split])
-    behaviour = read_behaviour(found["behaviour"], encoding, report, sellers) if "behaviour" in found else None
-    report.finish()
-    return Corpus({split: dialogues[split] for split in SPLITS}, knowledge, behaviour)
+    if "behaviour" in found:
+        behaviour = read_behaviour(found["behaviour"], encoding, report, sellers)
+    return Corpus(dialogues, knowledge, behaviour)
