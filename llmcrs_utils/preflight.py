@@ -107,4 +107,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
     sys.exit(main(sys.argv[1:]))
