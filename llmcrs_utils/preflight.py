@@ -1,13 +1,13 @@
 """Checks before a run, in seconds: parameters, data and checkpoints.
 
-    python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
+python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
 """
 
 import importlib.util
 import sys
 
 from llmcrs_utils.backbones.checkpoints import check_checkpoint
-from llmcrs_utils.corpus.schema import CorpusError
+from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.params import ParameterError, load_profile
 from llmcrs_utils.systems import SYSTEMS, system_of
@@ -22,8 +22,14 @@ SHARED = {
 }
 
 
-def check(path: str, overrides: dict[str, str]) -> dict:
-    """The checked profile; raises the first fault as ``ParameterError``, ``CorpusError`` or ``CheckpointError``."""
+def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
+    """The checked profile and what was found in its data.
+
+    Raises:
+        ParameterError: for the first fault of a parameter.
+        CorpusError: for all errors in the data, or, where bad records are set aside, for a file that cannot be used at all.
+        CheckpointError: for a checkpoint that is missing.
+    """
     profile = load_profile(path, overrides)
     systems = profile["systems"]
     for key in systems:
@@ -49,26 +55,39 @@ def check(path: str, overrides: dict[str, str]) -> dict:
     for section in ("03_train_crs", "04_tune_llm"):
         logger = profile.get(section, {}).get("report_to", "none")
         if logger != "none" and importlib.util.find_spec(logger) is None:
-            raise ParameterError(f"{path}: section {section}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
+            raise ParameterError(
+                f"{path}: section {section}: report_to {logger} is not installed; .venv/bin/pip install {logger}"
+            )
     tuning = profile.get("04_tune_llm", {})
     for name, choices in (("template", tuple(TEMPLATES)), ("quantization_bit", (0, 4))):
         if tuning.get(name, choices[0]) not in choices:
             raise ParameterError(f"{path}: section 04_tune_llm: {name} {tuning[name]!r} is unknown; known: {choices}")
-    build = profile["01_build_data"]
-    corpus = build.get("corpus", "generated")
-    if corpus not in SOURCES:
-        raise ParameterError(f"{path}: section 01_build_data: corpus {corpus!r} is unknown; known: {', '.join(SOURCES)}")
-    if corpus != "generated":
-        if not build.get("data_dir"):
-            raise ParameterError(f"{path}: section 01_build_data: corpus {corpus} needs data_dir, the folder that holds it")
-        read_source(corpus, build["data_dir"], seed=1, dialogues={}, sellers_per_category=0, items_per_seller=0)
+    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     if "02_prepare_backbones" not in profile:
         for section, override in (("03_train_crs", "crs_model"), ("04_tune_llm", "llm_model")):
             name = profile.get(section, {}).get("model_name_or_path")
             if not name:
                 raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {override}=...")
             check_checkpoint(name)
-    return profile
+    return profile, report
+
+
+def check_data(build: dict, where: str) -> Report:
+    """What is found in the data that the section ``build`` of a profile names; nothing is written. Raises as ``check`` does."""
+    corpus, bad_records = build.get("corpus", "generated"), build.get("bad_records", "stop")
+    for name, value, known in (("corpus", corpus, SOURCES), ("bad_records", bad_records, BAD_RECORDS)):
+        if value not in known:
+            raise ParameterError(f"{where}: {name} {value!r} is unknown; known: {', '.join(known)}")
+    report = Report(bad_records)
+    if corpus != "generated":
+        if not build.get("data_dir"):
+            raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
+        sizes = {"seed": 1, "dialogues": {}, "sellers_per_category": 0, "items_per_seller": 0}  # of the generated corpus
+        try:
+            read_source(corpus, build["data_dir"], **sizes, encoding=build.get("encoding", "utf-8"), report=report)
+        except LookupError as error:
+            raise ParameterError(f"{where}: {error.args[0]}") from None
+    return report
 
 
 def main(arguments: list[str]) -> int:
@@ -77,13 +96,16 @@ def main(arguments: list[str]) -> int:
         return 2
     overrides = dict(argument.split("=", 1) for argument in arguments[1:])
     try:
-        profile = check(arguments[0], overrides)
+        profile, report = check(arguments[0], overrides)
     except (ParameterError, CorpusError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if report.faults:
+        print(report.summary())
     print(f"{arguments[0]}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}")
     return 0
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import corpus_of, dialogue_of, said
 
-from llmcrs_utils.corpus.schema import write_corpus
+from llmcrs_utils.corpus.schema import CorpusError, write_corpus
 from llmcrs_utils.params import (
     PROFILE_KEYS,
     ParameterError,
@@ -21,7 +21,7 @@ from llmcrs_utils.params import (
     notebook_parameters,
     settings_of,
 )
-from llmcrs_utils.preflight import main
+from llmcrs_utils.preflight import check_data, main
 from llmcrs_utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +148,7 @@ def test_file_that_is_no_profile_is_one_line(tmp_path, capsys, text):
 
 
 def test_profile_that_is_not_there_names_those_that_are(capsys):
-    assert "params/dmo.yaml: no such profile; known: demo, paper, pscon, smoke" in refusal(capsys, "params/dmo.yaml")
+    assert "params/dmo.yaml: no such profile; known: demo, paper, pscon, smoke, your-data" in refusal(capsys, "params/dmo.yaml")
 
 
 def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_broken_dialogue_file_is_one_line_that_names_it(tmp_path, capsys):
     text = (folder / "valid_dialogue.json").read_text("utf-8")
     (folder / "valid_dialogue.json").write_text(text[: len(text) // 2], "utf-8")
     line = refusal(capsys, write_profile(tmp_path, with_data(folder)))
-    assert f"{folder / 'valid_dialogue.json'}: not valid JSON at line" in line and "fetch or export it again" in line
+    assert f"{folder / 'valid_dialogue.json'}: line 2: not valid JSON at line" in line and "fetch or export it again" in line
 
 
 def test_broken_dialogue_is_one_line_that_names_dialogue_and_field(tmp_path, capsys):
@@ -185,6 +185,63 @@ def test_broken_dialogue_is_one_line_that_names_dialogue_and_field(tmp_path, cap
     (folder / "test_dialogue.json").write_text(text.replace("系统推荐", "推荐", 1), "utf-8")
     line = refusal(capsys, write_profile(tmp_path, with_data(folder)))
     assert "test_dialogue.json: dialogue 0 (sid s3), field dialogue.1.act_tag" in line
+
+
+def test_all_errors_of_the_data_come_in_one_summary(tmp_path, capsys):
+    folder = corpus_folder(tmp_path / "data")
+    text = (folder / "test_dialogue.json").read_text("utf-8")
+    (folder / "test_dialogue.json").write_text(text.replace("系统推荐", "推荐", 1), "utf-8")
+    (folder / "user_action.txt").unlink()
+    assert main([str(write_profile(tmp_path, with_data(folder)))]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("error: 2 errors, 0 notes")
+    assert "behaviour is missing" in shown.err and "field dialogue.1.act_tag" in shown.err
+
+
+def test_bad_records_that_a_run_would_set_aside_are_shown_and_written_nowhere(tmp_path):
+    folder = corpus_folder(tmp_path / "data")
+    with (folder / "item_kg.txt").open("a", encoding="gb18030") as file:
+        file.write("i02,shop,材质\n")
+    files = sorted(folder.iterdir())
+    build = {"corpus": "u_need", "data_dir": str(folder), "bad_records": "set_aside"}
+    report = check_data(build, "here")
+    assert report.counts()["encoding"] == 1 and "bad records: 1, set aside" in report.summary()
+    assert sorted(folder.iterdir()) == files
+    with pytest.raises(CorpusError, match="row 122: .* are not utf-8; name the file's encoding"):
+        check_data({**build, "bad_records": "stop"}, "here")
+
+
+def test_encoding_of_a_profile_reaches_every_file(tmp_path):
+    folder = corpus_folder(tmp_path / "data")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_text("utf-8").encode("gb18030"))
+    build = {"corpus": "u_need", "data_dir": str(folder)}
+    assert set(check_data({**build, "encoding": "gb18030"}, "here").counts()) == {"no_records"}  # there is no behaviour
+    with pytest.raises(CorpusError, match="name the file's encoding"):
+        check_data(build, "here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bad_records": "skip"}, "here: bad_records 'skip' is unknown; known: stop, set_aside"),
+        ({"encoding": "gb1803"}, "here: encoding 'gb1803' is unknown; known are utf-8, gb18030"),
+    ],
+)
+def test_wrong_way_to_read_is_named(tmp_path, changes, message):
+    build = {"corpus": "u_need", "data_dir": str(corpus_folder(tmp_path / "data")), **changes}
+    with pytest.raises(ParameterError, match=message):
+        check_data(build, "here")
+
+
+def test_notes_on_the_data_are_shown_where_all_is_in_order(tmp_path, capsys):
+    folder = corpus_folder(tmp_path / "data")
+    with (folder / "item_kg.txt").open("a", encoding="utf-8") as file:
+        file.write("i01,shop,一级类目,1801\n")
+    path = write_profile(tmp_path, {**changed("01_build_data", corpus="u_need", data_dir=str(folder))})
+    assert main([str(path)]) == 0
+    shown = capsys.readouterr()
+    assert "note duplicate_row: 1" in shown.out and "in order" in shown.out and shown.err == ""
 
 
 def test_checkpoint_that_is_missing_in_the_profile_names_both_ways_to_give_it(tmp_path, capsys):

@@ -40,6 +40,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
+from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
     KNOWLEDGE_COLUMNS,
@@ -107,20 +108,27 @@ class Conversation(Record):
     conversation: list[Message] = Field(min_length=1)
 
 
-def read_pscon(folder: str | Path, seed: int = 1, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> Corpus:
+def read_pscon(
+    folder: str | Path,
+    seed: int = 1,
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    encoding: str = "utf-8",
+    report: Report | None = None,
+) -> Corpus:
     """The English part of PSCon, split by conversation into ``shares`` of train, valid and test.
 
     The split of a conversation depends on ``seed`` and its own id only, so that adding one moves no other.
 
     Args:
         folder: a clone of the repository, or any folder that holds one ``conversation_en.json`` at some depth.
+        encoding, report: as for ``read_corpus`` of ``u_need``.
 
     Raises:
         CorpusError: naming what is missing, there twice, or broken, and the remedy.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
-    conversations = read_conversations(folder)
+    conversations = read_conversations(folder, encoding, report)
     knowledge = knowledge_of(conversations)
     titled = set(knowledge["item_id_encrypt"])
     dialogues = {split: [] for split in SPLITS}
@@ -130,14 +138,17 @@ def read_pscon(folder: str | Path, seed: int = 1, shares: tuple[float, float, fl
     return Corpus(dialogues, knowledge, behaviour)
 
 
-def read_conversations(folder: str | Path) -> list[Conversation]:
+def read_conversations(folder: str | Path, encoding: str = "utf-8", report: Report | None = None) -> list[Conversation]:
+    report = Report() if report is None else report
     folder = Path(folder)
     paths = sorted(folder.rglob(FILE))
     if not paths:
         raise CorpusError(f"{folder}: no {FILE} at any depth; clone https://github.com/JieZouIR/PSCon and give its folder")
     if len(paths) > 1:
         raise CorpusError(f"{folder}: {FILE} is there more than once ({', '.join(map(str, paths))}); give the folder of one")
-    return read_records(paths[0], Conversation, "conv_id")
+    conversations = read_records(paths[0], Conversation, "conv_id", encoding, report)
+    report.finish()
+    return conversations
 
 
 def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str:
@@ -240,9 +251,9 @@ def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=KNOWLEDGE_COLUMNS, dtype=str)
 
 
-def losses(folder: str | Path) -> pd.DataFrame:
+def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop") -> pd.DataFrame:
     """What ``read_pscon`` drops or cannot tell: columns ``what``, ``count`` and ``of``, how many there were."""
-    conversations = read_conversations(folder)
+    conversations = read_conversations(folder, encoding, Report(bad_records))
     messages = [message for conversation in conversations for message in conversation.conversation]
     titled = set(knowledge_of(conversations)["item_id_encrypt"])
     utterances = [utterance for conversation in conversations for utterance in to_dialogue(conversation, titled).dialogue]

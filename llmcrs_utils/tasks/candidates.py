@@ -1,6 +1,7 @@
 """The catalogue, and the 20 candidates of a recommendation: the gold item and 19 others (paper section 3.2)."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -22,11 +23,13 @@ class Catalogue:
         pools: sorted ids of the listed items of a seller, ``("seller", id, described)``, of a top category (一级类目),
             ``("category", id, described)``, and of all, ``("all", "", described)``; ``described`` tells whether
             something may be read of them.
+        kinds: item id -> its top category, and whether something may be read of it.
     """
 
     items: pd.DataFrame
     index: dict[str, int]
     pools: dict[tuple[str, str, bool], list[str]]
+    kinds: dict[str, tuple[str, bool]]
 
     def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
         """20 item ids in random order, the gold one among them, drawn by a generator of this (sid, seq_no, gold) alone.
@@ -37,21 +40,16 @@ class Catalogue:
         Where that leaves too few, all items serve. Items recommended in the same turn are right answers too and never serve as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
-        row = self.items.iloc[self.index[gold]]
         chosen, barred = [gold], {gold, *others}
-        alike, unlike = (
-            [self.pools.get((*name, state), []) for name in (("seller", seller), ("category", row["category"]), ("all", ""))]
-            for state in (bool(row["facts"]), not row["facts"])
-        )
-        for pool in (given, *alike, *unlike, list(self.index)):
+        for pool in self.pools_for(gold, seller, given):
             missing = CANDIDATES - len(chosen)
-            if not missing:
-                break
             # Draw a few more than needed, since some drawn ones may be barred: no pass over a large pool.
             drawn = generator.sample(pool, min(len(pool), missing + len(barred)))
             fresh = [item for item in dict.fromkeys(drawn) if item not in barred][:missing]
             chosen += fresh
             barred.update(fresh)
+            if len(chosen) == CANDIDATES:
+                break
         if len(chosen) < CANDIDATES:
             raise CorpusError(
                 f"dialogue {sid}, item {gold}: the catalogue holds only {len(chosen)} items to choose among, "
@@ -60,26 +58,38 @@ class Catalogue:
         generator.shuffle(chosen)
         return chosen
 
+    def pools_for(self, gold: str, seller: str, given: list[str]) -> Iterator[list[str]]:
+        """What candidates are drawn from, the best first; one at a time, since the last ones are long and seldom needed."""
+        category, described = self.kinds[gold]
+        yield given
+        for state in (described, not described):
+            for name in (("seller", seller), ("category", category), ("all", "")):
+                yield self.pools.get((*name, state), [])
+        yield list(self.index)
+
 
 def catalogue_from_items(items: pd.DataFrame) -> Catalogue:
     """The catalogue of an ``items`` table as ``build_catalogue`` makes it (also read back from disk)."""
     listed = items[items["listed"]]
     pools: dict[tuple[str, str, bool], list[str]] = {}
-    for item, seller, category, facts in zip(*(listed[c] for c in ("item_id", "seller_id", "category", "facts")), strict=True):
+    columns = [items[name].tolist() for name in ("item_id", "seller_id", "category", "facts", "listed")]
+    kinds = {}
+    for item, seller, category, facts, listed in zip(*columns, strict=True):
+        kinds[item] = category, bool(facts)
         for name in (("seller", seller), ("category", category), ("all", "")):
-            if name != ("category", ""):
+            if listed and name != ("category", ""):
                 pools.setdefault((*name, bool(facts)), []).append(item)
-    index = {item: row for row, item in enumerate(items["item_id"])}
-    return Catalogue(items, index, pools)
+    return Catalogue(items, {item: row for row, item in enumerate(kinds)}, pools, kinds)
 
 
 def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
     """The catalogue of a corpus: items of the product knowledge, and items that only a dialogue names."""
     knowledge = corpus.knowledge
-    first = knowledge.drop_duplicates("item_id_encrypt").set_index("item_id_encrypt")["seller_id_encrypt"]
-    categories = knowledge[knowledge["relation_name"] == TOP_CATEGORY].drop_duplicates("item_id_encrypt")
-    categories = categories.set_index("item_id_encrypt")["value"]
-    sellers = dict(first)
+    first = knowledge.drop_duplicates("item_id_encrypt")
+    sellers = dict(zip(first["item_id_encrypt"].tolist(), first["seller_id_encrypt"].tolist(), strict=True))
+    listed = set(sellers)
+    top = knowledge[knowledge["relation_name"] == TOP_CATEGORY].drop_duplicates("item_id_encrypt")
+    categories = dict(zip(top["item_id_encrypt"].tolist(), top["value"].tolist(), strict=True))
     for dialogues in corpus.dialogues.values():
         for dialogue in dialogues:
             for utterance in dialogue.dialogue:
@@ -89,20 +99,26 @@ def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
                     for item in given:
                         sellers.setdefault(item, dialogue.sellerid)
     facts = item_facts(knowledge, prompts)
-    items = pd.DataFrame({"item_id": sorted(sellers)}, dtype=str)
-    items["seller_id"] = items["item_id"].map(sellers)
-    items["category"] = [categories.get(item, "") for item in items["item_id"]]
-    items["listed"] = items["item_id"].isin(set(knowledge["item_id_encrypt"]))
-    items["facts"] = [facts.get(item, "") for item in items["item_id"]]
+    names = sorted(sellers)
+    items = pd.DataFrame({"item_id": names}, dtype=str)
+    items["seller_id"] = [sellers[item] for item in names]
+    items["category"] = [categories.get(item, "") for item in names]
+    items["listed"] = [item in listed for item in names]
+    items["facts"] = [facts.get(item, "") for item in names]
     return catalogue_from_items(items)
 
 
-def item_facts(knowledge: pd.DataFrame, prompts: Prompts) -> pd.Series:
+def item_facts(knowledge: pd.DataFrame, prompts: Prompts) -> dict[str, str]:
     """Per item what a model may read of it, e.g. ``价格区间是高，材质是冰丝、棉质`` (paper Table 7)."""
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
-    values = shown.groupby(["item_id_encrypt", "relation_name"], sort=False)["value"].agg(prompts.values.join).reset_index()
-    facts = [
-        prompts.fact.format(attribute=attribute, values=value)
-        for attribute, value in zip(values["relation_name"], values["value"], strict=True)
-    ]
-    return pd.Series(facts, dtype=str).groupby(values["item_id_encrypt"], sort=False).agg(prompts.facts.join)
+    columns = (shown[name].tolist() for name in ("item_id_encrypt", "relation_name", "value"))
+    values: dict[str, dict[str, list[str]]] = {}
+    for item, relation, value in zip(*columns, strict=True):
+        values.setdefault(item, {}).setdefault(relation, []).append(value)
+    return {
+        item: prompts.facts.join(
+            prompts.fact.format(attribute=relation, values=prompts.values.join(of_relation))
+            for relation, of_relation in relations.items()
+        )
+        for item, relations in values.items()
+    }

@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue
 from llmcrs_utils.tasks.candidates import Catalogue
 from llmcrs_utils.tasks.prompts import Prompts
 
@@ -86,10 +86,11 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
     """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them."""
     turns = merge_turns(dialogue)
     segments = [turn.segments(prompts) for turn in turns]
+    visible = {task: [[s for s in turn if s.startswith(marks)] for turn in segments] for task, marks in VISIBLE.items()}
     samples = []
 
     def add(task: str, index: int, current: list[str], label: str, **extra):
-        before = [[s for s in segment if s.startswith(VISIBLE[task])] for segment in segments[:index]]
+        before = visible[task][:index]
         # The utterance that is answered stays whole whatever else is cut: where the task answers
         # the turn before, that turn belongs to what is current.
         if task != "understand" and before:
@@ -148,6 +149,9 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     ``label`` (text; for recommend the gold item id); for recommend ``candidates`` (20 item ids) and ``history``
     (item ids the user acted on before the turn, oldest first, at most ``max_history``); for respond ``asked``
     (attributes), ``items`` (item ids) and ``needs`` ([attribute, value] pairs of the user so far).
+
+    Raises:
+        CorpusError: where there is no sample at all, or the catalogue holds too few items to choose among.
     """
     rows = [
         {"split": split, **sample}
@@ -155,38 +159,41 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
         for dialogue in corpus.dialogues[split]
         for sample in dialogue_samples(dialogue, prompts)
     ]
+    if not rows:
+        raise CorpusError("the dialogues hold nothing to ask a system: no need, no question, no recommendation, no reply")
     samples = pd.DataFrame(rows)
-    recommend = (samples["task"] == "recommend").tolist()
-    given, others = samples.pop("given"), samples.pop("others")
-    histories = behaviour_before(corpus, samples["user_id"], samples["time"], recommend, max_history)
+    given, others = samples.pop("given").tolist(), samples.pop("others").tolist()
+    columns = [samples[name].tolist() for name in ("sid", "seq_no", "label", "seller_id")]
+    # only the recommend samples have any
+    candidates: list[list[str]] = [[] for _ in rows]
+    histories: list[list[str]] = [[] for _ in rows]
+    wanted = np.flatnonzero(samples["task"] == "recommend")
+    for row in wanted:
+        candidates[row] = catalogue.candidates(*(column[row] for column in columns), given[row], others[row])
+    askers = samples.iloc[wanted]
+    for row, history in zip(wanted, behaviour_before(corpus, askers["user_id"], askers["time"], max_history), strict=True):
+        histories[row] = history
     samples["history"] = histories
-    samples["candidates"] = [
-        catalogue.candidates(sid, seq_no, gold, seller, lists, also) if wanted else []
-        for sid, seq_no, gold, seller, lists, also, wanted in zip(
-            samples["sid"], samples["seq_no"], samples["label"], samples["seller_id"], given, others, recommend, strict=True
-        )
-    ]
+    samples["candidates"] = candidates
     return samples
 
 
-def behaviour_before(corpus: Corpus, users, times, wanted, max_history) -> list[list[str]]:
-    """Per sample the user's last ``max_history`` known items acted on strictly before its time, oldest first.
+def behaviour_before(corpus: Corpus, users: pd.Series, times: pd.Series, max_history: int) -> list[list[str]]:
+    """Per user and time the last ``max_history`` known items acted on strictly before, oldest first.
 
     Known are the items of the product knowledge. An item that only dialogues name would stand in a history
     just because it is recommended somewhere, and so give an answer away.
     """
-    listed = corpus.behaviour["item_id_encrypt"].isin(set(corpus.knowledge["item_id_encrypt"]))
-    known = corpus.behaviour[listed].sort_values("actime", kind="stable")
-    by_user = {
-        user: (group["actime"].to_numpy(), group["item_id_encrypt"].tolist())
-        for user, group in known.groupby("user_id_encrypt", sort=False)
-    }
+    known = corpus.behaviour[corpus.behaviour["item_id_encrypt"].isin(set(corpus.knowledge["item_id_encrypt"]))]
+    codes, names = pd.factorize(known["user_id_encrypt"])
+    moments = known["actime"].to_numpy(TIME_TYPE)
+    order = np.lexsort((moments, codes))  # by user, then time, else as they come
+    moments, items = moments[order], known["item_id_encrypt"].to_numpy(object)[order]
+    first = dict(zip(names, np.searchsorted(codes[order], np.arange(len(names))).tolist(), strict=True))
+    last = dict(zip(names, np.searchsorted(codes[order], np.arange(len(names)), side="right").tolist(), strict=True))
     histories = []
-    for user, time, want in zip(users, times, wanted, strict=True):
-        if not want or user not in by_user:
-            histories.append([])
-            continue
-        moments, items = by_user[user]
-        end = int(np.searchsorted(moments, np.datetime64(time), side="left"))
-        histories.append(items[max(0, end - max_history) : end])
+    for user, time in zip(users.tolist(), times.to_numpy(TIME_TYPE), strict=True):
+        start, end = first.get(user, 0), last.get(user, 0)
+        end = start + int(np.searchsorted(moments[start:end], time, side="left"))
+        histories.append(items[max(start, end - max_history) : end].tolist())
     return histories

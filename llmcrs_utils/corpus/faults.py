@@ -1,0 +1,211 @@
+"""What can be wrong with input data, and the report that collects it: everything at once, each kind counted."""
+
+import json
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmcrs_utils.corpus.files import printable, write_atomically
+
+BAD_RECORDS = ("stop", "set_aside")
+
+# What makes a record (or a whole file) unusable as it stands, and what to do about it.
+ERRORS = {
+    "missing_file": "add it, or correct the folder given",
+    "file_twice": "keep one of them",
+    "empty_file": "fetch or export it again",
+    "header": "write the columns as the first line, separated by commas",
+    "nothing_left": "mend what is reported of this file",
+    "json": "the file may be cut short or edited by hand: fetch or export it again",
+    "encoding": "name the file's encoding (encoding: gb18030, utf-16, ...) or convert it to UTF-8",
+    "surrogate": "write both halves of the escaped character (\\ud83d\\ude00), or leave it out",
+    "missing_field": "add the field",
+    "misspelt_field": "correct the field's name",
+    "repeated_field": "keep one of the values",
+    "wrong_value": "write a value of the type, or one of the values, that the field takes",
+    "empty_field": "fill the field in",
+    "unknown_act": "use one of the six acts",
+    "unknown_sender": "write 用户 or 客服",
+    "sender_act": "acts of 用户 begin with 用户, those of 客服 with 系统: correct one of the two",
+    "bad_time": "write YYYY-MM-DD HH:MM:SS, a date that exists, without a time zone",
+    "time_falls": "put the utterances in the order in which they were said, or correct the time",
+    "seq_no": "number the utterances of a dialogue upwards",
+    "bad_span": "count characters from 0, the end exclusive and inside the text; write -1,-1 where there is no span or no value",
+    "candidates_count": "give one list per item of rec_item_id, or none at all",
+    "same_sid": "keep one record of this name",
+    "two_splits": "keep it in one split, or a system is tested on what it was trained on",
+    "field_count": "write all fields; one that holds a comma needs double quotes around it; no field can hold a line break",
+    "no_user": "name the shopper, or leave the action out",
+}
+# What is read all the same, but should be seen.
+NOTES = {
+    "no_records": "the file is in order, but there is nothing in it",
+    "unknown_field": "not part of the format: ignored",
+    "unknown_domain": "none of U-NEED's five: kept as a category of its own",
+    "guest": "no userid: read, but without any behaviour",
+    "empty_utterance": "read; it says nothing",
+    "huge_utterance": "read; models see no more of it than their cutoff",
+    "control_character": "read and kept; probably left over from another program",
+    "span_text": "value kept; the span points at other words",
+    "info_count": "read; rec_item_info is not used",
+    "repeated_item": "counted once in its turn",
+    "candidates_gold": "the item is added to its candidates",
+    "repeated_candidate": "counted once",
+    "item_elsewhere": "read as a recommendation, though the act is another",
+    "no_item": "read; there is nothing to predict",
+    "unknown_item": "read; nothing is known of it: add it to the product knowledge",
+    "other_seller": "read; the product knowledge names another seller for it",
+    "two_sellers": "the seller of the item's first row counts",
+    "duplicate_row": "once in the product knowledge; counted as often as it occurs in the behaviour",
+    "empty_value": "read as an attribute without a value",
+    "open_quote": "the quote is read as part of the text; where a line break was meant to follow, it cannot",
+}
+REMEDIES = {**ERRORS, **NOTES}
+EXAMPLES = 2  # of each kind in a summary; of whole files all
+
+
+class CorpusError(ValueError):
+    """Bad input data; the message names file, record, field and remedy."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong. An error with an empty ``record`` concerns the file as a whole."""
+
+    kind: str  # a key of REMEDIES
+    file: str
+    record: str
+    field: str
+    message: str
+    raw: Any = None  # the record as it was read; of errors only
+
+    @property
+    def severity(self) -> str:
+        return "error" if self.kind in ERRORS else "note"
+
+    def __str__(self) -> str:
+        where = f"{self.record}, field {self.field}" if self.record and self.field else self.record or self.field
+        return f"{self.file}: {where}: {self.message}" if where else f"{self.file}: {self.message}"
+
+
+class Report:
+    """Collects the faults of a corpus while it is read.
+
+    Args:
+        bad_records: ``"stop"``: any error ends reading with one ``CorpusError``. ``"set_aside"``: records with errors are left
+            out of what is read and written to ``set_aside_file``; only a file that cannot be used at all ends it.
+        set_aside_file: JSON lines, one per record: ``file, record, field, kind, message``, ``also`` (its further errors) and
+            ``raw``. Without it nothing is written, for a check before a run.
+    """
+
+    def __init__(self, bad_records: str = "stop", set_aside_file: str | Path | None = None):
+        if bad_records not in BAD_RECORDS:
+            raise ValueError(f"bad_records {bad_records!r} is unknown; known: {', '.join(BAD_RECORDS)}")
+        self.bad_records = bad_records
+        self.set_aside_file = set_aside_file
+        self.faults: list[Fault] = []
+        self.records: dict[str, int] = {}  # file -> how many there are, good and bad
+
+    def add(self, kind: str, file: str | Path, record: str = "", field: str = "", message: str = "", raw: Any = None) -> None:
+        message = message if len(message) < 500 else f"{message[:400]} ..."
+        self.faults.append(Fault(kind, str(file), *map(printable, (record, field, message)), raw if kind in ERRORS else None))
+
+    def of_severity(self, severity: str) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == severity]
+
+    def bad(self) -> dict[tuple[str, str], list[Fault]]:
+        """The errors of each record that has any, by file and record."""
+        bad: dict[tuple[str, str], list[Fault]] = {}
+        for fault in self.of_severity("error"):
+            if fault.record:
+                bad.setdefault((fault.file, fault.record), []).append(fault)
+        return bad
+
+    def is_whole(self, file: str | Path) -> bool:
+        """Whether the file could be used at all."""
+        return not any(fault.file == str(file) and not fault.record for fault in self.of_severity("error"))
+
+    def finish(self) -> None:
+        """To be called once all is read.
+
+        Raises:
+            CorpusError: for any error, or, where bad records are set aside, for a file of which nothing is left.
+        """
+        bad = self.bad()
+        lost = Counter(file for file, _ in bad)
+        if self.bad_records == "set_aside":
+            for file in [file for file, count in self.records.items() if count and lost[file] >= count]:
+                self.add("nothing_left", file, message=f"none of its {self.records[file]} records can be used")
+        errors = self.of_severity("error")
+        if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
+            raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary())
+        if self.bad_records == "set_aside" and self.set_aside_file is not None:
+            lines = []
+            for first, *others in bad.values():
+                also = [f"{fault.field}: {fault.message}" for fault in others]
+                said = {name: getattr(first, name) for name in ("file", "record", "field", "kind", "message")}
+                lines.append(printable(json.dumps({**said, "also": also, "raw": first.raw}, ensure_ascii=False)) + "\n")
+            Path(self.set_aside_file).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(Path(self.set_aside_file), "".join(lines))
+
+    def counts(self) -> dict[str, int]:
+        """How many faults of each kind, errors first, in the order of the tables above."""
+        counts = Counter(fault.kind for fault in self.faults)
+        return {kind: counts[kind] for kind in REMEDIES if counts[kind]}
+
+    def summary(self) -> str:
+        """For people: per kind the count, the remedy and the first examples."""
+        if not self.faults:
+            return "no errors, no notes"
+        counts = self.counts()
+        errors, bad = len(self.of_severity("error")), len(self.bad())
+        aside = ""
+        if bad and self.bad_records == "stop":
+            aside = f"; bad records: {bad}; mend them, or leave them out by bad_records: set_aside"
+        elif bad:
+            aside = f"; bad records: {bad}, set aside" + (f" in {self.set_aside_file}" if self.set_aside_file else "")
+        lines = [f"{errors} errors, {len(self.faults) - errors} notes{aside}"]
+        examples: dict[str, list[Fault]] = {kind: [] for kind in counts}
+        for fault in self.faults:
+            if len(examples[fault.kind]) < EXAMPLES or not fault.record:
+                examples[fault.kind].append(fault)
+        for kind, count in counts.items():
+            lines.append(f"{examples[kind][0].severity} {kind}: {count} ({REMEDIES[kind]})")
+            lines += [f"    {fault}" for fault in examples[kind]]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict:
+        """For machines: counts by severity and kind, and every fault."""
+        counts = self.counts()
+        return {
+            "errors": sum(count for kind, count in counts.items() if kind in ERRORS),
+            "notes": sum(count for kind, count in counts.items() if kind in NOTES),
+            "kinds": {
+                kind: {"severity": "error" if kind in ERRORS else "note", "count": count, "remedy": REMEDIES[kind]}
+                for kind, count in counts.items()
+            },
+            "records": self.records,
+            "unusable_records": len(self.bad()),
+            "faults": [
+                {
+                    "severity": fault.severity,
+                    **{name: getattr(fault, name) for name in ("kind", "file", "record", "field", "message")},
+                }
+                for fault in self.faults
+            ],
+        }
+
+
+@contextmanager
+def collecting(report: Report | None):
+    """``report``, to be finished by its owner; or one for this reading alone, finished with it."""
+    own = Report() if report is None else report
+    yield own
+    if report is None:
+        own.finish()
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value in a message, cut where it is long."""
+    text = repr(value[: most + 1] if isinstance(value, str) else value)
+    return text if len(text) <= most else f"{text[:most]}..."
