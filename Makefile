@@ -10,7 +10,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo pscon paper run report lab test publish clean
+.PHONY: help smoke demo pscon paper run validate report lab test publish clean
 
 # run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
 define run
@@ -38,6 +38,10 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [CRS
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
 	$(call run,$(PROFILE))
+
+validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
+	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
+	$(VENV_PYTHON) -m llmcrs_utils.validate "$(DATA)"
 
 report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
 	@ls runs/$(PROFILE)/notebooks/*.ipynb >/dev/null 2>&1 || \

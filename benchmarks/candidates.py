@@ -17,8 +17,8 @@ EXPECTED = 100
 
 
 def full_size_corpus() -> Corpus:
-    """A catalogue of U-NEED's size: about 69,000 items in 350 shops, 350,000 tuples. Few dialogues will do: no scan reads them."""
-    return generate({"train": 800, "valid": 0, "test": 0}, sellers_per_category=70, items_per_seller=197)
+    """A catalogue of U-NEED's size: 69,000 items in 345 shops. Few dialogues will do: no scan reads them."""
+    return generate({"train": 800}, sellers_per_category=69, items_per_seller=200, actions_per_dialogue=0.0)[0]
 
 
 def scan(knowledge: pd.DataFrame, gold: str, seller: str, generator: random.Random) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
+from llmcrs_utils.corpus.world import Knobs
 from llmcrs_utils.params import ParameterError, load_profile
 from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
@@ -79,12 +80,15 @@ def check_data(build: dict, where: str) -> Report:
         if value not in known:
             raise ParameterError(f"{where}: {name} {value!r} is unknown; known: {', '.join(known)}")
     report = Report(bad_records)
+    try:
+        Knobs(**{name: build[name] for name in vars(Knobs()) if name in build})
+    except ValueError as error:
+        raise ParameterError(f"{where}: {error}") from None
     if corpus != "generated":
         if not build.get("data_dir"):
             raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
-        sizes = {"seed": 1, "dialogues": {}, "sellers_per_category": 0, "items_per_seller": 0}  # of the generated corpus
         try:
-            read_source(corpus, build["data_dir"], **sizes, encoding=build.get("encoding", "utf-8"), report=report)
+            read_source(corpus, build["data_dir"], encoding=build.get("encoding", "utf-8"), report=report)
         except LookupError as error:
             raise ParameterError(f"{where}: {error.args[0]}") from None
     return report
