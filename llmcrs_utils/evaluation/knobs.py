@@ -11,7 +11,6 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.corpus.world import Knobs, Truth, generate
 from llmcrs_utils.corpus.world.categories import CATEGORIES
 from llmcrs_utils.evaluation.ceilings import best_set, chosen_items, shares
-from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import build_samples

@@ -138,7 +138,6 @@ class Scene:
     actions: list[tuple] = field(default_factory=list)  # during the dialogue
     utterances: list[Utterance] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    asked: int = 0
 
     @property
     def category(self) -> Category:
@@ -393,10 +392,11 @@ def give_feedback(scene: Scene, last: bool) -> bool:
             scene.shopper_says(act, [fill(words.choice(attribute.react), mention(scene, key, value))])
             return True
     if silent and move != "another":
-        key = rng.choice(silent)
-        learn(scene, key, scene.wishes[key])
-        line = fill(words.choice(category.attributes[key].react), mention(scene, key, scene.wishes[key]))
-        scene.shopper_says(act, [line])
+        lines = []
+        for key in rng.sample(silent, min(len(silent), rng.choice((1, 1, 1, 2)))):
+            learn(scene, key, scene.wishes[key])
+            lines.append(fill(words.choice(category.attributes[key].react), mention(scene, key, scene.wishes[key])))
+        scene.shopper_says(act, lines)
         return True
     scene.shopper_says(act, [[words.choice(say.ANOTHER)]])
     return True
@@ -553,7 +553,6 @@ def recommend(scene: Scene) -> bool:
     for _ in range(choice.count):
         chosen.append(spin(rng, np.cumsum(weights)))
         weights[chosen[-1]] = 0
-    known = dict(scene.known)
     draw = partial(
         recommendation_lines,
         category=scene.category,
@@ -561,7 +560,8 @@ def recommend(scene: Scene) -> bool:
         facts=[scene.shop.facts[item] for item in chosen],
         described=[scene.described[item] for item in chosen],
         items=chosen,
-        known=known,
+        known=dict(scene.known),
+        avoided={(scene.category.attributes[key].relation, value) for key, value in scene.avoided.items()},
         explains=rng.random() < 0.85,
         apart=rng.random() < 0.4,
     )
@@ -612,6 +612,7 @@ def recommendation_lines(
     described: list[Facts],
     items: list[int],
     known: dict[str, str],
+    avoided: set[tuple[str, str]],
     explains: bool,
     apart: bool,
 ) -> list[tuple[str, Line, Sequence[int]]]:
@@ -623,7 +624,7 @@ def recommendation_lines(
         found.append(("系统推荐", [worded], link))
     if not explains:
         return found
-    reasons, as_asked = reasons_for(rng, category, kinds, facts, described, known)
+    reasons, as_asked = reasons_for(rng, category, kinds, facts, described, known, avoided)
     two = len(items) > 1
     if not reasons:
         lines = [rng.choice(say.PLAIN_EXPLANATIONS_OF_TWO if two else say.PLAIN_EXPLANATIONS)]
@@ -638,9 +639,18 @@ def recommendation_lines(
 
 
 def reasons_for(
-    rng: Random, category: Category, kinds: list[str], facts: list[Facts], described: list[Facts], known: dict[str, str]
+    rng: Random,
+    category: Category,
+    kinds: list[str],
+    facts: list[Facts],
+    described: list[Facts],
+    known: dict[str, str],
+    avoided: set[tuple[str, str]],
 ) -> tuple[list[str], bool]:
-    """One to three clauses true of all items: the latest needs they meet, then what the catalogue says; is the first a need?"""
+    """One to three clauses true of all items: the latest needs they meet, then what the catalogue says; is the first the latest?
+
+    Nobody praises what is unwanted (``avoided``).
+    """
     topics: dict[str, str] = {}  # relation -> value to speak of, in this order
     needed = {category.attributes[key].relation for key in known}
     for key, value in reversed(known.items()):
@@ -655,7 +665,7 @@ def reasons_for(
     for key in [KIND, *category.products[kinds[0]].keys]:
         if category.attributes[key].explain:
             voices.setdefault(category.attributes[key].relation, category.attributes[key])
-    topics = {relation: value for relation, value in topics.items() if relation in voices}
+    topics = {relation: value for relation, value in topics.items() if relation in voices and (relation, value) not in avoided}
     clauses = [
         rng.choice(voices[relation].explain).format(voices[relation].desk.get(value, value))
         for relation, value in topics.items()

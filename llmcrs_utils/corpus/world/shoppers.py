@@ -81,8 +81,6 @@ def moment_of_day(rng: Random) -> datetime:
     return FIRST_DAY + timedelta(days=rng.randrange(28), hours=9, seconds=rng.randrange(12 * 3600))
 
 
-
-
 def two_shops(rng: Random, shops: list[Shop]) -> tuple[Shop, Shop]:
     """The shop somebody goes to, and another one, unless there is none."""
     home = rng.randrange(len(shops))

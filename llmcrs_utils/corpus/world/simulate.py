@@ -3,6 +3,7 @@
 Streams are named by strings, so that asking for more of one leaves the others as they were, on any machine.
 """
 
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -41,6 +42,10 @@ def generate(
         raise ValueError(f"dialogues: {dialogues}; give no negative number")
     if sellers_per_category < 1:
         raise ValueError(f"sellers_per_category is {sellers_per_category}; give at least 1")
+    if not 0 <= actions_per_dialogue < math.inf:
+        raise ValueError(f"actions_per_dialogue is {actions_per_dialogue}; give 0 or more")
+    if not 2 <= tuples_per_item < math.inf:
+        raise ValueError(f"tuples_per_item is {tuples_per_item}; give 2 or more")
     if not 20 <= items_per_seller <= LARGEST_SHOP:
         raise ValueError(f"items_per_seller is {items_per_seller}; give 20, as many as a recommendation has candidates, to {LARGEST_SHOP}")
 
@@ -74,7 +79,6 @@ def categories_in_turn() -> Iterator:
     """Endlessly the categories, each as often as its share: always the one that is furthest behind."""
     counts = dict.fromkeys(CATEGORIES, 0)
     while True:
-    
         category = min(CATEGORIES, key=lambda c: (2 * counts[c] + 1) / SHARES[c.domain])
         counts[category] += 1
         yield category
