@@ -60,3 +60,8 @@ def write_folder(folder: Path, own_names: bool = False, behaviour_name: str = "u
     (folder / KNOWLEDGE_NAMES[own_names]).write_text(csv_text(KNOWLEDGE_COLUMNS, KNOWLEDGE), "utf-8")
     (folder / behaviour_name).write_text(csv_text(BEHAVIOUR_COLUMNS, BEHAVIOUR), "utf-8")
     return folder
+
+
+def set_aside(path: Path) -> list[dict]:
+    """The lines of a ``set_aside.jsonl``; splitlines would also cut at rarer characters."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]

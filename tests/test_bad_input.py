@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from folders import BEHAVIOUR, KNOWLEDGE, csv_text, dialogue, dialogues_text, write_folder
+from folders import BEHAVIOUR, KNOWLEDGE, csv_text, dialogue, dialogues_text, set_aside, write_folder
 
 from llmcrs_utils.corpus.faults import ERRORS, EXAMPLES, NOTES, REMEDIES, CorpusError, Report
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS, dialogue_to_json
@@ -343,7 +343,7 @@ def test_a_fault_is_told_with_its_place_and_nothing_is_lost(folder, tmp_path, ca
         return
     corpus = read_corpus(folder, report=report)
     assert sorted(tuple(fault[:4]) for fault in report.faults) == sorted(expected)
-    written = [json.loads(line) for line in aside.read_text("utf-8").splitlines()]
+    written = set_aside(aside)
     firsts = dict.fromkeys((file, record) for _, file, record, _ in errors)
     assert sorted((line["file"], line["record"]) for line in written) == sorted(firsts)
     assert all(line["kind"] in ERRORS and line["message"] and "raw" in line for line in written)
@@ -363,7 +363,7 @@ def test_what_is_set_aside_can_be_mended_and_put_back(folder, tmp_path):
     row(ACTIONS, "7,,11,x,0")(folder)
     left = read_corpus(folder, report=Report("set_aside", tmp_path / "aside.jsonl"))
     assert [d.sid for d in left.dialogues["valid"]] == ["valid0"] and len(left.behaviour) == len(whole.behaviour)
-    first, second, third = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text("utf-8").splitlines()]
+    first, second, third = set_aside(tmp_path / "aside.jsonl")
     assert (first["kind"], first["raw"]) == ("json", "{]") and (second["raw"], third["raw"]) == (bad, "7,,11,x,0")
     assert third["kind"] == "no_user" and third["also"] == ["actime: 'x' is no time"]
     (folder / VALID).write_text(json.dumps([dialogue("valid0"), {**second["raw"], "domain": "美妆行业"}]), "utf-8")
@@ -426,7 +426,7 @@ def test_whole_dialogues_before_a_cut_are_kept(folder, tmp_path):
     for share in (0.3, 0.5, 0.9):
         (folder / VALID).write_text(found[: int(share * len(found))], "utf-8")
         corpus = read_corpus(folder, report=Report("set_aside", tmp_path / "aside.jsonl"))
-        (line,) = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text("utf-8").splitlines()]
+        (line,) = set_aside(tmp_path / "aside.jsonl")
         kept = [dialogue_to_json(d) for d in corpus.dialogues["valid"]]
         assert kept == whole[: len(kept)] and len(kept) == int(share * 5)
         assert found[: int(share * len(found))].endswith(line["raw"])

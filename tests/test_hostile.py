@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from folders import dialogue, write_folder
+from folders import dialogue, set_aside, write_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def corpora(draw):
     return Corpus({split: [talk] for split, talk in zip(SPLITS, talks, strict=True)}, knowledge, behaviour)
 
 
-@settings(max_examples=60, **STEADY)
+@settings(max_examples=80, **STEADY)
 @given(corpora())
 def test_what_is_written_reads_back_as_it_was(corpus):
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def read_all(folder):
     str(report.summary()).encode("utf-8"), json.dumps(report.to_json()).encode("utf-8")
     if corpus is None:
         return None
-    written = [json.loads(line) for line in aside.read_text("utf-8").splitlines()]
+    written = set_aside(aside)
     repeated = sum(fault.kind == "duplicate_row" and fault.file.endswith(FILES[3]) for fault in report.faults)
     kept = {f"{split}_dialogue.json": len(corpus.dialogues[split]) for split in SPLITS}
     kept |= {FILES[3]: len(corpus.knowledge) + repeated, FILES[4]: len(corpus.behaviour)}
@@ -164,7 +164,7 @@ def read_all(folder):
     return report, written
 
 
-@settings(max_examples=100, **STEADY)
+@settings(max_examples=80, **STEADY)
 @given(st.data())
 def test_damaged_bytes_are_read_set_aside_or_refused(data):
     with tempfile.TemporaryDirectory() as temporary:
@@ -182,7 +182,7 @@ def test_damaged_bytes_are_read_set_aside_or_refused(data):
             assert read[0].records[str(folder / name)] == sum(map(bool, text.split("\n")[1:]))
 
 
-@settings(max_examples=100, **STEADY)
+@settings(max_examples=80, **STEADY)
 @given(st.data())
 def test_damaged_fields_are_read_set_aside_or_refused(data):
     with tempfile.TemporaryDirectory() as temporary:

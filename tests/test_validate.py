@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import samples_of
-from folders import dialogue, dialogues_text, write_folder
+from folders import dialogue, dialogues_text, set_aside, write_folder
 
 from llmcrs_utils.corpus.faults import ERRORS, NOTES, Report
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS
@@ -85,7 +85,7 @@ def test_bad_records_are_set_aside_on_demand_and_are_errors_still(folder, tmp_pa
     aside = tmp_path / "aside.jsonl"
     assert main([str(folder), "--bad-records", "set_aside", "--set-aside", str(aside)]) == 1
     assert f"bad records: 2, set aside in {aside}" in capsys.readouterr().out
-    assert [json.loads(line)["record"] for line in aside.read_text("utf-8").splitlines()] == ["row 4", "dialogue 1 (sid valid1)"]
+    assert [line["record"] for line in set_aside(aside)] == ["row 4", "dialogue 1 (sid valid1)"]
 
 
 def test_encoding_is_taken(folder, capsys):

@@ -12,6 +12,7 @@ from llmcrs_utils.corpus.schema import (
     TIME_TYPE,
     Corpus,
     Dialogue,
+    making_many_objects,
     read_behaviour,
     read_dialogues,
     read_knowledge,
@@ -44,6 +45,7 @@ def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | No
     return corpus
 
 
+@making_many_objects()
 def collect_corpus(folder: Path, encoding: str, report: Report) -> Corpus:
     """All records without errors, whatever else there is; what is missing or broken is in ``report``."""
     found = {}

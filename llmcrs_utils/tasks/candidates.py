@@ -70,9 +70,8 @@ class Catalogue:
 
 def catalogue_from_items(items: pd.DataFrame) -> Catalogue:
     """The catalogue of an ``items`` table as ``build_catalogue`` makes it (also read back from disk)."""
-    listed = items[items["listed"]]
     pools: dict[tuple[str, str, bool], list[str]] = {}
-    columns = [items[name].tolist() for name in ("item_id", "seller_id", "category", "facts", "listed")]
+    columns = [items[name].to_numpy(object) for name in ("item_id", "seller_id", "category", "facts", "listed")]
     kinds = {}
     for item, seller, category, facts, listed in zip(*columns, strict=True):
         kinds[item] = category, bool(facts)
@@ -111,7 +110,7 @@ def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
 def item_facts(knowledge: pd.DataFrame, prompts: Prompts) -> dict[str, str]:
     """Per item what a model may read of it, e.g. ``价格区间是高，材质是冰丝、棉质`` (paper Table 7)."""
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
-    columns = (shown[name].tolist() for name in ("item_id_encrypt", "relation_name", "value"))
+    columns = (shown[name].to_numpy(object) for name in ("item_id_encrypt", "relation_name", "value"))
     values: dict[str, dict[str, list[str]]] = {}
     for item, relation, value in zip(*columns, strict=True):
         values.setdefault(item, {}).setdefault(relation, []).append(value)

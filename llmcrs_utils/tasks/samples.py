@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
 from llmcrs_utils.tasks.candidates import Catalogue
 from llmcrs_utils.tasks.prompts import Prompts
 
@@ -146,6 +146,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
     return samples
 
 
+@making_many_objects()
 def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50) -> pd.DataFrame:
     """All task samples of a corpus, one row each.
 
@@ -167,14 +168,15 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     if not rows:
         raise CorpusError("the dialogues hold nothing to ask a system: no need, no question, no recommendation, no reply")
     samples = pd.DataFrame(rows)
-    given, others = samples.pop("given").tolist(), samples.pop("others").tolist()
-    columns = [samples[name].tolist() for name in ("sid", "seq_no", "label", "seller_id")]
+    samples = samples.drop(columns=["given", "others"])
     # only the recommend samples have any
     candidates: list[list[str]] = [[] for _ in rows]
     histories: list[list[str]] = [[] for _ in rows]
     wanted = np.flatnonzero(samples["task"] == "recommend")
     for row in wanted:
-        candidates[row] = catalogue.candidates(*(column[row] for column in columns), given[row], others[row])
+        candidates[row] = catalogue.candidates(
+            *(rows[row][name] for name in ("sid", "seq_no", "label", "seller_id", "given", "others"))
+        )
     askers = samples.iloc[wanted]
     for row, history in zip(wanted, behaviour_before(corpus, askers["user_id"], askers["time"], max_history), strict=True):
         histories[row] = history
@@ -189,7 +191,7 @@ def behaviour_before(corpus: Corpus, users: pd.Series, times: pd.Series, max_his
     Known are the items of the product knowledge. An item that only dialogues name would stand in a history
     just because it is recommended somewhere, and so give an answer away.
     """
-    known = corpus.behaviour[corpus.behaviour["item_id_encrypt"].isin(set(corpus.knowledge["item_id_encrypt"]))]
+    known = corpus.behaviour[corpus.behaviour["item_id_encrypt"].isin(corpus.knowledge["item_id_encrypt"].unique())]
     codes, names = pd.factorize(known["user_id_encrypt"])
     moments = known["actime"].to_numpy(TIME_TYPE)
     order = np.lexsort((moments, codes))  # by user, then time, else as they come
