@@ -48,8 +48,14 @@ def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
     """The table as a reader wants it: rounded, whole numbers without decimals, headed by what it is about."""
-    rounded = table.map(lambda cell: cell if not isinstance(cell, float) else int(cell) if cell == int(cell) else round(cell, digits))
-    return rounded.astype(object).rename_axis(name, axis=1)
+    def cell(value):
+        if not isinstance(value, float) or value != value:
+            return value
+        return int(value) if value == int(value) else round(value, digits)
+
+    return pd.DataFrame({column: pd.Series(map(cell, table[column]), table.index, dtype=object) for column in table}).rename_axis(
+        name, axis=1
+    )
 
 
 def domains_of(domains: pd.Series) -> list[str]:
