@@ -1,7 +1,7 @@
 """Small backbones for corpora without pretrained weights: BART by text infilling, LLaMA by next token.
 
-They see the text of training dialogues, the verbalised product knowledge and, where the corpus is generated, further
-dialogues of the same world without their annotation; nothing of validation or test. They are saved as ordinary checkpoint folders that the rest of the project loads like a published model.
+They see the text of training dialogues and the verbalised product knowledge, nothing of validation or test, and are
+saved as ordinary checkpoint folders that the rest of the project loads like a published model.
 """
 
 from pathlib import Path

@@ -82,11 +82,6 @@ def merge_turns(dialogue: Dialogue) -> list[Turn]:
     return turns
 
 
-def plain_texts(dialogues: list[Dialogue], prompts: Prompts) -> list[str]:
-    """Dialogues as they were spoken, without annotation and links."""
-    return ["\n".join((prompts.user if turn.by_user else prompts.system) + turn.text for turn in merge_turns(d)) for d in dialogues]
-
-
 def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
     """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them."""
     turns = merge_turns(dialogue)
