@@ -174,8 +174,8 @@ class Scene:
                 self.look(item, self.clock + timedelta(seconds=self.rng.randint(1, 4)))
         self.clock += timedelta(seconds=self.rng.randint(5, 90))
 
-    def look(self, item: int, moment: datetime, action: str = VIEW) -> None:
-        self.actions.append((self.shop.seller_id, self.shopper.user_id, self.shop.item_ids[item], moment, action))
+    def look(self, item: int, moment: datetime) -> None:
+        self.actions.append((self.shop.seller_id, self.shopper.user_id, self.shop.item_ids[item], moment, VIEW))
         self.profile += self.shop.traits[item]
 
     def shopper_says(self, act: str, lines: list[Line]) -> None:
