@@ -176,7 +176,7 @@ def test_broken_dialogue_file_is_one_line_that_names_it(tmp_path, capsys):
     text = (folder / "valid_dialogue.json").read_text("utf-8")
     (folder / "valid_dialogue.json").write_text(text[: len(text) // 2], "utf-8")
     line = refusal(capsys, write_profile(tmp_path, with_data(folder)))
-    assert f"{folder / 'valid_dialogue.json'}: line 2: not valid JSON at line" in line and "fetch or export it again" in line
+    assert f"{folder / 'valid_dialogue.json'}: line 2, column 2: not valid JSON at line" in line and "fetch or export it again" in line
 
 
 def test_broken_dialogue_is_one_line_that_names_dialogue_and_field(tmp_path, capsys):

@@ -327,7 +327,7 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
             if item not in sellers:
                 yield "unknown_item", f"{here}.{field}.{number}", UNKNOWN_ITEM.format(shown(item))
             elif sellers[item] != seller and field == "rec_item_id":
-                yield "other_seller", f"{here}.{field}.{number}", f"{shown(item)} is of {sellers[item]}, not of {shown(seller)}"
+                yield "other_seller", f"{here}.{field}.{number}", f"{shown(item)} is of {shown(sellers[item])}, not of {shown(seller)}"
 
 
 def odd_characters(raw: Any, surrogate: str) -> list[Finding]:
