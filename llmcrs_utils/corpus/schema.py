@@ -175,7 +175,7 @@ def read_records(
         odd = undecodable or holds_control(text) or any(escape in text for escape in ODD_ESCAPES)
         report.records[str(path)] = len(raws) + len(broken)
         if not raws and not broken:
-            report.add("no_records", path)
+            report.add("no_records", path, message="holds no records")
         for stretch in broken:
             hint = f"; some bytes of the file are not {encoding}: name its encoding" if undecodable else ""
             place = f"line {stretch.line}, column {stretch.column}"
@@ -448,7 +448,7 @@ class Table:
                     found[column].append(field)
         report.records[self.file] = len(numbered)
         if not numbered:
-            report.add("no_records", path)
+            report.add("no_records", path, message="holds no records")
         self.rows = pd.DataFrame(found, index=numbers, dtype=str).sort_index()
         if holds_control(text):
             for column in columns:
