@@ -18,7 +18,7 @@ from llmcrs_utils.provenance import FINISHED, git_state
 
 # Parameters of a notebook that its model does not depend on.
 NOT_OF_TRAINING = {"predict_splits", "predictions_file", "eval_batch_size", "num_beams", "merge_adapter", "report_to"}
-NOT_CODE_OF_TRAINING = {"preflight.py", "params.py", "provenance.py", "systems.py"}
+NOT_CODE_OF_TRAINING = {"preflight.py", "params.py", "provenance.py", "systems.py", "validate.py"}
 
 
 def training_key(settings: dict) -> dict:

@@ -432,6 +432,22 @@ def test_whole_dialogues_before_a_cut_are_kept(folder, tmp_path):
         assert found[: int(share * len(found))].endswith(line["raw"])
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    ("old", "new"), [('"sid": "valid2"', '"sid": valid2'), ('"dialogue": [', '"dialogue": '), ('"ds": "', '"ds": ')]
+)
+def test_a_broken_dialogue_costs_only_itself(folder, tmp_path, indent, old, new):
+    texts = [json.dumps(dialogue(f"valid{n}"), ensure_ascii=False, indent=indent) for n in range(5)]
+    broken = texts[2].replace(old, new)
+    assert broken != texts[2]
+    for between, around in (("\n", "{}"), (",\n", "[{}]")):
+        (folder / VALID).write_text(around.format(between.join([*texts[:2], broken, *texts[3:]])), "utf-8")
+        corpus = read_corpus(folder, report=Report("set_aside", tmp_path / "aside.jsonl"))
+        assert [d.sid for d in corpus.dialogues["valid"]] == ["valid0", "valid1", "valid3", "valid4"]
+        (line,) = set_aside(tmp_path / "aside.jsonl")
+        assert line["raw"].strip(", \n") == broken
+
+
 def test_unknown_way_to_treat_bad_records_is_refused():
     with pytest.raises(ValueError, match="bad_records 'skip' is unknown; known: stop, set_aside"):
         Report("skip")

@@ -21,7 +21,8 @@ STEADY = {"derandomize": True, "deadline": None, "database": None, "suppress_hea
 ANY = st.text(
     st.one_of(st.sampled_from('",\t\0 {}[]\\:\x1c\x85\u2028\ufeff;；'), st.characters(exclude_categories=["Cs"])), max_size=8
 )
-FIELD = ANY.filter(lambda text: not set(text) & set("\r\n"))
+LINE = ANY.filter(lambda text: not set(text) & set("\r\n"))
+FIELD = st.one_of(LINE, LINE.map(lambda text: f'"{text}"'))  # what looks like a quoted field most of all
 NAME = FIELD.filter(bool)
 TIMES = st.datetimes(min_value=pd.Timestamp("0001-01-01").to_pydatetime())
 

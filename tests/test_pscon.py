@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from folders import set_aside
 
+from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.pscon import losses, read_pscon, split_of, without_separators
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, CorpusError, write_corpus
 from llmcrs_utils.corpus.u_need import read_corpus
@@ -167,6 +169,18 @@ def test_faults_say_where_and_what_to_do(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="no conversation_en.json.*clone"):
         read_pscon(tmp_path / "empty")
+
+
+def test_bad_conversations_are_set_aside_and_the_encoding_is_taken(folder, tmp_path):
+    path = folder / "dataset" / "conversation_en.json"
+    records = [*json.loads(path.read_text("utf-8")), {"conv_id": 9, "conversation": [user("Hi", None)]}, {"conv_id": 10}]
+    path.write_text(json.dumps(records), "utf-16")
+    report = Report("set_aside", tmp_path / "aside.jsonl")
+    assert sorted(all_of(read_pscon(folder, encoding="utf-16", report=report))) == ["7", "8"]
+    assert [line["raw"] for line in set_aside(tmp_path / "aside.jsonl")] == records[2:]
+    assert len(losses(folder, "utf-16", "set_aside")) == 10
+    with pytest.raises(CorpusError, match=r"(?s)2 errors.*\(conv_id 10\).*\(conv_id 9\)"):
+        read_pscon(folder)
 
 
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")

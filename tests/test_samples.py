@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 from conftest import SEGMENTS, SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of
 
-from llmcrs_utils.corpus.schema import LINK_ONLY, Dialogue, read_dialogues
+from llmcrs_utils.corpus.schema import LINK_ONLY, CorpusError, Dialogue, read_dialogues
 from llmcrs_utils.crs.batches import crs_segments
 from llmcrs_utils.systems import TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
@@ -181,6 +181,11 @@ def test_reply_knows_the_needs_of_earlier_user_turns_only(whole):
     needs = {s["seq_no"]: [tuple(pair) for pair in s["needs"]] for s in by_task(whole, "respond")}
     assert needs[3] == [("品类", "面霜"), ("功效", "补水")]
     assert needs[5] == needs[3] + [("肤质", "油皮")] == needs[9]
+
+
+def test_dialogues_that_ask_nothing_are_a_clear_error():
+    with pytest.raises(CorpusError, match="hold nothing to ask"):
+        samples_of(corpus_of(dialogue_of(said("用户反馈", "在吗"))))
 
 
 def test_sample_ids_are_unique(whole, generated_samples):

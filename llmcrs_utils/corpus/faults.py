@@ -14,11 +14,11 @@ BAD_RECORDS = ("stop", "set_aside")
 ERRORS = {
     "missing_file": "add it, or correct the folder given",
     "file_twice": "keep one of them",
+    "encoding": "name the file's encoding (encoding: gb18030, utf-16, ...) or convert it to UTF-8",
     "empty_file": "fetch or export it again",
     "header": "write the columns as the first line, separated by commas",
     "nothing_left": "mend what is reported of this file",
     "json": "the file may be cut short or edited by hand: fetch or export it again",
-    "encoding": "name the file's encoding (encoding: gb18030, utf-16, ...) or convert it to UTF-8",
     "surrogate": "write both halves of the escaped character (\\ud83d\\ude00), or leave it out",
     "missing_field": "add the field",
     "misspelt_field": "correct the field's name",

@@ -175,7 +175,7 @@ def read_records(
         odd = undecodable or holds_control(text) or any(escape in text for escape in ODD_ESCAPES)
         report.records[str(path)] = len(raws) + len(broken)
         if not raws and not broken:
-            report.add("no_records", path)
+            report.add("no_records", path, message="holds no records")
         for stretch in broken:
             hint = f"; some bytes of the file are not {encoding}: name its encoding" if undecodable else ""
             place = f"line {stretch.line}, column {stretch.column}"
@@ -327,7 +327,7 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
             if item not in sellers:
                 yield "unknown_item", f"{here}.{field}.{number}", UNKNOWN_ITEM.format(shown(item))
             elif sellers[item] != seller and field == "rec_item_id":
-                yield "other_seller", f"{here}.{field}.{number}", f"{shown(item)} is of {sellers[item]}, not of {shown(seller)}"
+                yield "other_seller", f"{here}.{field}.{number}", f"{shown(item)} is of {shown(sellers[item])}, not of {shown(seller)}"
 
 
 def odd_characters(raw: Any, surrogate: str) -> list[Finding]:
@@ -448,7 +448,7 @@ class Table:
                     found[column].append(field)
         report.records[self.file] = len(numbered)
         if not numbered:
-            report.add("no_records", path)
+            report.add("no_records", path, message="holds no records")
         self.rows = pd.DataFrame(found, index=numbers, dtype=str).sort_index()
         if holds_control(text):
             for column in columns:
