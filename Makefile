@@ -23,10 +23,10 @@ help: ## 0 s | this list
 	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
 	@awk -F ' ## | [|] ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-8s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
-smoke: $(INSTALLED) ## ~2 min | every notebook once on a toy world, to see that all parts fit
+smoke: $(INSTALLED) ## ~3 min | every notebook once on a toy world, to see that all parts fit
 	$(call run,smoke)
 
-demo: $(INSTALLED) ## 12-18 min | the whole study, small, on the synthetic pre-sales world
+demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world
 	$(call run,demo)
 
 pscon: $(INSTALLED) $(FETCHED) ## ~20 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
