@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from folders import BEHAVIOUR, KNOWLEDGE, csv_text, dialogue, dialogues_text, set_aside, write_folder
@@ -370,6 +371,17 @@ def test_what_is_set_aside_can_be_mended_and_put_back(folder, tmp_path):
     text(ACTIONS, lambda found: found.replace("\n7,,11,x,0", ""))(folder)
     mended = read_corpus(folder, report=Report("set_aside", tmp_path / "aside.jsonl"))
     assert mended.dialogues == whole.dialogues and (tmp_path / "aside.jsonl").read_text() == ""
+
+
+def test_every_broken_record_is_counted_in_time_that_grows_with_the_file(folder):
+    """Recovery goes on at the next record, not at the end of the file, and does not try every bracket on the way."""
+    good = json.dumps(json.loads((folder / "train_dialogue.json").read_text("utf-8"))[0], ensure_ascii=False)
+    lines = [(good[:-1] + ",}" if number % 2 else good).replace('"sid": "', f'"sid": "n{number}-') for number in range(600)]
+    (folder / "train_dialogue.json").write_text("\n".join(lines), "utf-8")
+    report, start = Report("set_aside"), time.process_time()
+    corpus = read_corpus(folder, report=report)
+    assert report.counts()["json"] == 300 and len(corpus.dialogues["train"]) == 300
+    assert time.process_time() - start < 10
 
 
 def test_one_summary_counts_each_kind_and_shows_the_first_ones(folder):

@@ -67,6 +67,18 @@ def test_bubbles_show_every_word_once_and_mark_the_annotated_ones():
         assert re.sub(r"<[^>]*>", "", text).count(re.sub(r"<", "&lt;", utterance.send_content).replace(">", "&gt;")) == 1
 
 
+def test_a_value_that_stands_nowhere_or_inside_another_leaves_the_text_whole():
+    spans = [("品类", "推车", 3, 5), ("品类", "车", 4, 5), ("人群", "宝宝", -1, -1)]
+    need = said("用户需求", "想买推车，有吗")
+    need["attributes"] = [dict(zip(("key", "value", "start", "exclusive_end"), span)) for span in spans]
+    need["attributes"][0] |= {"start": 2, "exclusive_end": 4}
+    need["attributes"][1] |= {"start": 3, "exclusive_end": 4}
+    page = statistics.render_dialogue(dialogue_of(need), "hand-made")
+    text = re.sub(r"<mark.*?</mark>", lambda mark: re.sub(r"<sub.*?</sub>|<[^>]*>", "", mark[0]), page)
+    assert "想买推车，有吗" in text and text.count("想买") == 1
+    assert re.findall(r"<mark[^>]*>(.*?)<sub", page) == ["推车", "宝宝", "车"]
+
+
 def test_whole_numbers_are_shown_whole():
     shown = statistics.shown(statistics.dialogue_statistics([DIALOGUE]), "hand-made")
     assert str(shown.loc["dialogues", statistics.ALL]) == "1"

@@ -35,7 +35,7 @@ ERRORS = {
     "candidates_count": "give one list per item of rec_item_id, or none at all",
     "same_sid": "keep one record of this name",
     "two_splits": "keep it in one split, or a system is tested on what it was trained on",
-    "field_count": "write all fields; one that holds a comma needs double quotes around it; no field can hold a line break",
+    "field_count": "write all fields, separated by commas; one that holds a comma needs double quotes around it; no field can hold a line break",
     "no_user": "name the shopper, or leave the action out",
 }
 # What is read all the same, but should be seen.
@@ -137,8 +137,6 @@ class Report:
             for file in [file for file, count in self.records.items() if count and lost[file] >= count]:
                 self.add("nothing_left", file, message=f"none of its {self.records[file]} records can be used")
         errors = self.of_severity("error")
-        if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
-            raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary())
         if self.bad_records == "set_aside" and self.set_aside_file is not None:
             lines = []
             for first, *others in bad.values():
@@ -147,6 +145,8 @@ class Report:
                 lines.append(printable(json.dumps({**said, "also": also, "raw": first.raw}, ensure_ascii=False)) + "\n")
             Path(self.set_aside_file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(Path(self.set_aside_file), "".join(lines))
+        if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
+            raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary())
 
     def counts(self) -> dict[str, int]:
         """How many faults of each kind, errors first, in the order of the tables above."""
@@ -172,6 +172,7 @@ class Report:
         for kind, count in counts.items():
             lines.append(f"{examples[kind][0].severity} {kind}: {count} ({REMEDIES[kind]})")
             lines += [f"    {fault}" for fault in examples[kind]]
+            lines += [f"    and {count - len(examples[kind])} more"] * (count > len(examples[kind]))
         return "\n".join(lines)
 
     def to_json(self) -> dict:

@@ -14,11 +14,11 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # no character: an undecodable byte (
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
 BETWEEN_RECORDS = re.compile(r"[\s,]*")
-OPENING_OBJECT = re.compile(r'\{(?=\s*")')
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 FIELD = re.compile(r'"(?:[^"]|"")*"(?=,|$)|[^,]*')
 LINE_BREAK = re.compile("[\r\n]")
@@ -130,15 +130,9 @@ def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
 
 
 def next_record(text: str, place: int, identifier: str) -> int:
-    """Where the next whole object with ``identifier`` begins after ``place``; else the end."""
-    for opening in OPENING_OBJECT.finditer(text, place + 1):
-        try:
-            record, _ = DECODER.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            continue
-        if identifier in record:
-            return opening.start()
-    return len(text)
+    """Where after ``place`` the next object begins that has ``identifier`` among its first plain fields; else the end."""
+    opening = re.compile(r'\{(?=[^{}\[\]]*"%s"\s*:)' % re.escape(identifier)).search(text, place + 1)
+    return opening.start() if opening else len(text)
 
 
 def place_of(error: Exception) -> str:

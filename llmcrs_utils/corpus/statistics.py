@@ -209,15 +209,15 @@ def render_dialogue(dialogue: Dialogue, note: str) -> str:
     colour = {key: COLOURS[place % len(COLOURS)] for place, key in enumerate(keys)}
     lines = [f'<div style="font-size:12px;color:#666">{html.escape(f"{dialogue.domain} · {note}")}</div>']
     for utterance in dialogue.dialogue:
-        text, end = "", 0
-        for attribute in sorted((a for a in utterance.attributes if a.value), key=lambda a: a.start):
-            text += html.escape(utterance.send_content[end : attribute.start])
-            word = utterance.send_content[attribute.start : attribute.exclusive_end]
-            text += MARK.format(colour=colour[attribute.key], word=html.escape(word), key=html.escape(attribute.key))
-            end = attribute.exclusive_end
-        text += html.escape(utterance.send_content[end:])
-        asked = [attribute.key for attribute in utterance.attributes if not attribute.value]
-        text += "".join(MARK.format(colour=colour[key], word="?", key=html.escape(key)) for key in asked)
+        text, end, elsewhere = "", 0, []
+        for attribute in sorted(utterance.attributes, key=lambda a: a.start):
+            mark = MARK.format(colour=colour[attribute.key], word=html.escape(attribute.value or "?"), key=html.escape(attribute.key))
+            if attribute.value and attribute.start >= end:
+                text += html.escape(utterance.send_content[end : attribute.start]) + mark
+                end = attribute.exclusive_end
+            else:  # asked without a word, said nowhere in the text, or inside another word
+                elsewhere.append(mark)
+        text += html.escape(utterance.send_content[end:]) + "".join(elsewhere)
         text += "".join(f' <span style="color:#06c">▶ {html.escape(item)}</span>' for item in utterance.rec_item_id)
         by_user = utterance.sender_type == "用户"
         side, about = ("right", "flex-end") if by_user else ("left", "flex-start")
