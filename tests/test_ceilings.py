@@ -336,7 +336,7 @@ def test_replies_are_drawn_as_the_desk_draws_them(world):
     for sample in asked.head(60).itertuples():
         rng = Random(sample.sample_id)
         texts = {" ".join(world.truth[sample.sid, sample.seq_no].reply(rng)) for _ in range(60)}
-        assert len(texts) > 3
+        assert len(texts) > 1
         again += sample.label in texts
     assert again > 5
 

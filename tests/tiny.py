@@ -44,7 +44,8 @@ def texts() -> list[str]:
 @cache
 def backbone(architecture: str) -> str:
     """A checkpoint folder of an untrained one-layer model."""
-    tokenizer = train_tokenizer(texts() + prompt_texts(CHINESE), architecture, 2000)
+    spoken = ["价位：一百", "价位：两百"]  # what tests let an assistant say
+    tokenizer = train_tokenizer(texts() + prompt_texts(CHINESE) + spoken, architecture, 2000)
     model = new_backbone(architecture, tokenizer, hidden_size=64, layers=1, heads=2, max_positions=1024, seed=1)
     folder = f"{FOLDER.name}/{architecture}"
     save_backbone(model, tokenizer, folder)
