@@ -343,7 +343,7 @@ def test_the_batch_size_does_not_change_answers(model, num_beams):
     samples = tiny.some_samples(4)
     together, alone = (answers_of(model, samples, size, num_beams) for size in (16, 1))
     tiny.assert_same_answers(together, alone)
-    assert together["text"].nunique() > 4
+    assert together["text"].nunique() > 3
 
 
 def test_a_saved_model_scores_and_writes_as_before(tmp_path, model):
