@@ -51,7 +51,7 @@ report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in r
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
-test: $(INSTALLED) ## ~10 min | all tests
+test: $(INSTALLED) ## ~7 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
 
 publish: $(INSTALLED) ## ~10 s | take over a finished demo as results/, executed notebooks and the READMEs' table
