@@ -13,6 +13,7 @@ import time
 
 import pandas as pd
 
+from llmcrs_utils.corpus import statistics
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.schema import write_corpus
 from llmcrs_utils.corpus.u_need import read_corpus
@@ -23,7 +24,7 @@ from llmcrs_utils.tasks.samples import build_samples
 
 U_NEED = {"train": 6928, "valid": 385, "test": 385}  # 7,698 dialogues, 90/5/5
 SELLERS, ITEMS = 69, 200  # of each category, of each seller: 69,000 items
-TUPLES, ACTIONS = 332_148, 333_879
+TUPLES, ACTIONS = statistics.U_NEED["knowledge tuples"], statistics.U_NEED["actions"]
 PARTS = (4, 2, 1)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import SPLITS, Corpus, Dialogue
+from llmcrs_utils.corpus.world.categories import SHARES
 
 # Of the whole of U-NEED: dialogues per category from Liu et al. (EMNLP 2023 Findings), section 4.1, the rest from its release.
 U_NEED = {
-    "dialogues": {"美妆行业": 1662, "手机行业": 1513, "服装行业": 1135, "鞋类行业": 1748, "大家电行业": 1640},
+    "dialogues": SHARES,
     "items": 69_000,  # about
     "knowledge tuples": 332_148,
     "actions": 333_879,

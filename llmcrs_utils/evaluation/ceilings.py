@@ -57,8 +57,10 @@ def oracle_predictions(samples: pd.DataFrame, truth: Truth, split: str = "test")
     ``respond``: of some wordings the one most like the others by BLEU-2 (a minimum-risk choice; there may be better ones).
     """
     samples = samples[samples["split"] == split]
-    labels = {name: list(zip(part["label"], part["probability"])) for name, part in true_labels(samples, truth).groupby("sample_id")}
-    wordings = best_replies(samples[samples["task"] == "respond"], truth)
+    worded = samples["task"] == "respond"
+    possible = true_labels(samples[~worded], truth).groupby("sample_id")
+    labels = {name: list(zip(part["label"], part["probability"])) for name, part in possible}
+    wordings = best_replies(samples[worded], truth)
     rows = []
     for sample_id, task in zip(samples["sample_id"], samples["task"]):
         ranking, scores = [], []

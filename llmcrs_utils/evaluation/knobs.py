@@ -60,7 +60,8 @@ def measures(corpus: Corpus, truth: Truth) -> dict[str, float]:
     for sample in chosen.itertuples():
         choice = truth[sample.sid, sample.seq_no].choice
         likely = dict(chosen_items(choice, sample.candidates))
-        for reader, weight in zip(hits, (None, 0.0, 1.0)):
+        hits["ceiling"].append(max(likely.values()))
+        for reader, weight in (("who sees needs only", 0.0), ("who sees behaviour only", 1.0)):
             guess = max(chosen_items(choice, sample.candidates, weight), key=lambda pair: pair[1])[0]
             hits[reader].append(likely[guess])
     lead = np.subtract(hits["who sees needs only"], hits["who sees behaviour only"])
