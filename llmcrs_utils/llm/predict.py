@@ -70,7 +70,8 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
     scores = torch.zeros(len(rows), len(letters), device=model.device)
     for start in sorted(starts):
         following = [(place, letter[len(start)]) for place, letter in enumerate(letters) if tuple(letter[: len(start)]) == start]
-        if len({token for _, token in following}) > 1:
+        shared = len(following) == len(letters) and len({token for _, token in following}) == 1
+        if not shared:  # a blank before every letter changes nothing among them
             batch = left_padded([[*prompt, *start] for prompt in prompts_ids], tokenizer.pad_token_id)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             logits = model(**batch, logits_to_keep=1).logits[:, -1].float().log_softmax(dim=1)
