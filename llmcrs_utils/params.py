@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
 
 # Profile keys that belong to no notebook.
-PROFILE_KEYS = {"profile": str, "systems": list[str], "processes": int}
+PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str}
 # The notebook that trains a family's systems.
 TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm"}
 # What `make` may set for a profile from outside, and the parameter it stands for.

@@ -4,10 +4,9 @@ from itertools import permutations
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.tasks.answers import loses_width, ranked_answer, text_answer
 from llmcrs_utils.tasks.prompts import LETTERS, Prompts
 from llmcrs_utils.llm.batches import left_padded
@@ -27,25 +26,16 @@ def predict(
     """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``."""
     model.eval()
     rows = samples.to_dict("records")
-    answers: list[dict] = [{}] * len(rows)
     letters = letter_tokens(tokenizer)
     narrowed = loses_width(tokenizer)
-    for task in TASKS:
-        # Prompts of one task and of like length share a batch: answers end together, little is padded, and the longest
-        # come first, so that memory trouble shows at once.
-        order = sorted((i for i, row in enumerate(rows) if row["task"] == task), key=lambda i: -len(examples[i]["prompt"]))
-        for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False):
-            chosen = order[start : start + batch_size]
-            part = [rows[i] for i in chosen]
-            encoded = [examples[i]["prompt"] for i in chosen]
-            if task == "recommend":
-                found = rank(model, tokenizer, part, encoded, letters)
-            else:
-                raws = generate(model, tokenizer, encoded, max_new_tokens)
-                found = [text_answer(task, raw, prompts, narrowed) for raw in raws]
-            for i, answer in zip(chosen, found, strict=True):
-                answers[i] = answer
-    return pd.concat([samples[["split", "sample_id"]].reset_index(drop=True), pd.DataFrame(answers)], axis=1)
+
+    def answer(task: str, chosen: list[int]) -> list[dict]:
+        encoded = [examples[i]["prompt"] for i in chosen]
+        if task == "recommend":
+            return rank(model, tokenizer, [rows[i] for i in chosen], encoded, letters)
+        return [text_answer(task, raw, prompts, narrowed) for raw in generate(model, tokenizer, encoded, max_new_tokens)]
+
+    return answer_in_batches(samples, [len(example["prompt"]) for example in examples], batch_size, answer)
 
 
 def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
