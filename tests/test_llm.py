@@ -54,7 +54,7 @@ def adapter(tmp_path_factory, examples, tokenizer):
     """A tuned adapter on disk, and the tuned model itself."""
     folder = tmp_path_factory.mktemp("adapter")
     model = new_lora(tiny.backbone("llama"), **LORA)
-    tune(model, examples, examples, tokenizer.pad_token_id, output_dir=folder / "training", **TUNING)
+    tune(model, examples, examples, tokenizer, output_dir=folder / "training", **TUNING)
     model.save_pretrained(folder / "saved")
     tokenizer.save_pretrained(folder / "saved")
     return folder / "saved", model.eval()
@@ -221,7 +221,7 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
     recommend = (samples["task"] == "recommend").to_numpy()
     asked, few = samples[recommend].reset_index(drop=True), list(np.array(examples)[recommend])
     tuned = new_lora(tiny.backbone("llama"), **LORA)
-    tune(tuned, few, few, tokenizer.pad_token_id, output_dir=tmp_path, **TUNING | {"num_train_epochs": 8})
+    tune(tuned, few, few, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 8})
     written = generate(tuned.eval(), tokenizer, [example["prompt"] for example in few], NEW)
     assert written == answers_of(tuned, tokenizer, asked, few)["raw"].tolist() and set(written) <= set(LETTERS)
 
@@ -283,7 +283,7 @@ def test_four_bits_load_tune_and_answer_on_any_device(tmp_path, tokenizer, sampl
     assert type(linear).__name__ == "Linear4bit" and linear.weight.dtype == torch.uint8
     before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
     few, options = examples[:4], TUNING | {"num_train_epochs": 2}
-    history = tune(model, few, few, tokenizer.pad_token_id, output_dir=tmp_path / "training", **options)
+    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "training", **options)
     assert len(history) == 2 and history["valid_loss"].notna().all()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
     model.save_pretrained(tmp_path)
