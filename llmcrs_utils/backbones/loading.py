@@ -10,6 +10,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from llmcrs_utils.backbones import cpt  # noqa: F401  registers CPT with the Auto classes
 from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
 
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).

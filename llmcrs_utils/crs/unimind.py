@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PretrainedConfig, PreTrainedModel, set_seed
 
+from llmcrs_utils.backbones.cpt import CPTForConditionalGeneration
 from llmcrs_utils.backbones.loading import load_seq2seq
 from llmcrs_utils.backbones.sasrec import SASRec
 
@@ -34,7 +35,7 @@ class UniMindConfig(PretrainedConfig):
 
 
 class UniMind(PreTrainedModel):
-    """UniMIND(BART).
+    """UniMIND(BART) or UniMIND(CPT), as its backbone is.
 
     The user representation is a linear fusion of the backbone's state and the state of a causal self-attentive
     behaviour encoder; an item's score is its dot product with the item's embedding plus the item's bias. With an
@@ -51,7 +52,7 @@ class UniMind(PreTrainedModel):
         self.item_embedding = nn.Embedding(config.n_items + 1, config.item_dim, padding_idx=config.n_items)
         self.item_bias = nn.Parameter(torch.zeros(config.n_items))
         self.sasrec = SASRec(config.item_dim, config.max_history)
-        self.fusion = nn.Linear(config.item_dim + self.backbone.config.d_model, config.item_dim)
+        self.fusion = nn.Linear(config.item_dim + self.state_dim, config.item_dim)
         nn.init.xavier_uniform_(self.item_embedding.weight)
         with torch.no_grad():
             self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
@@ -60,21 +61,33 @@ class UniMind(PreTrainedModel):
     def _init_weights(self, module):
         """The parts initialise themselves; a loaded backbone must not be touched again."""
 
-    def backbone_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[batch, d_model]: decoder state at the input's end-of-sequence column.
+    @property
+    def understands(self) -> bool:
+        """Whether the backbone has an understanding decoder beside the one that writes: CPT."""
+        return isinstance(self.backbone, CPTForConditionalGeneration)
 
-        The model is called without labels, so the decoder reads the input shifted right and the state at that
-        column has read the token before the end (as the published code does).
+    @property
+    def state_dim(self) -> int:
+        return self.backbone.config.d_model * (2 if self.understands else 1)
+
+    def backbone_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[batch, ``state_dim``]: what the backbone has made of each text, which ends with its one end-of-sequence token.
+
+        BART: the decoder's state at the column of that token. CPT: the understanding decoder's state at the first column,
+        then the generation decoder's at the end column. The model is called without labels, so the decoder reads the
+        input shifted right and its state at the end column has read the token before the end (as the published code
+        does).
         """
-        states = self.backbone.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        end = attention_mask.sum(dim=1) - 1
-        return states[torch.arange(len(states), device=states.device), end]
+        output = self.backbone.model(input_ids=input_ids, attention_mask=attention_mask)
+        rows, end = torch.arange(len(input_ids), device=input_ids.device), attention_mask.sum(dim=1) - 1
+        states = output.last_hidden_state[rows, end]
+        return torch.cat([output.encoder_last_hidden_state[:, 0], states], dim=-1) if self.understands else states
 
     def item_scores(self, states: Tensor, history: Tensor, history_length: Tensor, helped: Tensor) -> Tensor:
         """Scores of all items.
 
         Args:
-            states: [batch, d_model] of ``backbone_states``.
+            states: [batch, ``state_dim``] of ``backbone_states``.
             history: [batch, slots] item indices, padded with ``n_items``.
             history_length: [batch].
             helped: [batch] index of the item the assistant chose, ``n_items`` where it chose none.
