@@ -22,3 +22,16 @@ def in_shares(positions: list[int], work: Callable[[list[int]], list[Any]]) -> l
         done = gather_object(done)
     results = dict(done)
     return [results[position] for position in positions]
+
+
+def weights(counts: list[int], device) -> list[float]:
+    """What this process's means count for, so that the mean over processes is the mean over all that was counted; 1 alone."""
+    import torch
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [1.0] * len(counts)
+    totals = torch.tensor(counts, dtype=torch.float64, device=device)
+    distributed.all_reduce(totals)
+    share = [count / total if total else 0.0 for count, total in zip(counts, totals.tolist(), strict=True)]
+    return [distributed.get_world_size() * part for part in share]

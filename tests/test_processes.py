@@ -15,7 +15,7 @@ from llmcrs_utils.predictions import read_table
 from llmcrs_utils.processes import in_shares
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = 2e-3  # relative, of losses: sums in another order, and after them Adam's division by small moments
+TOLERANCE = 1e-5  # relative, of losses: the same sums in another order
 
 
 def launch(kind: str, folder: Path, processes: int) -> Path:
@@ -45,7 +45,7 @@ def test_two_processes_give_the_losses_of_one(runs):
     assert alone["epoch"] == together["epoch"] == [1, 2, 3]
     for name in ("train_loss", "valid_loss"):
         np.testing.assert_allclose(together[name], alone[name], rtol=TOLERANCE)
-    assert alone["valid_loss"][-1] < 0.9 * alone["valid_loss"][0]
+    assert alone["valid_loss"][-1] < 0.95 * alone["valid_loss"][0]
 
 
 def test_two_processes_save_one_model_and_no_pickle(runs):
@@ -56,6 +56,8 @@ def test_two_processes_save_one_model_and_no_pickle(runs):
     alone, together = (load_file(folder / "model" / weights) for folder in (one, two))
     assert alone.keys() == together.keys()
     for name, tensor in alone.items():
+        if "k_proj.bias" in name:  # attention does not depend on it: its gradient is rounding noise, which Adam blows up
+            continue
         assert (together[name] - tensor).norm() < 0.02 * tensor.norm().clamp(min=1e-3), name
     assert not list((two / "training").iterdir())
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import test_training
+import torch
 import tiny
 from llmcrs_utils.corpus.files import write_atomically
 from llmcrs_utils.backbones.loading import load_tokenizer
@@ -22,8 +23,10 @@ from llmcrs_utils.training import train
 def main(kind: str, folder: Path, batch: int) -> None:
     model, examples, collate, options = test_training.SETUPS[kind]()
     for module in model.modules():  # each process drops other units: what is compared must not be left to that
-        if hasattr(module, "p") and type(module).__name__ == "Dropout":
+        if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        elif isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
     options |= {"group_by_length": False, "gradient_accumulation_steps": 1}
     tokenizer = load_tokenizer(tiny.backbone("llama"))
     history = train(
