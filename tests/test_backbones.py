@@ -8,6 +8,8 @@ from llmcrs_utils.backbones import checkpoints
 from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
 from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer
 from llmcrs_utils.backbones.small import (
+    ARCHITECTURES,
+    make_blank_filling_collator,
     make_infilling_collator,
     new_backbone,
     next_token_collate,
@@ -22,7 +24,7 @@ from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
 TEXTS = ["推荐一款防晒霜，油皮用 要便宜的", "iPhone 13 内存128G多少钱？\n客服：2999元", "waterproof running shoes for running", "鞋子 鞋子，首尾 空格 两行 第一"] * 3
 
 
-@pytest.fixture(scope="module", params=["bart", "llama"])
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request):
     return request.param
 
@@ -32,29 +34,37 @@ def tokenizer(architecture):
     return train_tokenizer(TEXTS, architecture, 500)
 
 
-def test_chinese_digits_and_signs_are_one_token_each(tokenizer):
-    assert tokenizer.tokenize("推荐一款防晒霜，128？") == list("推荐一款防晒霜，128？")
-    assert "".join(tokenizer.tokenize("running")) == "running" and len(tokenizer.tokenize("running")) < 4
+def test_chinese_digits_and_signs_are_one_token_each(architecture, tokenizer):
+    text = "推荐一款防晒霜，128？"
+    # Sentencepiece opens a text with a blank, and ChatGLM's makes full-width signs half-width.
+    expected = ["▁", *text.replace("，", ",").replace("？", "?")] if architecture == "chatglm" else list(text)
+    assert tokenizer.tokenize(text) == expected
+    assert "".join(tokenizer.tokenize("running")).strip("▁") == "running" and len(tokenizer.tokenize("running")) < 4
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:4], " 首尾 空格 ", "两  格", "第一行\n\n第两行 13\n", "鞋running鞋 iPhone"])
-def test_text_survives_encoding_and_decoding(tokenizer, text):
+def test_text_survives_encoding_and_decoding(architecture, tokenizer, text):
+    if architecture == "chatglm":  # its normalisation drops blanks at the ends and makes full-width signs half-width
+        text = text.strip(" ").replace("，", ",").replace("？", "?").replace("：", ":")
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
 def test_the_letters_of_candidates_are_known_though_no_text_holds_them(tokenizer):
     ids = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
-    assert len({i for row in ids for i in row}) == 20 and all(len(row) == 1 for row in ids)
+    assert len({row[-1] for row in ids}) == 20 and len({tuple(row[:-1]) for row in ids}) == 1
+    assert tokenizer.unk_token_id not in ids[0]
 
 
-def test_bart_closes_a_text_and_llama_leaves_it_open(architecture, tokenizer):
+def test_who_reads_whole_texts_closes_them_and_who_continues_them_leaves_them_open(architecture, tokenizer):
     tokens = tokenizer.convert_ids_to_tokens(tokenizer("推荐")["input_ids"])
-    assert tokens == (["[CLS]", "推", "荐", "[SEP]"] if architecture == "bart" else ["[CLS]", "推", "荐"])
+    closed, opened = ["[CLS]", "推", "荐", "[SEP]"], ["[CLS]", "推", "荐"]
+    expected = {"bart": closed, "cpt": closed, "llama": opened, "chatglm": ["▁", "推", "荐", "[gMASK]", "<sop>"]}
+    assert tokens == expected[architecture]
 
 
 def test_a_saved_backbone_loads_like_a_published_one(architecture):
     folder = tiny.backbone(architecture)
-    model = (load_seq2seq if architecture == "bart" else load_causal)(folder)
+    model = (load_seq2seq if architecture in ("bart", "cpt") else load_causal)(folder)
     tokenizer = load_tokenizer(folder)
     again = new_backbone(architecture, tokenizer, hidden_size=64, layers=1, heads=2, max_positions=1024, seed=1)
     assert model.config.model_type == architecture and all(p.dtype == torch.float32 for p in model.parameters())
@@ -64,6 +74,12 @@ def test_a_saved_backbone_loads_like_a_published_one(architecture):
     assert tokenizer.pad_token_id != tokenizer.eos_token_id == model.config.eos_token_id == model.generation_config.eos_token_id
 
 
+def test_each_part_of_an_encoder_and_its_decoders_has_as_many_layers():
+    bart, cpt = (load_seq2seq(tiny.backbone(name)).config for name in ("bart", "cpt"))
+    assert (bart.encoder_layers, bart.decoder_layers) == (1, 1)
+    assert (cpt.encoder_layers - cpt.decoder_layers, cpt.decoder_layers) == (1, 1)  # shared encoder, and either decoder
+
+
 def test_segment_tokens_are_added_where_asked():
     folder = tiny.backbone("bart")
     plain, segments = load_tokenizer(folder), load_tokenizer(folder, segments=True)
@@ -71,9 +87,9 @@ def test_segment_tokens_are_added_where_asked():
     assert segments.tokenize("[user]鞋[LLM]") == ["[user]", "鞋", "[LLM]"] and "[user]" not in plain.tokenize("[user]鞋")
 
 
-def blocks(count=200, length=64):
+def blocks(count=200, length=64, first=5):
     """Blocks without repeated tokens, so that what survived can be told."""
-    return [{"input_ids": list(range(5, 5 + length))} for _ in range(count)]
+    return [{"input_ids": list(range(first, first + length))} for _ in range(count)]
 
 
 def infilled(seed):
@@ -97,6 +113,43 @@ def test_infilling_hides_about_a_third_in_spans_and_asks_for_the_whole_text():
     gone = 1 - kept / (200 * 64)
     assert 0.25 < gone < 0.33
     assert 2.5 < gone * 200 * 64 / masks < 3.5  # tokens per mask
+
+
+def test_cpt_hides_token_for_token_and_asks_both_decoders():
+    tokenizer = train_tokenizer(TEXTS, "cpt", 500)
+    start, end, mask = (tokenizer.convert_tokens_to_ids(t) for t in ("[CLS]", "[SEP]", "[MASK]"))
+    torch.manual_seed(1)
+    batch = make_infilling_collator(tokenizer, token_for_token=True)(blocks())
+    text = [start, *range(5, 69), end]
+    hidden = spans = 0
+    for row, labels, asked in zip(*(batch[n].tolist() for n in ("input_ids", "labels", "understanding_labels")), strict=True):
+        assert labels == text and all(seen in (token, mask) for seen, token in zip(row, text, strict=True))
+        assert asked == [token if seen == mask else -100 for seen, token in zip(row, text, strict=True)]
+        hidden += row.count(mask)
+        spans += sum(seen == mask != before for before, seen in zip(row, row[1:], strict=False))
+    assert 0.25 < hidden / (200 * 64) < 0.33
+    assert 2.5 < hidden / spans < 4.5  # a mean span of 3, those of no token left out, neighbours run together
+
+
+def test_blank_filling_asks_for_the_rest_of_the_block_behind_the_split():
+    tokenizer = train_tokenizer(TEXTS, "chatglm", 500)
+    opening = [tokenizer.gmask_token_id, tokenizer.bos_token_id]
+    collate = make_blank_filling_collator(tokenizer)
+    torch.manual_seed(1)
+    examples = blocks(first=100) + blocks(1, 10, first=100)
+    batch = collate(examples)
+    splits = []
+    for row, labels, mask in zip(*(batch[name].tolist() for name in ("input_ids", "labels", "attention_mask")), strict=True):
+        row = row[: sum(mask)]
+        split = row.index(opening[0])
+        assert row[split : split + 2] == opening and row[:split] + row[split + 2 :] == list(range(100, 98 + len(row)))
+        assert labels[: sum(mask)] == [-100] * (split + 2) + row[split + 2 :] and set(labels[sum(mask) :]) <= {-100}
+        splits.append(split / (len(row) - 2))
+    assert max(splits) <= 0.5 and min(splits) < 0.05 and max(splits) > 0.45 and len(set(splits)) > 20
+    again = collate(examples)
+    assert not torch.equal(batch["input_ids"], again["input_ids"])  # another split in the next epoch
+    torch.manual_seed(1)
+    assert torch.equal(batch["input_ids"], collate(examples)["input_ids"])
 
 
 def test_infilling_depends_on_torchs_seed_alone():

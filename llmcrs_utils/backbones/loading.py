@@ -1,33 +1,56 @@
-"""Checkpoints by folder or hub id; the same code loads a small model of this project and a published one."""
+"""Checkpoints by folder or hub id; the same code loads a small model of this project and a published one.
+
+Nothing that a checkpoint brings along as code is run, and nobody is asked whether it may.
+"""
+
+import json
+import logging
+import shutil
+from pathlib import Path
 
 import torch
+from peft import PeftConfig, PeftModel
+from peft.utils.save_and_load import load_peft_weights
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    BertTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
+    PreTrainedTokenizerBase,
 )
 
-from llmcrs_utils.backbones import cpt  # noqa: F401  registers CPT with the Auto classes
-from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
+from llmcrs_utils.backbones import chatglm  # noqa: F401  makes the type known to the Auto classes
+from llmcrs_utils.backbones.checkpoints import (
+    CheckpointError,
+    architecture,
+    check_checkpoint,
+    check_model,
+    check_tokenizer,
+    checkpoint_file,
+    read_json,
+)
+from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.backbones.llama_tokenizer import SentencePieceLlamaTokenizer
+from llmcrs_utils.corpus.schema import write_atomically
 
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
+MERGED_FROM = "merged_from.json"
 
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerFast:
+def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
-    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    tokenizer = tokenizer_as_published(model_name_or_path)
     if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
         raise CheckpointError(
             f"{model_name_or_path}: its {type(tokenizer).__name__} reads no text at all; name the right class as tokenizer_class in "
-            "tokenizer_config.json (BertTokenizer for a Chinese BART with vocab.txt)"
+            "tokenizer_config.json"
         )
     if segments:
         tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
@@ -36,27 +59,116 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
     return tokenizer
 
 
+def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
+    """The files there decide: published settings name the class wrongly, or code of their own, or nothing."""
+
+    def has(name: str) -> bool:
+        return checkpoint_file(model_name_or_path, name) is not None
+
+    if has("ice_text.model"):
+        from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer
+
+        return ChatGLMTokenizer.from_pretrained(model_name_or_path)
+    if has("tokenizer.model") and architecture(model_name_or_path) in ("llama", ""):  # "": an adapter has no config.json
+        return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
+    if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
+        said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
+        # Token types are left out: BART has none, and CPT sets its own.
+        names = ["input_ids", "attention_mask"]
+        return BertTokenizer.from_pretrained(
+            model_name_or_path, do_lower_case=said.get("do_lower_case", False), model_input_names=names
+        )
+    return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
+
+
 def load_seq2seq(model_name_or_path: str) -> PreTrainedModel:
-    """An encoder-decoder with a language-model head (BART) in float32."""
+    """An encoder-decoder with a language-model head (BART or CPT) in float32."""
     check_checkpoint(model_name_or_path)
-    return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
+    check_model(model_name_or_path, "crs")
+    if architecture(model_name_or_path) == "bart":
+        return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
+    config = CPTConfig.from_dict({**CPTConfig.get_config_dict(model_name_or_path)[0], "model_type": CPTConfig.model_type})
+    return CPTForConditionalGeneration.from_pretrained(model_name_or_path, config=config, dtype=torch.float32)
 
 
 def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
-    """A causal LM, in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16); with ``quantization_bit=4`` its linear layers are held in NF4 by bitsandbytes, on CPU too."""
+    """A causal LM (LLaMA, ChatGLM), in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16).
+
+    With ``quantization_bit`` its linear layers are held by bitsandbytes, on CPU too: 4 in NF4, 8 in int8.
+    """
+    if quantization_bit not in (0, 4, 8):
+        raise ValueError(f"quantization_bit={quantization_bit}: give 4 or 8, or 0 for the model as it is")
     check_checkpoint(model_name_or_path)
-    on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    if quantization_bit not in (0, 4):
-        raise ValueError(f"quantization_bit={quantization_bit}: give 4, or 0 for the model as it is")
+    check_model(model_name_or_path, "llm")
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if not quantization_bit:
-        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32 if for_training else dtype)
-    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        dtype = torch.float32 if for_training else dtype
+        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype, trust_remote_code=False)
+    if quantization_bit == 4:
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    else:
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
     model = AutoModelForCausalLM.from_pretrained(
-        model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}
+        model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}, trust_remote_code=False
     )
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # On some CPUs evaluation repacks the weights, and training after it reads their scales in a wrong order.
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> None:
+    """Fold published LoRA adapters into their base, one after the other, and save one plain checkpoint with tokeniser.
+
+    Chinese-Alpaca-Plus is made so of LLaMA, the Chinese-LLaMA-Plus LoRA and the Chinese-Alpaca-Plus LoRA (Cui et al. 2023),
+    each of which brings a larger vocabulary and its own embeddings. The tokeniser saved is the last that was brought. The
+    weights keep the base's dtype. A folder that was made of the same files is left as it is.
+
+    Raises:
+        CheckpointError: for a base that is no causal LM, an adapter that is none or brings new tokens without their
+            embeddings, and an ``output_dir`` that holds something else.
+    """
+    check_checkpoint(base)
+    check_model(base, "llm")
+    output_dir = Path(output_dir)
+    sources = json.dumps({"base": files_of(base), "adapters": [files_of(adapter) for adapter in adapters]}, indent=1) + "\n"
+    record = output_dir / MERGED_FROM
+    if record.exists() and record.read_text(encoding="utf-8") == sources:
+        return
+    if output_dir.exists() and not record.exists() and any(output_dir.iterdir()):
+        raise CheckpointError(f"{output_dir}: this folder holds something that was not merged here; give another output_dir")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=False)
+    tokenizer = tokenizer_as_published(base)
+    for adapter in adapters:
+        if checkpoint_file(adapter, "adapter_config.json") is None:
+            raise CheckpointError(f"{adapter}: this is no adapter: adapter_config.json is not there")
+        if any(checkpoint_file(adapter, name) for name in ("tokenizer.json", "tokenizer.model")):
+            tokenizer = tokenizer_as_published(adapter)
+        brought = load_peft_weights(adapter, device="cpu")
+        heads = [weights for name, weights in brought.items() if name.endswith((".embed_tokens.weight", ".lm_head.weight"))]
+        rows = max([model.get_input_embeddings().num_embeddings, *map(len, heads)])
+        if len(tokenizer) > rows or 0 < len(heads) < 2:
+            raise CheckpointError(f"{adapter}: its tokeniser knows {len(tokenizer)} tokens, and embeddings for all of them are not here")
+        model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
+        config = PeftConfig.from_pretrained(adapter)
+        model = PeftModel.from_pretrained(model, adapter, config=config).merge_and_unload(safe_merge=True)
+    # A kill leaves the half-made folder aside; the record comes last.
+    half_made = output_dir.with_name(output_dir.name + ".tmp")
+    shutil.rmtree(half_made, ignore_errors=True)
+    model.save_pretrained(str(half_made))
+    tokenizer.save_pretrained(str(half_made))
+    check_tokenizer(half_made)
+    write_atomically(half_made / MERGED_FROM, sources)
+    if output_dir.exists():
+        shutil.rmtree(output_dir)
+    half_made.rename(output_dir)
+
+
+def files_of(model_name_or_path: str) -> list:
+    """What tells whether a checkpoint has changed: names, sizes and times of a folder's files, or the hub id."""
+    folder = Path(model_name_or_path).expanduser()
+    if not folder.is_dir():
+        return [model_name_or_path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.iterdir()) if file.is_file()]

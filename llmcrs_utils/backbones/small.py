@@ -1,9 +1,13 @@
-"""Small backbones for corpora without pretrained weights: BART by text infilling, LLaMA by next token.
+"""Small backbones for corpora without pretrained weights, each pretrained on its architecture's own task.
+
+BART fills in text (Lewis et al. 2020), CPT does so through both of its decoders (Shao et al. 2021), LLaMA predicts the next
+token, ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022).
 
 They see the text of training dialogues and the verbalised product knowledge, nothing of validation or test, and are
 saved as ordinary checkpoint folders that the rest of the project loads like a published model.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +20,32 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     set_seed,
 )
 
+from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
+from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
+from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.corpus.schema import Dialogue
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.training import pad, train
 
-ARCHITECTURES = ("bart", "llama")
+ARCHITECTURES = ("bart", "cpt", "llama", "chatglm")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
-def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> PreTrainedTokenizerFast:
-    """A fast BPE tokeniser: one token per Chinese character, digit or sign, subwords elsewhere; blanks survive.
+def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """A tokeniser of at most ``vocab_size`` tokens, of the kind the architecture reads.
 
-    BART's closes a text with ``[CLS] … [SEP]``; LLaMA's opens it with ``[CLS]`` and leaves the end open.
+    ChatGLM's is its own sentencepiece one. The others' is a fast BPE: one token per Chinese character, digit or sign, subwords
+    elsewhere; blanks survive. BART's and CPT's closes a text with ``[CLS] … [SEP]``; LLaMA's opens it with ``[CLS]`` and leaves
+    the end open.
     """
+    if architecture == "chatglm":
+        return train_chatglm_tokenizer(texts, vocab_size)
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -49,7 +61,7 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    template = f"{START} $A {END}" if architecture == "bart" else f"{START} $A"
+    template = f"{START} $A {END}" if architecture in ("bart", "cpt") else f"{START} $A"
     ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
     tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
     return PreTrainedTokenizerFast(
@@ -59,19 +71,31 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
 
 
 def new_backbone(
-    architecture: str, tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, layers: int, heads: int, max_positions: int, seed: int
+    architecture: str, tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, layers: int, heads: int, max_positions: int, seed: int
 ) -> PreTrainedModel:
-    """A BART (``layers`` in encoder and in decoder) or a LLaMA with random weights."""
+    """A model with random weights: a causal one of ``layers`` layers, or an encoder and a decoder of as many each.
+
+    CPT has ``layers`` in each of its three parts: shared encoder, understanding decoder and generation decoder.
+    """
     set_seed(seed)
     start = hidden_size**-0.5  # the published 0.02 suits widths near 1,000; at 128 attention would take ages to leave uniform
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    if architecture == "bart":
-        return BartForConditionalGeneration(
-            BartConfig(
-                vocab_size=len(tokenizer), d_model=hidden_size, max_position_embeddings=max_positions,
-                encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads, decoder_attention_heads=heads,
-                encoder_ffn_dim=4 * hidden_size, decoder_ffn_dim=4 * hidden_size, dropout=0.0, attention_dropout=0.0, init_std=start,
-                decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=None, **ids,
+    if architecture in ("bart", "cpt"):
+        sizes = {
+            "vocab_size": len(tokenizer), "d_model": hidden_size, "max_position_embeddings": max_positions, "decoder_layers": layers,
+            "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": 4 * hidden_size,
+            "decoder_ffn_dim": 4 * hidden_size, "dropout": 0.0, "attention_dropout": 0.0, "init_std": start,
+            "decoder_start_token_id": tokenizer.eos_token_id, "forced_eos_token_id": None, **ids,
+        }  # fmt: skip
+        if architecture == "bart":
+            return BartForConditionalGeneration(BartConfig(encoder_layers=layers, **sizes))
+        # Nothing published to agree with: what reads a text is the same in generation as in training.
+        return CPTForConditionalGeneration(CPTConfig(encoder_layers=2 * layers, generation_token_type=1, **sizes))
+    if architecture == "chatglm":
+        return ChatGLMForConditionalGeneration(
+            ChatGLMConfig(
+                hidden_size=hidden_size, inner_hidden_size=4 * hidden_size, num_layers=layers, num_attention_heads=heads,
+                max_sequence_length=max_positions, initializer_range=start, **config_ids(tokenizer),
             )
         )  # fmt: skip
     return LlamaForCausalLM(
@@ -85,7 +109,7 @@ def new_backbone(
 
 def pretrain(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     texts: list[str],
     *,
     block_size: int,
@@ -101,11 +125,19 @@ def pretrain(
     examples = [{"input_ids": block} for block in blocks if len(block) > 1]
     np.random.default_rng(seed).shuffle(examples)
     held_out = max(1, len(examples) // 20)
-    is_bart = isinstance(model, BartForConditionalGeneration)
-    collate = make_infilling_collator(tokenizer) if is_bart else next_token_collate
+    collate = make_collator(model.config.model_type, tokenizer)
     return train(
         model, examples[held_out:], examples[:held_out], collate, seed=seed, label_names=["labels"], group_by_length=False, **options
     )
+
+
+def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
+    """Blocks of tokens -> a batch of the architecture's own task."""
+    if architecture == "llama":
+        return next_token_collate
+    if architecture == "chatglm":
+        return make_blank_filling_collator(tokenizer)
+    return make_infilling_collator(tokenizer, token_for_token=architecture == "cpt")
 
 
 def next_token_collate(examples: list[dict]) -> dict:
@@ -114,21 +146,58 @@ def next_token_collate(examples: list[dict]) -> dict:
     return {"input_ids": input_ids, "attention_mask": (labels >= 0).long(), "labels": labels}
 
 
-def make_infilling_collator(tokenizer: PreTrainedTokenizerFast, share: float = 0.3, mean_span: float = 3.0):
-    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text."""
+def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
+    """GLM's document-level blank filling (Du et al. 2022, section 2.1): the second part of a text is written after ``[gMASK]``.
 
-    def corrupt(block: list[int]) -> list[int]:
-        kept, position, budget = [], 0, share * len(block)
-        while position < len(block):
+    The part to write is drawn evenly from half of the block to all of it, anew each time. ``<eop>`` stands where a text ends,
+    as the other architectures' end token does, and not where a block was cut.
+    """
+    opening = tokenizer.build_inputs_with_special_tokens([])
+
+    def collate(examples: list[dict]) -> dict:
+        inputs, labels = [], []
+        for example in examples:
+            block = example["input_ids"]
+            split = int(torch.randint(len(block) // 2 + 1, ()))
+            inputs.append(block[:split] + opening + block[split:])
+            labels.append([-100] * (split + len(opening)) + block[split:])
+        lengths = torch.tensor([len(row) for row in inputs])
+        input_ids = pad(inputs, tokenizer.pad_token_id)
+        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": pad(labels, -100)}
+
+    return collate
+
+
+def make_infilling_collator(
+    tokenizer: PreTrainedTokenizerFast, token_for_token: bool = False, share: float = 0.3, mean_span: float = 3.0
+):
+    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text.
+
+    With ``token_for_token`` every hidden token keeps its place, as CPT needs: its understanding decoder names what each mask
+    hides (masked language modelling), its generation decoder writes the text (denoising). Shao et al. (2021, section 3.2) corrupt
+    the text for either task by itself; here both read the same input, so that the shared encoder runs once for the two.
+    """
+
+    def spans(length: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of what is hidden, in order; start = end for a mask that hides nothing."""
+        position, budget = 0, share * length
+        while position < length:
             if budget > 0 and torch.rand(()) < share / mean_span / (1 - share + share / mean_span):
                 span = int(torch.poisson(torch.tensor(mean_span)))
-                kept.append(tokenizer.mask_token_id)  # a span of length 0 inserts a mask
+                yield position, min(position + span, length)
                 position += span
                 budget -= span
             else:
-                kept.append(block[position])
                 position += 1
-        return kept
+
+    def corrupt(block: list[int]) -> list[int]:
+        kept, done = [], 0
+        for start, end in spans(len(block)):
+            masks = end - start if token_for_token else 1
+            kept += block[done:start] + [tokenizer.mask_token_id] * masks
+            done = end
+        return kept + block[done:]
 
     def collate(examples: list[dict]) -> dict:
         start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
@@ -136,7 +205,10 @@ def make_infilling_collator(tokenizer: PreTrainedTokenizerFast, share: float = 0
         input_ids = pad(inputs, tokenizer.pad_token_id)
         lengths = torch.tensor([len(row) for row in inputs])
         mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": pad([start + e["input_ids"] + end for e in examples], -100)}
+        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": pad([start + e["input_ids"] + end for e in examples], -100)}
+        if token_for_token:
+            batch["understanding_labels"] = batch["labels"].where(input_ids == tokenizer.mask_token_id, -100)
+        return batch
 
     return collate
 
@@ -161,6 +233,6 @@ def prompt_texts(prompts: Prompts) -> list[str]:
     return [*(text for group in groups for text in group.values()), *single, prompts.satisfied, "[Round 0]"]
 
 
-def save_backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+def save_backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
