@@ -350,7 +350,8 @@ def test_resizing_grows_the_one_matrix_and_the_bias():
     assert model.final_logits_bias.shape == (1, 1040) and not model.final_logits_bias[0, 40:].any()
     assert 0.015 < model.lm_head.weight[40:].std() < 0.025
     torch.testing.assert_close(model(**batch()).logits[..., :40], before, rtol=0, atol=1e-5)
-    assert model.config.vocab_size == 1040
+    tables = (model.model.shared, model.model.encoder.get_input_embeddings(), model.model.decoder.embed_tokens)
+    assert [table.num_embeddings for table in tables] == [1040] * 3 and model.config.vocab_size == 1040
 
 
 @torch.no_grad()

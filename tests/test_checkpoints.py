@@ -1,0 +1,254 @@
+"""Wrong checkpoints are told before anything is loaded: one clear error each."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import hub
+import tiny
+from llmcrs_utils.backbones import checkpoints
+from llmcrs_utils.backbones.checkpoints import CheckpointError, architecture, check_checkpoint, weight_names
+from llmcrs_utils.backbones.loading import load_causal, load_seq2seq, load_tokenizer
+
+KIND = {"bart_base_chinese": "crs", "cpt_base": "crs", "chatglm_6b": "llm", "chinese_alpaca_plus_7b": "llm"}
+SHARD = "pytorch_model-00002-of-00002.bin"
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    root = tmp_path_factory.mktemp("originals")
+    return {name: Path(getattr(hub, name)(root / name, tiny.texts())) for name in KIND}
+
+
+@pytest.fixture
+def copy(originals, tmp_path):
+    return lambda name: Path(shutil.copytree(originals[name], tmp_path / name))
+
+
+def change_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    hub.save_json(folder / "config.json", config | changes)
+
+
+def refusal(folder: Path, kind: str | None) -> str:
+    with pytest.raises(CheckpointError) as error:
+        check_checkpoint(str(folder), kind)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", KIND)
+def test_whole_folders_pass_as_what_they_are_and_as_nothing_else(originals, name):
+    folder = str(originals[name])
+    check_checkpoint(folder)
+    check_checkpoint(folder, KIND[name])
+    other = {"crs": "llm", "llm": "crs"}[KIND[name]]
+    message = {
+        "bart_base_chinese": "encoder-decoder of type bart; an LLM has to be",
+        "cpt_base": "encoder-decoder of type cpt; an LLM has to be",
+        "chatglm_6b": "model of type chatglm; a CRS needs BART or CPT",
+        "chinese_alpaca_plus_7b": "model of type llama; a CRS needs BART or CPT",
+    }[name]
+    assert message in refusal(originals[name], other)
+    with pytest.raises(CheckpointError, match=message):
+        (load_causal if other == "llm" else load_seq2seq)(folder)
+
+
+@pytest.mark.parametrize("name", ["bart", "llama"])
+def test_small_backbones_of_this_project_pass(name):
+    check_checkpoint(tiny.backbone(name), "crs" if name == "bart" else "llm")
+
+
+@pytest.mark.parametrize("name, kind", [("t5", "crs"), ("gpt2", "crs"), ("bert", "crs"), ("t5", "llm"), ("bert", "llm")])
+def test_other_models_are_refused_for_what_they_are(originals, copy, name, kind):
+    folder = copy("bart_base_chinese")
+    classes = {"t5": "T5ForConditionalGeneration", "gpt2": "GPT2LMHeadModel", "bert": "BertForMaskedLM"}
+    change_config(folder, model_type=name, architectures=[classes[name]], is_encoder_decoder=name == "t5")
+    message = refusal(folder, kind)
+    assert ("a CRS needs BART or CPT" if kind == "crs" else "causal") in message and (name in message or classes[name] in message)
+
+
+def test_a_folder_without_config_and_an_adapter_are_told_apart(tmp_path):
+    assert "holds no config.json; give a checkpoint folder or a hub id" in refusal(tmp_path, "llm")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    message = refusal(tmp_path, None)
+    assert "it is an adapter: give the base model's folder" in message and "adapter_name_or_path" in message
+
+
+@pytest.mark.parametrize("content, message", [("{", "this is no JSON"), ("[]", "a JSON object is expected"), ("{}", "names no model_type")])
+def test_a_damaged_config_is_told(copy, content, message):
+    folder = copy("bart_base_chinese")
+    (folder / "config.json").write_text(content)
+    assert message in refusal(folder, "crs") and "config.json" in refusal(folder, "crs")
+
+
+@pytest.mark.parametrize(
+    "name, file, looked_for",
+    [
+        ("bart_base_chinese", "vocab.txt", "tokenizer.json, tokenizer.model, vocab.txt, vocab.json"),
+        ("cpt_base", "vocab.txt", "vocab.txt"),
+        ("chinese_alpaca_plus_7b", "tokenizer.model", "tokenizer.model"),
+        ("chatglm_6b", "ice_text.model", "ice_text.model"),
+    ],
+)
+def test_a_missing_tokeniser_is_told_with_the_files_looked_for(copy, name, file, looked_for):
+    folder = copy(name)
+    (folder / file).unlink()
+    message = refusal(folder, KIND[name])
+    assert "no tokeniser here; looked for" in message and looked_for in message
+
+
+def test_a_tokeniser_that_is_none_is_told(copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    (folder / "tokenizer.model").write_bytes(b"\x0a\x0e")
+    assert "tokenizer.model: this is no sentencepiece model" in refusal(folder, "llm")
+
+
+@pytest.mark.parametrize("name", KIND)
+def test_a_tokeniser_with_more_tokens_than_rows_is_told(copy, name):
+    folder = copy(name)
+    tokens = len(load_tokenizer(str(folder)))
+    change_config(folder, vocab_size=tokens)
+    if name != "chatglm_6b":
+        check_checkpoint(str(folder), KIND[name])
+    change_config(folder, vocab_size=tokens - 1)
+    message = refusal(folder, KIND[name])
+    # ChatGLM's own config looks after its ids first: they stand at the end.
+    assert f"knows {tokens} tokens, the model has rows for {tokens - 1}" in message or name == "chatglm_6b" and "vocab" in message
+
+
+@pytest.mark.parametrize("architecture_", ["bart", "llama"])
+def test_tokens_of_a_small_backbone_are_counted(tmp_path, architecture_):
+    folder = Path(shutil.copytree(tiny.backbone(architecture_), tmp_path / "copy"))
+    tokens = len(load_tokenizer(str(folder)))
+    assert checkpoints.vocabulary_size(folder / "tokenizer.json") == tokens
+    change_config(folder, vocab_size=tokens - 1)
+    assert f"tokenizer.json: the tokeniser knows {tokens} tokens" in refusal(folder, "crs" if architecture_ == "bart" else "llm")
+
+
+def test_added_tokens_count(copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    (folder / "added_tokens.json").write_text(json.dumps({"[PAD]": rows}))
+    assert f"knows {rows + 1} tokens, the model has rows for {rows}" in refusal(folder, "llm")
+
+
+def test_a_shard_that_is_not_there_is_told(copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    (folder / SHARD).unlink()
+    assert f"pytorch_model.bin.index.json names {SHARD}, which is not here" in refusal(folder, "llm")
+    with pytest.raises(CheckpointError, match="which is not here"):
+        load_causal(str(folder))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_shard_that_was_cut_short_is_told(copy, share):
+    folder = copy("chinese_alpaca_plus_7b")
+    content = (folder / SHARD).read_bytes()
+    (folder / SHARD).write_bytes(content[: int(share * len(content))])
+    message = refusal(folder, "llm")
+    assert f"{SHARD}: this file of {int(share * len(content))} bytes is damaged or was cut short; get it again" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.5, 0.9999])
+def test_a_safetensors_file_that_was_cut_short_is_told(copy, share):
+    folder = copy("bart_base_chinese")
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    save_file({name: tensor.clone() for name, tensor in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    check_checkpoint(str(folder), "crs")
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: int(share * len(content))])
+    assert "model.safetensors: this file of" in refusal(folder, "crs") and "cut short" in refusal(folder, "crs")
+    (folder / "model.safetensors").write_bytes(content[:8] + b"x" * (len(content) - 8))
+    assert "damaged" in refusal(folder, "crs")
+
+
+def test_a_pointer_in_place_of_weights_and_no_weights_at_all_are_told(copy):
+    folder = copy("bart_base_chinese")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 561000000\n"
+    (folder / "pytorch_model.bin").write_text(pointer)
+    assert "this is a Git LFS pointer, not the weights; run git lfs pull" in refusal(folder, "crs")
+    (folder / "pytorch_model.bin").write_text("<html>Not found</html>")
+    assert "is damaged" in refusal(folder, "crs")
+    (folder / "pytorch_model.bin").unlink()
+    message = refusal(folder, "crs")
+    assert "no weights here; looked for model.safetensors, " in message and "pytorch_model.bin.index.json" in message
+
+
+def test_chatglms_other_releases_are_told(copy):
+    folder = copy("chatglm_6b")
+    kept = (folder / "config.json").read_text()
+    first = {"vocab_size": 150528, "bos_token_id": 150004, "eos_token_id": 150005, "pad_token_id": 20003}
+    change_config(folder, **first)
+    message = refusal(folder, "llm")
+    assert str(folder) in message and "first release" in message and "130528" in message
+    (folder / "config.json").write_text(kept)
+    change_config(folder, padded_vocab_size=65024, multi_query_attention=True)
+    assert "second generation" in refusal(folder, "llm")
+
+
+def test_the_weights_tell_cpt_from_bart_in_every_kind_of_file(originals, copy):
+    assert architecture(originals["bart_base_chinese"]) == "bart" and architecture(originals["cpt_base"]) == "cpt"
+    folder = copy("cpt_base")
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    names = set(weights)
+    assert names <= weight_names(folder)
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)  # as torch before 1.6 wrote it
+    check_checkpoint(str(folder), "crs")
+    assert names <= weight_names(folder) and architecture(folder) == "cpt"
+    (folder / "pytorch_model.bin").unlink()
+    hub.save_shards(folder, weights, 2)
+    assert names == weight_names(folder) and architecture(folder) == "cpt"
+    save_file({name: tensor.clone() for name, tensor in weights.items()}, folder / "model.safetensors")
+    assert names == weight_names(folder) and architecture(folder) == "cpt"
+    check_checkpoint(str(folder), "crs")
+    assert type(load_seq2seq(str(folder))).__name__ == "CPTForConditionalGeneration"
+
+
+def test_a_pickle_is_listed_and_never_run(copy):
+    folder, mark = copy("bart_base_chinese"), copy("cpt_base") / "mark"
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (mark,))
+
+    torch.save({"model.shared.weight": Trap()}, folder / "pytorch_model.bin")
+    assert "model.shared.weight" in weight_names(folder)
+    assert not mark.exists()
+
+
+def test_of_a_hub_id_the_cached_config_is_looked_at(originals, monkeypatch):
+    config = str(originals["chatglm_6b"] / "config.json")
+    monkeypatch.setattr(checkpoints, "try_to_load_from_cache", lambda name, file: config)
+    asked = []
+
+    def download(name, file, local_files_only):
+        asked.append((name, file, local_files_only))
+        return config
+
+    monkeypatch.setattr(checkpoints, "hf_hub_download", download)
+    check_checkpoint("owner/chatglm", "llm")
+    with pytest.raises(CheckpointError, match="^owner/chatglm: this is a model of type chatglm; a CRS needs"):
+        check_checkpoint("owner/chatglm", "crs")
+    assert set(asked) == {("owner/chatglm", "config.json", True)}
+
+
+def test_the_answer_comes_in_seconds_and_before_torch(copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    program = (
+        "import sys\nfrom llmcrs_utils.backbones.checkpoints import check_checkpoint\n"
+        f"check_checkpoint({str(folder)!r}, 'llm')\n"
+        f"check_checkpoint({str(copy('cpt_base'))!r}, 'crs')\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1], timeout=60)
+    assert time.monotonic() - started < 10
