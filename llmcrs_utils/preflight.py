@@ -5,6 +5,7 @@ python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
 
 import importlib.util
 import sys
+from pathlib import Path
 
 from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
@@ -75,8 +76,11 @@ def check_model(profile: dict, key: str, values: dict, path: str) -> None:
     system = SYSTEMS[key]
     name = values.get("model_name_or_path")
     if name:
-        for checkpoint in (name, *values.get("adapter_name_or_path", [])):
-            check_checkpoint(checkpoint)
+        adapters = values.get("adapter_name_or_path", [])
+        for adapter in adapters:
+            if Path(adapter).is_dir() and not (Path(adapter) / "adapter_config.json").exists():
+                raise ParameterError(f"{path}: section {system.base or key}: {adapter} is no adapter: adapter_config.json is not there")
+        check_checkpoint(name, system.family)
     elif not (system.backbone and "02_prepare_backbones" in profile):
         section = system.base or key
         raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")

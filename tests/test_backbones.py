@@ -208,8 +208,3 @@ def test_a_wrong_checkpoint_is_one_clear_error(tmp_path, monkeypatch):
     check_checkpoint(str(tmp_path))
     monkeypatch.setattr(checkpoints.HfApi, "model_info", lambda self, name, timeout: None)
     check_checkpoint("somebody/something")
-
-
-def test_only_four_bits_or_none_are_offered():
-    with pytest.raises(ValueError, match="quantization_bit=8: give 4, or 0"):
-        load_causal(tiny.backbone("llama"), 8)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+import tiny
 from conftest import corpus_of, dialogue_of, said
 
 from llmcrs_utils.corpus.schema import CorpusError, write_corpus
@@ -280,13 +281,18 @@ def test_checkpoint_folder_without_a_model_is_one_line(tmp_path, capsys):
     assert f"{tmp_path / 'empty'}: this folder holds no config.json" in refusal(capsys, path)
 
 
-def test_second_checkpoint_is_checked_too(tmp_path, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data"), model=str(tmp_path / "model")))
+def test_every_checkpoint_is_checked_for_what_it_is_given_for(tmp_path, capsys):
+    profile = with_data(corpus_folder(tmp_path / "data"), model=tiny.backbone("llama"))
+    profile["bcrs"] = {"model_name_or_path": tiny.backbone("bart")}
+    path = write_profile(tmp_path, profile)
     assert main([str(path)]) == 0
+    cpt = tiny.backbone("cpt")
     capsys.readouterr()
     assert NOWHERE in refusal(capsys, path, f"allm_model={NOWHERE}")
+    assert "this is an encoder-decoder of type cpt; an LLM has to be a causal model" in refusal(
+        capsys, path, f"allm_model={cpt}"
+    )
+    assert "this is a model of type llama; a CRS needs BART or CPT" in refusal(capsys, path, f"bcrs_model={tiny.backbone('llama')}")
 
 
 def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):

@@ -22,20 +22,20 @@ EPOCHS, BATCH = 3, 4
 SETTINGS = {"learning_rate": 0.01, "folder": Path("data")}
 
 
-def crs_setup():
+def crs_setup(architecture="bart"):
     """UniMIND on all tasks, dropout active in its behaviour encoder."""
-    model = tiny.unimind(recommend_loss_reaches_backbone=True)
+    model = tiny.unimind(recommend_loss_reaches_backbone=True, architecture=architecture)
     assert model.sasrec.dropout.p > 0
     examples = tiny.crs_examples(tiny.some_samples(5))
     return model, examples, crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
 
 
-def llm_setup():
+def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to_save=("lm_head",)):
     """LoRA with dropout, accumulated gradients."""
-    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    tokenizer = load_tokenizer(tiny.backbone(architecture))
     model = new_lora(
-        tiny.backbone("llama"), quantization_bit=0, lora_rank=4, lora_alpha=8, lora_dropout=0.2, lora_target=["q_proj", "v_proj"],
-        modules_to_save=["lm_head"], gradient_checkpointing=False, seed=1,
+        tiny.backbone(architecture), quantization_bit=0, lora_rank=4, lora_alpha=8, lora_dropout=0.2, lora_target=list(lora_target),
+        modules_to_save=list(modules_to_save), gradient_checkpointing=False, seed=1,
     )  # fmt: skip
     rows = build_instructions(tiny.some_samples(5), tiny.dataset().facts, CHINESE)
     examples = llm_batches.with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
@@ -52,7 +52,13 @@ def backbone_setup():
     return load_seq2seq(tiny.backbone("bart")), examples, make_infilling_collator(tokenizer), options
 
 
-SETUPS = {"crs": crs_setup, "llm": llm_setup, "backbone": backbone_setup}
+SETUPS = {
+    "crs": crs_setup,
+    "cpt": lambda: crs_setup("cpt"),
+    "llm": llm_setup,
+    "chatglm": lambda: llm_setup("chatglm", ["query_key_value"], []),
+    "backbone": backbone_setup,
+}
 BATCHES = 20 // BATCH  # per epoch
 
 

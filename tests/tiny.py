@@ -54,13 +54,14 @@ def backbone(architecture: str) -> str:
 
 @cache
 def crs_tokenizer():
+    """BART's, which is CPT's too: both are trained on the same text."""
     return load_tokenizer(backbone("bart"), segments=True)
 
 
-def unimind(recommend_loss_reaches_backbone: bool = False, seed: int = 1) -> UniMind:
+def unimind(recommend_loss_reaches_backbone: bool = False, seed: int = 1, architecture: str = "bart") -> UniMind:
     """A UniMIND over the toy catalogue, in evaluation mode."""
     vectors = torch.full((len(dataset().items), 16), torch.nan)
-    return new_unimind(backbone("bart"), len(crs_tokenizer()), vectors, 50, recommend_loss_reaches_backbone, seed).eval()
+    return new_unimind(backbone(architecture), len(crs_tokenizer()), vectors, 50, recommend_loss_reaches_backbone, seed).eval()
 
 
 def crs_examples(samples: pd.DataFrame, helped: pd.DataFrame | None = None, cutoff_len: int = 512) -> list[dict]:

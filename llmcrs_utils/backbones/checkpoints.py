@@ -104,13 +104,13 @@ def check_model(model_name_or_path: str | Path, kind: Literal["crs", "llm"], cac
         raise CheckpointError(f"{model_name_or_path}: config.json names no model_type; give a checkpoint of transformers")
     if kind == "crs" and found not in CRS_ARCHITECTURES:
         raise CheckpointError(
-            f"{model_name_or_path}: this is a model of type {found}; a CRS needs BART or CPT (an LLM goes to llm_model=...)"
+            f"{model_name_or_path}: this is a model of type {found}; a CRS needs BART or CPT"
         )
     if kind == "llm":
         if found in CRS_ARCHITECTURES or config.get("is_encoder_decoder"):
             raise CheckpointError(
                 f"{model_name_or_path}: this is an encoder-decoder of type {found}; an LLM has to be a causal model such as LLaMA "
-                "or ChatGLM (BART and CPT go to crs_model=...)"
+                "or ChatGLM"
             )
         classes = config.get("architectures") or []
         if found != "chatglm" and classes and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):

@@ -5,10 +5,12 @@ Nothing that a checkpoint brings along as code is run, and nobody is asked wheth
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import PeftConfig, PeftModel
 from peft.utils.save_and_load import load_peft_weights
 from transformers import (
@@ -41,7 +43,8 @@ MERGED_FROM = "merged_from.json"
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Of several processes on one machine each has a GPU of its own."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
@@ -164,6 +167,15 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
     if output_dir.exists():
         shutil.rmtree(output_dir)
     half_made.rename(output_dir)
+
+
+def with_adapters(model_name_or_path: str, adapters: list[str], output_dir: str) -> str:
+    """The checkpoint to go on from: the model itself or, with adapters, ``output_dir`` with all merged; one process merges."""
+    if not adapters:
+        return model_name_or_path
+    with PartialState().main_process_first():
+        merge_adapters(model_name_or_path, adapters, output_dir)
+    return output_dir
 
 
 def files_of(model_name_or_path: str) -> list:
