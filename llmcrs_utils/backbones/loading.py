@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmcrs_utils.backbones import chatglm  # noqa: F401  makes the type known to the Auto classes
+from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer  # its import makes ChatGLM known to the Auto classes
 from llmcrs_utils.backbones.checkpoints import (
     CheckpointError,
     architecture,
@@ -69,8 +69,6 @@ def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
         return checkpoint_file(model_name_or_path, name) is not None
 
     if has("ice_text.model"):
-        from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer
-
         return ChatGLMTokenizer.from_pretrained(model_name_or_path)
     if has("tokenizer.model") and architecture(model_name_or_path) in ("llama", ""):  # "": an adapter has no config.json
         return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
