@@ -210,6 +210,6 @@ def test_a_wrong_checkpoint_is_one_clear_error(tmp_path, monkeypatch):
     check_checkpoint("somebody/something")
 
 
-def test_only_four_bits_or_none_are_offered():
-    with pytest.raises(ValueError, match="quantization_bit=8: give 4, or 0"):
-        load_causal(tiny.backbone("llama"), 8)
+def test_only_four_bits_eight_or_none_are_offered():
+    with pytest.raises(ValueError, match="quantization_bit=2: give 4 or 8, or 0"):
+        load_causal(tiny.backbone("llama"), 2)
