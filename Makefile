@@ -10,7 +10,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo pscon paper run validate report lab test publish clean
+.PHONY: help smoke demo grid pscon paper run validate report lab test publish clean
 
 # run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
 define run
@@ -29,12 +29,16 @@ smoke: $(INSTALLED) ## ~3 min | every notebook once on a toy world, to see that 
 demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world
 	$(call run,demo)
 
+grid: $(INSTALLED) ## ~35 min | the paper's grid on the demo's world: two CRSs, two LLMs, both directions, twelve systems
+	$(call run,grid)
+
 pscon: $(INSTALLED) $(FETCHED) ## ~20 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
-paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [CRS=checkpoint] [LLM=checkpoint]
-	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [CRS=checkpoint] [LLM=checkpoint]" >&2; exit 2; }
-	$(call run,paper,"data_dir=$(DATA)" $(if $(CRS),"crs_model=$(CRS)") $(if $(LLM),"llm_model=$(LLM)"))
+MODELS = BCRS CCRS CLLM ALLM# checkpoints to take instead of those that params/paper.yaml names
+paper: $(INSTALLED) ## days, GPU | the paper's grid on U-NEED: DATA=folder [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]
+	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
+	$(call run,paper,"data_dir=$(DATA)" $(foreach name,$(MODELS),$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))")))
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
 	$(call run,$(PROFILE))

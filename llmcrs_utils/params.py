@@ -12,14 +12,15 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
+
 # Profile keys that belong to no notebook.
-PROFILE_KEYS = {"profile": str, "systems": list[str]}
-# What `make` may set for a profile from outside, and the notebook parameter it stands for.
-OVERRIDES = {
-    "data_dir": ("01_build_data", "data_dir"),
-    "crs_model": ("03_train_crs", "model_name_or_path"),
-    "llm_model": ("04_tune_llm", "model_name_or_path"),
-}
+PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str}
+# The notebook that trains a family's systems.
+TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm"}
+# What `make` may set for a profile from outside, and the parameter it stands for.
+OVERRIDES = {"data_dir": ("01_build_data", "data_dir")}
+OVERRIDES |= {f"{system.key}_model": (system.key, "model_name_or_path") for system in (*CRSS, *LLMS)}
 
 
 class ParameterError(ValueError):
@@ -46,7 +47,7 @@ def start_notebook() -> None:
 
 
 def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A checked profile: ``PROFILE_KEYS`` and one section per notebook.
+    """A checked profile: ``PROFILE_KEYS``, a section per notebook and, where a system needs its own values, one per system.
 
     Raises:
         ParameterError: on an unknown or mistyped name or value, with the nearest known name.
@@ -78,12 +79,23 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
             check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
         elif key in notebooks:
             check_parameters(notebooks[key], value, f"{source}: section {key}")
+        elif key in SYSTEMS:
+            check_parameters(notebooks[TRAINED_BY[SYSTEMS[key].family]], value, f"{source}: section {key}")
         else:
-            raise ParameterError(f"{source}: {unknown('section', key, [*PROFILE_KEYS, *notebooks])}")
-    missing = [key for key in (*PROFILE_KEYS, "01_build_data") if key not in profile]
+            raise ParameterError(f"{source}: {unknown('section', key, [*PROFILE_KEYS, *notebooks, *SYSTEMS])}")
+    missing = [key for key in ("profile", "systems", "01_build_data") if key not in profile]
     if missing:
         raise ParameterError(f"{source}: {missing[0]} is missing; see params/demo.yaml")
     return profile
+
+
+def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a profile says for the training notebook of one system: the notebook's section, over it the section of the
+    system it started from (a collaboration is tuned like its base), over that its own.
+    """
+    system = system_of(key)
+    sections = (TRAINED_BY[system.family], system.base, key)
+    return {name: value for section in sections for name, value in profile.get(section, {}).items()}
 
 
 def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> None:

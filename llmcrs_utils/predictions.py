@@ -7,6 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmcrs_utils.processes import first_process
+
 SCHEMA = pa.schema(
     {
         "system": pa.string(),
@@ -23,7 +25,9 @@ SCHEMA = pa.schema(
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
-    """Write ``frame`` as Parquet under a temporary name, then rename."""
+    """Write ``frame`` as Parquet under a temporary name, then rename; of several processes only the first does."""
+    if not first_process():
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)

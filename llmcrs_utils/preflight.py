@@ -10,17 +10,18 @@ from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.corpus.world import Knobs
-from llmcrs_utils.params import ParameterError, load_profile
+from llmcrs_utils.params import TRAINED_BY, ParameterError, load_profile, system_parameters
 from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
-# Parameters that several notebooks share: the default, and who has to agree (an assistant's answers are read by seed).
+# Parameters that sections share: the default, and who has to agree (an assistant's answers are read by seed).
 SHARED = {
     "language": ("zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "07_tables")),
     "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
     "max_history": (50, ("01_build_data", "03_train_crs")),
 }
+CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8)}
 
 
 def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
@@ -47,30 +48,38 @@ def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
     if not any(system_of(key).assistant for key in systems):
         raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
+    trained = {key: system_parameters(profile, key) for key in systems}
     for name, (default, users) in SHARED.items():
         present = [key for key in users if key in profile or key != "02_prepare_backbones"]
         values = {key: profile.get(key, {}).get(name, default) for key in present}
+        values |= {key: profile[key][name] for key in systems if name in profile.get(key, {})}
         if len(set(values.values())) > 1:
             said = ", ".join(f"{key}: {value}" for key, value in values.items())
             raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
-    for section in ("03_train_crs", "04_tune_llm"):
-        logger = profile.get(section, {}).get("report_to", "none")
+    for key, values in trained.items():
+        where = f"{path}: section {key} or {TRAINED_BY[SYSTEMS[key].family]}"
+        for name, choices in CHOICES.items():
+            if values.get(name, next(iter(choices))) not in choices:
+                raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
+        logger = values.get("report_to", "none")
         if logger != "none" and importlib.util.find_spec(logger) is None:
-            raise ParameterError(
-                f"{path}: section {section}: report_to {logger} is not installed; .venv/bin/pip install {logger}"
-            )
-    tuning = profile.get("04_tune_llm", {})
-    for name, choices in (("template", tuple(TEMPLATES)), ("quantization_bit", (0, 4))):
-        if tuning.get(name, choices[0]) not in choices:
-            raise ParameterError(f"{path}: section 04_tune_llm: {name} {tuning[name]!r} is unknown; known: {choices}")
+            raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
-    if "02_prepare_backbones" not in profile:
-        for section, override in (("03_train_crs", "crs_model"), ("04_tune_llm", "llm_model")):
-            name = profile.get(section, {}).get("model_name_or_path")
-            if not name:
-                raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {override}=...")
-            check_checkpoint(name)
+    for key, values in trained.items():
+        check_model(profile, key, values, path)
     return profile, report
+
+
+def check_model(profile: dict, key: str, values: dict, path: str) -> None:
+    """Raise unless a system's checkpoint is named and usable, or a small one will be made for it."""
+    system = SYSTEMS[key]
+    name = values.get("model_name_or_path")
+    if name:
+        for checkpoint in (name, *values.get("adapter_name_or_path", [])):
+            check_checkpoint(checkpoint)
+    elif not (system.backbone and "02_prepare_backbones" in profile):
+        section = system.base or key
+        raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")
 
 
 def check_data(build: dict, where: str) -> Report:

@@ -16,7 +16,8 @@ class System:
         key: what file names and parameters say.
         name: what tables say.
         family: whose training notebook makes it, ``crs`` or ``llm``.
-        backbone: folder name of the backbone under the run's ``backbones/``.
+        backbone: the architecture of the small model that stands in where a profile names no checkpoint; empty where
+            there is none, so that a profile has to name one.
         base: the system without help; ``None`` where this is one.
         assistant: the system whose predictions it reads; ``None`` where it works alone.
     """
@@ -36,13 +37,28 @@ class System:
         return "LLM assisting CRS" if self.family == "crs" else "CRS assisting LLM"
 
 
+CRSS = (System("bcrs", "UniMIND(BART)", "crs", "bart"), System("ccrs", "UniMIND(CPT)", "crs", "cpt"))
+LLMS = (
+    System("cllm", "ChatGLM", "llm", "chatglm"),
+    System("allm", "Chinese-Alpaca", "llm", "llama"),
+    System("mllm", "Modern LLM", "llm", ""),  # any causal LM with a chat template (params/modern.yaml)
+)
+
+
+def assisted(base: System, assistant: System) -> System:
+    """``base`` with the help of ``assistant``: key ``assistant-base``, name in capitals (paper section 4.3)."""
+    key = f"{assistant.key}-{base.key}"
+    return System(key, key.upper(), base.family, base.backbone, base=base.key, assistant=assistant.key)
+
+
+# In the order of the tables' rows; every CRS and every LLM collaborate both ways.
 SYSTEMS = {
     system.key: system
     for system in (
-        System("bcrs", "UniMIND(BART)", "crs", "bart"),
-        System("allm", "Chinese-Alpaca", "llm", "llama"),
-        System("allm-bcrs", "ALLM-BCRS", "crs", "bart", base="bcrs", assistant="allm"),
-        System("bcrs-allm", "BCRS-ALLM", "llm", "llama", base="allm", assistant="bcrs"),
+        *CRSS,
+        *LLMS,
+        *(assisted(crs, llm) for llm in LLMS for crs in CRSS),
+        *(assisted(llm, crs) for llm in LLMS for crs in CRSS),
     )
 }
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmcrs_utils.corpus.schema import write_atomically
+from llmcrs_utils.processes import first_process
 from llmcrs_utils.provenance import FINISHED, git_state
 
 
@@ -72,18 +73,20 @@ def train(
     label_names: list[str] | None = None,
     group_by_length: bool = True,
     report_to: str = "none",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    save_to: str | Path | None = None,
 ) -> pd.DataFrame:
     """Train ``model`` in place and leave it with the weights that did best on validation loss.
 
     A checkpoint is kept per epoch; called again after a kill, training goes on from the last one and ends with the
     same weights. ``settings`` names what the run depends on: checkpoints of other settings are removed, not resumed.
-    ``warmup_steps`` below 1 is a share of all steps. bf16 where the GPU has it.
+    ``warmup_steps`` below 1 is a share of all steps. bf16 where the GPU has it. With ``save_to``, model and tokenizer are
+    saved there, put together first where several processes hold parts of them (FSDP); batch sizes are those of one process.
 
     Returns:
         One row per epoch: ``epoch, train_loss, valid_loss``.
     """
     output_dir = Path(output_dir)
-    resume = resumable_checkpoint(output_dir, settings)
     on_gpu = torch.cuda.is_available()
     set_seed(seed)
     arguments = TrainingArguments(
@@ -113,6 +116,8 @@ def train(
         report_to=report_to,
         seed=seed,
     )
+    with arguments.main_process_first(local=False):
+        resume = resumable_checkpoint(output_dir, settings)
     if getattr(model, "all_tied_weights_keys", None):
         # One of each set of tied tensors is saved; so told, the Trainer ties the others again instead of calling them missing.
         model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)
@@ -122,14 +127,21 @@ def train(
         data_collator=collate,
         train_dataset=ListDataset(examples),
         eval_dataset=ListDataset(valid_examples),
+        processing_class=tokenizer,
     )
     trainer.train(resume_from_checkpoint=resume)
     model.config.use_cache = True  # the Trainer turned it off, for good; decoding without it is quadratic
     history = pd.DataFrame(trainer.state.log_history)
-    # Without its record no checkpoint is resumed: a kill from here on must not leave half a checkpoint to resume.
-    (output_dir / "settings.json").unlink()
-    for checkpoint in output_dir.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    if save_to is not None:
+        trainer.save_model(str(save_to))
+    if first_process():
+        if save_to is not None:
+            (Path(save_to) / "training_args.bin").unlink()  # a pickle that nobody reads
+        # Without its record no checkpoint is resumed: a kill from here on must not leave half a checkpoint to resume.
+        (output_dir / "settings.json").unlink()
+        for checkpoint in output_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    trainer.accelerator.wait_for_everyone()
     columns = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
     kept = history.reindex(columns=list(columns)).rename(columns=columns)
     return kept.groupby("epoch", as_index=False).first()
@@ -145,7 +157,7 @@ def resumable_checkpoint(output_dir: Path, settings: dict) -> str | None:
         record.unlink(missing_ok=True)
     for checkpoint in output_dir.glob("checkpoint-*"):
         # The Trainer writes its state last: without it, a kill came while the checkpoint was being written.
-        if not same_run or not readable_json(checkpoint / "trainer_state.json"):
+        if not same_run or not read_json(checkpoint / "trainer_state.json"):
             shutil.rmtree(checkpoint)
     write_atomically(record, wanted)
     return get_last_checkpoint(str(output_dir))
@@ -163,20 +175,19 @@ def finished(output_dir: str | Path, settings: dict) -> pd.DataFrame | None:
     The note of another model is removed: once training starts again, the folder is no longer what it says.
     """
     record = Path(output_dir) / FINISHED
-    if readable_json(record):
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if found["key"] == training_key(settings):
-            return pd.DataFrame(found["history"])
+    found = read_json(record)
+    if found and found["key"] == training_key(settings):
+        return pd.DataFrame(found["history"])
     record.unlink(missing_ok=True)
     return None
 
 
-def readable_json(path: Path) -> bool:
+def read_json(path: Path) -> dict | None:
+    """What the file holds; ``None`` where it is missing or was cut off."""
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return True
+        return None
 
 
 def pad(sequences: list[list[int]], value: int) -> torch.Tensor:

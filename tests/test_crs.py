@@ -104,9 +104,8 @@ class IdsAsText:
 @pytest.mark.parametrize("beams, expected", [(1, "greedy"), (3, "beam3_early")])
 def test_generated_tokens_are_those_of_the_original_code(oracle, beams, expected):
     model, inputs, _, generated = oracle
-    rows = [{"task": "respond"}] * 3
-    answers = generate(model, IdsAsText(), rows, inputs, {}, CHINESE, beams, max_target_len=11)
-    assert [json.loads(answer["raw"]) for answer in answers] == generated[expected]
+    written = generate(model, IdsAsText(), inputs, beams, max_target_len=11)
+    assert [json.loads(raw) for raw in written] == generated[expected]
 
 
 @needs_bart_tiny
@@ -231,7 +230,7 @@ def test_two_stages_train_the_head_first_and_then_everything(tmp_path):
 
     model.register_forward_pre_hook(watch, with_kwargs=True)
     history = train_two_stages(
-        model, examples, examples, tiny.crs_tokenizer().pad_token_id, output_dir=tmp_path, settings={}, stage_one_epochs=1,
+        model, examples, examples, tiny.crs_tokenizer(), output_dir=tmp_path, settings={}, stage_one_epochs=1,
         stage_one_learning_rate=0.01, stage_two_epochs=2, stage_two_learning_rate=0.01, per_device_train_batch_size=4, seed=1,
     )  # fmt: skip
     assert history["stage"].tolist() == ["recommend", "all tasks", "all tasks"]

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import tiny
 from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions, left_padded, make_collator, with_labels
-from llmcrs_utils.llm.predict import letter_tokens, predict
+from llmcrs_utils.llm.predict import generate, letter_tokens, predict
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
+from llmcrs_utils.tasks.answers import restore_width, text_answer
 from llmcrs_utils.tasks.instructions import build_instructions, render_input
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS, TEMPLATES
+from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES
 
 CUTOFF, NEW = 1024, 12
 LORA = {
@@ -53,7 +54,7 @@ def adapter(tmp_path_factory, examples, tokenizer):
     """A tuned adapter on disk, and the tuned model itself."""
     folder = tmp_path_factory.mktemp("adapter")
     model = new_lora(tiny.backbone("llama"), **LORA)
-    tune(model, examples, examples, tokenizer.pad_token_id, output_dir=folder / "training", **TUNING)
+    tune(model, examples, examples, tokenizer, output_dir=folder / "training", **TUNING)
     model.save_pretrained(folder / "saved")
     tokenizer.save_pretrained(folder / "saved")
     return folder / "saved", model.eval()
@@ -106,8 +107,30 @@ def test_templates_put_instruction_and_input(instructions, tokenizer):
     )
     (alpaca,), _ = encode_instructions(row, tokenizer, CHINESE, "alpaca", CUTOFF, NEW)
     assert len(alpaca["prompt"]) > len(plain["prompt"])
-    with pytest.raises(ValueError, match="template 'vicuna' is unknown; known: plain, alpaca"):
+    (bare,), _ = encode_instructions(row, tokenizer, CHINESE, "bare", CUTOFF, NEW)
+    assert bare["prompt"] == tokenizer(f"{instruction}{text}")["input_ids"]
+    with pytest.raises(ValueError, match="template 'vicuna' is unknown; known: plain, alpaca, bare, chat"):
         encode_instructions(row, tokenizer, CHINESE, "vicuna", CUTOFF, NEW)
+
+
+def test_a_checkpoint_s_own_chat_template_is_used_and_cut_like_any(instructions):
+    row = instructions.iloc[[0]]
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    with pytest.raises(ValueError, match="has no chat template; give template: plain"):
+        encode_instructions(row, tokenizer, CHINESE, "chat", CUTOFF, NEW)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[CLS]{{ m.content }}[SEP]{% endfor %}{% if add_generation_prompt %}答{% endif %}"
+        "{% if enable_thinking is not false %}想{% endif %}"
+    )
+    instruction, text = row["instruction"].item(), render_input(row["lines"].item(), row["tail"].item(), CHINESE)
+    (chat,), _ = encode_instructions(row, tokenizer, CHINESE, "chat", CUTOFF, NEW)
+    plain = tokenizer(f"{instruction}\n{text}", add_special_tokens=False)["input_ids"]
+    end, answer = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("答")
+    assert chat["prompt"] == [tokenizer.bos_token_id, *plain, end, answer]
+    long = instructions[instructions["task"] == "understand"].tail(1)
+    whole = len(encode_instructions(long, tokenizer, CHINESE, "chat", CUTOFF, NEW)[0][0]["prompt"])
+    (cut,), report = encode_instructions(long, tokenizer, CHINESE, "chat", whole + NEW - 1, NEW)
+    assert report["cut"].item() == 1 and cut["prompt"][-2:] == [end, answer] and len(cut["prompt"]) < whole
 
 
 def test_left_padding_puts_every_prompts_end_last():
@@ -150,7 +173,7 @@ def test_candidates_are_ranked_by_the_letters_logits(model, tokenizer, samples, 
 
 def letter_tokenizer(vocabulary):
     """A tokeniser that puts a blank before a text, as LLaMA's does, and knows these pieces."""
-    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(vocabulary)}, merges=[], unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocabulary], unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", eos_token="[SEP]")
 
@@ -158,20 +181,67 @@ def letter_tokenizer(vocabulary):
 SPECIALS = ["[UNK]", "[PAD]", "[SEP]"]
 
 
-def test_letters_of_two_tokens_are_told_apart_by_the_second(model, samples, examples):
-    tokenizer = letter_tokenizer([*SPECIALS, "▁", *LETTERS])
-    assert letter_tokens(tokenizer) == ([3], list(range(4, 24)))
+def recommend_with(tokenizer, model, samples, examples):
+    """(sample, short prompt, answer) of the recommend samples, their letters tokenised by ``tokenizer``."""
     recommend = (samples["task"] == "recommend").to_numpy()
     few = [{**example, "prompt": example["prompt"][:50]} for example in np.array(examples)[recommend]]
-    answers = answers_of(model, tokenizer, samples[recommend].reset_index(drop=True), few)
-    for sample, example, answer in zip(samples[recommend].to_dict("records"), few, answers.to_dict("records"), strict=True):
+    asked = samples[recommend].reset_index(drop=True)
+    answers = answers_of(model, tokenizer, asked, few)
+    return zip(asked.to_dict("records"), few, answers.to_dict("records"), strict=True)
+
+
+def test_letters_of_two_tokens_are_told_apart_by_the_second(model, samples, examples):
+    tokenizer = letter_tokenizer([*SPECIALS, "▁", *LETTERS])
+    assert letter_tokens(tokenizer) == [[3, place] for place in range(4, 24)]
+    for sample, example, answer in recommend_with(tokenizer, model, samples, examples):
         assert_ranked_by(next_logits(model, example["prompt"] + [3])[4:24], sample, answer)
+
+
+def test_letters_of_one_and_of_two_tokens_are_ranked_together(model, samples, examples):
+    """T is a blank and a letter, the others are one token each: all count by their whole probability."""
+    tokenizer = letter_tokenizer([*SPECIALS, "▁", *(f"▁{letter}" for letter in LETTERS[:-1]), "T"])
+    assert letter_tokens(tokenizer) == [*([place] for place in range(4, 23)), [3, 23]]
+    for sample, example, answer in recommend_with(tokenizer, model, samples, examples):
+        first = next_logits(model, example["prompt"]).log_softmax(dim=0)
+        second = next_logits(model, example["prompt"] + [3]).log_softmax(dim=0)
+        wanted = torch.cat([first[4:23], (first[3] + second[23])[None]]).log_softmax(dim=0)
+        given = dict(zip(answer["ranking"], answer["scores"], strict=True))
+        np.testing.assert_allclose([given[item] for item in sample["candidates"]], wanted.tolist(), rtol=1e-4)
+        assert answer["scores"] == sorted(answer["scores"], reverse=True)
 
 
 def test_a_tokeniser_that_cannot_tell_letters_apart_is_refused():
     for vocabulary in ([*SPECIALS, "▁"], [*SPECIALS, "▁", *LETTERS[:-2]]):
         with pytest.raises(ValueError, match="does not tell the letters A-T apart"):
             letter_tokens(letter_tokenizer(vocabulary))
+
+
+def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, examples):
+    """A model tuned to choose writes a letter, and it is the letter that ranking puts first."""
+    recommend = (samples["task"] == "recommend").to_numpy()
+    asked, few = samples[recommend].reset_index(drop=True), list(np.array(examples)[recommend])
+    tuned = new_lora(tiny.backbone("llama"), **LORA)
+    tune(tuned, few, few, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 8})
+    written = generate(tuned.eval(), tokenizer, [example["prompt"] for example in few], NEW)
+    assert written == answers_of(tuned, tokenizer, asked, few)["raw"].tolist() and set(written) <= set(LETTERS)
+
+
+@pytest.mark.parametrize(
+    ("wrote", "meant"),
+    [
+        ("颜色:黑色;内存:128GB", "颜色：黑色；内存：128GB"),
+        ("屏幕:6.1;价位:1,000-2,000;比例:3:1", "屏幕：6.1；价位：1,000-2,000；比例：3:1"),
+        ("好的,亲!这款(新款)可以吗?", "好的，亲！这款（新款）可以吗？"),
+        ("平时穿多大码呢/:065", "平时穿多大码呢/:065"),
+        ("看看这款哦~iPhone 13", "看看这款哦~iPhone 13"),
+    ],
+)
+def test_full_width_signs_come_back_where_the_tokeniser_lost_them(wrote, meant):
+    assert restore_width(wrote, CHINESE) == meant
+    assert restore_width(wrote, ENGLISH) == wrote
+    lost = text_answer("respond", wrote, CHINESE, narrowed=True)
+    assert (lost["text"], lost["raw"]) == ("".join(meant.split()), wrote)
+    assert text_answer("respond", wrote, CHINESE)["text"] == "".join(wrote.split())
 
 
 def test_an_adapter_is_saved_as_peft_does_and_answers_as_before(adapter, tokenizer, samples, examples):
@@ -213,7 +283,7 @@ def test_four_bits_load_tune_and_answer_on_any_device(tmp_path, tokenizer, sampl
     assert type(linear).__name__ == "Linear4bit" and linear.weight.dtype == torch.uint8
     before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
     few, options = examples[:4], TUNING | {"num_train_epochs": 2}
-    history = tune(model, few, few, tokenizer.pad_token_id, output_dir=tmp_path / "training", **options)
+    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "training", **options)
     assert len(history) == 2 and history["valid_loss"].notna().all()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
     model.save_pretrained(tmp_path)

@@ -20,6 +20,7 @@ from llmcrs_utils.params import (
     load_profile,
     notebook_parameters,
     settings_of,
+    system_parameters,
 )
 from llmcrs_utils.preflight import check_data, main
 from llmcrs_utils.systems import SYSTEMS
@@ -123,7 +124,7 @@ def refusal(capsys, *arguments):
         (changed(**{"03_train_crs": "cutoff_len"}), "section 03_train_crs: holds no parameters; write name: value lines"),
         (changed(sytems=["bcrs"]), "no section 'sytems'; did you mean 'systems'?"),
         (changed(systems="bcrs"), "systems: 'bcrs' is no list[str]"),
-        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bcrs, allm, allm-bcrs, bcrs-allm"),
+        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bcrs, ccrs, cllm, allm, mllm, cllm-bcrs"),
         (changed(systems=["bcrs", "allm-bcrs"]), "systems: allm-bcrs needs allm; add it to the list"),
         (changed(systems=["bcrs", "bcrs-allm"]), "systems: bcrs-allm needs allm; add it to the list"),
         ({k: v for k, v in MINIMAL.items() if k != "01_build_data"}, "01_build_data is missing; see params/demo.yaml"),
@@ -131,6 +132,12 @@ def refusal(capsys, *arguments):
         (changed("01_build_data", corpus="pscon"), "01_build_data: corpus pscon needs data_dir, the folder that holds it"),
         (changed("01_build_data", corpus="uneed", data_dir="x"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
         (changed("01_build_data", corpus="uneed"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
+        (changed("allm", lora_rnak=8), "section allm: no parameter 'lora_rnak'; did you mean 'lora_rank'?"),
+        (changed("bcrs-allm", num_beams=3), "section bcrs-allm: no parameter 'num_beams'"),
+        (changed("allm", template="vicuna"), "section allm or 04_tune_llm: template 'vicuna' is unknown; known: plain, alpaca, bare, chat"),
+        (changed("04_tune_llm", quantization_bit=5), "section allm or 04_tune_llm: quantization_bit 5 is unknown; known: 0, 4, 8"),
+        (changed("allm", seed=2), "seed differs between sections (03_train_crs: 1, 04_tune_llm: 1, 05_collaborate: 1, allm: 2)"),
+        (changed(systems=["bcrs", "mllm", "bcrs-mllm"]), "section mllm: model_name_or_path is missing; give it, or mllm_model=..."),
         (changed("01_build_data", language="de"), "section 01_build_data: language 'de'"),
     ],
 )
@@ -148,15 +155,25 @@ def test_file_that_is_no_profile_is_one_line(tmp_path, capsys, text):
 
 
 def test_profile_that_is_not_there_names_those_that_are(capsys):
-    assert "params/dmo.yaml: no such profile; known: demo, paper, pscon, smoke, your-data" in refusal(capsys, "params/dmo.yaml")
+    assert "params/dmo.yaml: no such profile; known: demo, grid" in refusal(capsys, "params/dmo.yaml")
 
 
 def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_path, capsys):
     path = write_profile(tmp_path, MINIMAL)
-    profile = load_profile(path, {"data_dir": "my/data", "crs_model": "a/b", "llm_model": "c/d"})
+    profile = load_profile(path, {"data_dir": "my/data", "bcrs_model": "a/b", "cllm_model": "c/d"})
     assert profile["01_build_data"] == {"corpus": "generated", "data_dir": "my/data"}
-    assert (profile["03_train_crs"], profile["04_tune_llm"]) == ({"model_name_or_path": "a/b"}, {"model_name_or_path": "c/d"})
+    assert (profile["bcrs"], profile["cllm"]) == ({"model_name_or_path": "a/b"}, {"model_name_or_path": "c/d"})
     assert "no setting 'datadir'; did you mean 'data_dir'?" in refusal(capsys, path, "datadir=x")
+
+
+def test_a_collaboration_is_trained_like_its_base_save_where_it_says_otherwise(tmp_path):
+    profile = {**MINIMAL, "04_tune_llm": {"lora_rank": 1, "lora_alpha": 1, "lora_dropout": 0.1}}
+    profile |= {"allm": {"lora_alpha": 2, "learning_rate": 0.5}, "bcrs-allm": {"learning_rate": 0.25}, "bcrs": {"num_beams": 3}}
+    profile = load_profile(write_profile(tmp_path, profile))
+    alone = {"lora_rank": 1, "lora_alpha": 2, "lora_dropout": 0.1, "learning_rate": 0.5}
+    assert system_parameters(profile, "allm") == alone
+    assert system_parameters(profile, "bcrs-allm") == alone | {"learning_rate": 0.25}
+    assert system_parameters(profile, "allm-bcrs") == {"num_beams": 3}
 
 
 def test_checking_changes_nothing_in_the_profile_given():
@@ -248,7 +265,7 @@ def test_checkpoint_that_is_missing_in_the_profile_names_both_ways_to_give_it(tm
     profile = with_data(corpus_folder(tmp_path / "data"))
     del profile["03_train_crs"]
     line = refusal(capsys, write_profile(tmp_path, profile))
-    assert "section 03_train_crs: model_name_or_path is missing; give it, or crs_model=..." in line
+    assert "section bcrs: model_name_or_path is missing; give it, or bcrs_model=..." in line
 
 
 @pytest.mark.parametrize("model", [NOWHERE, "./models", "/no/such/folder", "~/no-such-folder-here", "nothing"])
@@ -269,7 +286,7 @@ def test_second_checkpoint_is_checked_too(tmp_path, capsys):
     path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data"), model=str(tmp_path / "model")))
     assert main([str(path)]) == 0
     capsys.readouterr()
-    assert NOWHERE in refusal(capsys, path, f"llm_model={NOWHERE}")
+    assert NOWHERE in refusal(capsys, path, f"allm_model={NOWHERE}")
 
 
 def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):
@@ -328,7 +345,7 @@ def test_project_is_found_from_a_folder_inside_it_and_not_from_outside(tmp_path,
 
 def test_systems_without_a_collaboration_are_refused_before_training(tmp_path, capsys):
     line = refusal(capsys, write_profile(tmp_path, {**MINIMAL, "systems": ["bcrs", "allm"]}))
-    assert "systems: bcrs, allm hold no collaboration; add one, say allm-bcrs" in line
+    assert "systems: bcrs, allm hold no collaboration; add one, say cllm-bcrs" in line
 
 
 @pytest.mark.parametrize(

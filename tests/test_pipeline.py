@@ -1,6 +1,8 @@
 """The whole path on a toy corpus, in a copy of the project: undisturbed, and with a kernel killed on the way."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +14,30 @@ import psutil
 import pytest
 
 from llmcrs_utils.predictions import read_predictions, read_table
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems import SYSTEMS, TASKS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
+TWELVE = [key for key in SYSTEMS if "mllm" not in key]
 TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
 COMMAND = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/smoke.yaml"]
 COMMAND += ["--cores", "2", "--resources", "gpu=1", "--nolock", "--rerun-incomplete", "--quiet", "all"]
+
+
+def test_slurm_profile_submits_the_whole_grid():
+    """As far as this can be seen without a cluster: Snakemake takes the profile and plans every job with its resources."""
+    command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/grid.yaml"]
+    command += ["--profile", "workflow/profiles/slurm", "--dry-run", "--forceall"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
+    assert counts == {
+        "build_data": "1", "prepare_backbone": "4", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
+        "all": "1", "total": "27",
+    }  # fmt: skip
+    jobs = (shown.stdout + shown.stderr).split("rule ")
+    assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
+    assert all("gpu=0" in job for job in jobs if job.startswith("collaborate"))
 
 
 def copy_of_project(folder: Path) -> Path:
@@ -39,11 +58,11 @@ def finish(process: subprocess.Popen) -> str:
     return output
 
 
-def kill_kernel_of(process: subprocess.Popen, notebook: str, training: Path, seconds: float = 300) -> None:
-    """SIGKILL the kernel that papermill runs for ``notebook``, once ``training`` tells that it trains."""
+def kill_kernel_of(process: subprocess.Popen, notebook: str, folder: Path, training: str, seconds: float = 300) -> None:
+    """SIGKILL the kernel that papermill runs for ``notebook``, once ``training`` in ``folder`` tells that it trains."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True) if training.exists() else []:
+        for child in psutil.Process(process.pid).children(recursive=True) if list(folder.glob(training)) else []:
             try:
                 if "papermill" in " ".join(child.cmdline()[:3]) and notebook in " ".join(child.cmdline()):
                     for kernel in child.children():
@@ -68,7 +87,7 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed):
     assert "runs/smoke/figures" in output.splitlines()[-1]
     assert all(f"# Table {number}:" in output for number in (1, 2, 3, 4))
     metrics = pd.read_csv(figures / "metrics.csv")
-    assert set(metrics["system"]) == {"trivial", "oracle", "bcrs", "allm", "allm-bcrs", "bcrs-allm"}
+    assert set(metrics["system"]) == {"trivial", "oracle", *TWELVE}
     assert set(metrics["task"]) == set(TASKS)
     assert metrics["value"].between(0, 1).all()
 
@@ -84,16 +103,33 @@ def test_every_system_answers_every_test_sample(undisturbed):
     assert len(ranked) and all(sorted(r) == sorted(c) for r, c in zip(ranked["ranking"], ranked["candidates"], strict=True))
 
 
-def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path):
-    folder = copy_of_project(tmp_path)
+def test_every_system_says_what_made_it(undisturbed):
+    folder, _ = undisturbed
+    for system in TWELVE:
+        record = json.loads((folder / f"runs/smoke/systems/{system}/provenance.json").read_text())
+        backbone = record["settings"]["model_name_or_path"]
+        assert record["settings"]["system"] == system and backbone == f"runs/smoke/backbones/{SYSTEMS[system].backbone}"
+        assert record["packages"]["torch"] and len(record["inputs"]) == 2 + (SYSTEMS[system].assistant is not None)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "system", "training"), [("03_train_crs", "ccrs", "stage_one"), ("04_tune_llm", "cllm", "checkpoint-*")]
+)
+def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path, notebook, system, training):
+    """All but one system are made; its training is killed, and goes on."""
+    folder = tmp_path / "project"
+    shutil.copytree(undisturbed[0], folder, symlinks=True)
+    shutil.rmtree(folder / f"runs/smoke/systems/{system}")
+    (folder / f"runs/smoke/predictions/{system}.parquet").unlink()
     process = start(folder)
-    kill_kernel_of(process, "03_train_crs_bcrs.ipynb", folder / "runs/smoke/systems/bcrs/stage_one")
+    kill_kernel_of(process, f"{notebook}_{system}.ipynb", folder / f"runs/smoke/systems/{system}", training)
     output, _ = process.communicate(timeout=500)
     assert process.returncode != 0
-    assert "FAILED    runs/smoke/notebooks/03_train_crs_bcrs.ipynb" in output
-    backbone = folder / "runs/smoke/backbones/bart/model.safetensors"
-    made = backbone.stat().st_mtime_ns
+    assert f"FAILED    runs/smoke/notebooks/{notebook}_{system}.ipynb" in output
     finish(start(folder))
-    assert backbone.stat().st_mtime_ns == made
+    for made in ("backbones/cpt", "backbones/chatglm", "systems/bcrs", "systems/allm"):
+        for name in ("model.safetensors", "adapter_model.safetensors"):
+            before, after = (where / "runs/smoke" / made / name for where in (undisturbed[0], folder))
+            assert before.exists() == after.exists() and (not before.exists() or before.stat().st_mtime_ns == after.stat().st_mtime_ns)
     for name in TABLES:
         assert (folder / "runs/smoke/figures" / name).read_bytes() == (undisturbed[0] / "runs/smoke/figures" / name).read_bytes(), name

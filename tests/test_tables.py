@@ -4,16 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.figures import COLOURS, gain_figure, save_figure
+from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
 from llmcrs_utils.evaluation.tables import TABLES, metrics_table, paper_numbers, task_table, write_tables
 from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS
 
+PAPER = [key for key in SYSTEMS if "mllm" not in key]
 NOTE = "Synthetic demo corpus, 100% made up"
 CELL = ["system", "category", "metric"]
 
 
-def scores_of(domains=CATEGORIES, without=(), systems=("trivial", *SYSTEMS), dialogues=4):
+def scores_of(domains=CATEGORIES, without=(), systems=("trivial", *PAPER), dialogues=4):
     """Two seeds of random scores; ``without`` holds (task, domain) pairs that have no samples."""
     rng = np.random.default_rng(0)
     rows = [
@@ -39,9 +40,19 @@ def test_paper_numbers_are_the_papers():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_registered_system_is_a_row_of_the_paper(task):
+def test_the_twelve_systems_are_rows_of_the_paper(task):
     numbers = paper_numbers()
-    assert {system.name for system in SYSTEMS.values()} <= set(numbers.loc[numbers["task"] == task, "name"])
+    assert len(PAPER) == 12
+    assert {SYSTEMS[key].name for key in PAPER} <= set(numbers.loc[numbers["task"] == task, "name"])
+
+
+def test_a_further_llm_has_its_rows_and_colours_without_a_word_elsewhere():
+    systems = ("trivial", "bcrs", "mllm", "mllm-bcrs", "bcrs-mllm")
+    scores = scores_of(systems=systems)
+    assert [name for _, name in task_table("respond", metrics_table(scores)).index[2:]] == [
+        "UniMIND(BART)", "Modern LLM", "MLLM-BCRS", "BCRS-MLLM",
+    ]  # fmt: skip
+    assert len(gain_figure(scores, NOTE).legends[0].get_texts()) == 2
 
 
 def test_floor_is_the_first_row_and_ceiling_the_last():
@@ -72,7 +83,7 @@ def test_metrics_table_holds_every_metric_once():
     assert not table.duplicated(["task", *CELL]).any()
     for task, part in table.groupby("task"):
         assert set(part["metric"]) == set(METRICS[task])
-        assert len(part) == 5 * 6 * len(METRICS[task])
+        assert len(part) == 13 * 6 * len(METRICS[task])
 
 
 def test_layout_is_the_papers():
@@ -83,9 +94,17 @@ def test_layout_is_the_papers():
         ("", "Samples"),
         ("Trivial", "Most frequent / random"),
         ("No collaboration", "UniMIND(BART)"),
+        ("No collaboration", "UniMIND(CPT)"),
+        ("No collaboration", "ChatGLM"),
         ("No collaboration", "Chinese-Alpaca"),
+        ("LLM assisting CRS", "CLLM-BCRS"),
+        ("LLM assisting CRS", "CLLM-CCRS"),
         ("LLM assisting CRS", "ALLM-BCRS"),
+        ("LLM assisting CRS", "ALLM-CCRS"),
+        ("CRS assisting LLM", "BCRS-CLLM"),
+        ("CRS assisting LLM", "CCRS-CLLM"),
         ("CRS assisting LLM", "BCRS-ALLM"),
+        ("CRS assisting LLM", "CCRS-ALLM"),
     ]
     assert table.loc[("", "Samples"), ("Beauty", "Acc")] == "4"
     assert table.loc[("No collaboration", "UniMIND(BART)"), ("Beauty", "Acc")].endswith(" (0.215)")
@@ -180,18 +199,18 @@ def test_figure_shows_the_gain_of_each_collaboration():
     assert [axes.get_title() for axes in figure.axes] == [table.title for table in TABLES.values()]
     assert NOTE in figure.get_suptitle()
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
-    assert labels == {"ALLM-BCRS over UniMIND(BART)", "BCRS-ALLM over Chinese-Alpaca"}
+    assert {"ALLM-BCRS over UniMIND(BART)", "CCRS-CLLM over ChatGLM"} < labels and len(labels) == 8
 
     means = scores[scores["task"] == "elicit"].groupby("system")["F1"].mean()
-    lines = [line for line in figure.axes[1].lines if line.get_color() == COLOURS["allm-bcrs"] and line.get_marker() == "o"]
+    lines = [line for line in figure.axes[1].lines if line.get_color() == colours()["allm-bcrs"] and line.get_marker() == "o"]
     total = max(lines, key=lambda line: line.get_ydata()[0])  # the lowest row of the panel
     assert total.get_xdata()[0] == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
     assert [text.get_text() for text in figure.axes[3].texts] == ["no scores"]
 
 
 def test_every_collaboration_has_its_own_colour():
-    assert {key for key, system in SYSTEMS.items() if system.base} <= set(COLOURS)
-    assert len(set(COLOURS.values())) == len(COLOURS)
+    assert set(colours()) == {key for key, system in SYSTEMS.items() if system.base}
+    assert len(set(colours().values())) == len(colours())
 
 
 def test_figure_needs_a_collaboration():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmcrs_utils.processes import first_process
+
 SURROGATE = re.compile("[\ud800-\udfff]")  # no character: an undecodable byte (see decode), or half an escape in JSON
 # the one of UTF-32 begins with the one of UTF-16
 BYTE_ORDER_MARKS = {
@@ -70,7 +72,9 @@ def printable(text: str) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename, so that a reader never sees half a file."""
+    """Write to a temporary name, then rename, so that a reader never sees half a file; of several processes the first writes."""
+    if not first_process():
+        return
     temporary = Path(f"{path}.part")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from llmcrs_utils.training import train
 from llmcrs_utils.crs.batches import make_collator
@@ -15,7 +16,7 @@ def train_two_stages(
     model: UniMind,
     examples: list[dict],
     valid_examples: list[dict],
-    pad_token_id: int,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     output_dir: str | Path,
     settings: dict,
@@ -25,8 +26,8 @@ def train_two_stages(
     stage_two_learning_rate: float,
     **options,
 ) -> pd.DataFrame:
-    """Train in place; ``options`` go to ``training.train``. Returns its history with a column ``stage``."""
-    collate = make_collator(pad_token_id, model.config.n_items)
+    """Train in place and save in ``output_dir``; ``options`` go to ``training.train``. Returns its history with a column ``stage``."""
+    collate = make_collator(tokenizer.pad_token_id, model.config.n_items)
     output_dir = Path(output_dir)
     recommend = [example for example in examples if "gold" in example]
     valid_recommend = [example for example in valid_examples if "gold" in example]
@@ -46,7 +47,8 @@ def train_two_stages(
     model.backbone.requires_grad_(True)
     second = train(
         model, examples, valid_examples, collate, output_dir=output_dir / "stage_two", settings=settings,
-        num_train_epochs=stage_two_epochs, learning_rate=stage_two_learning_rate, label_names=[], **options,
+        num_train_epochs=stage_two_epochs, learning_rate=stage_two_learning_rate, label_names=[],
+        tokenizer=tokenizer, save_to=output_dir, **options,
     )  # fmt: skip
     return pd.concat([first.assign(stage="recommend"), second.assign(stage="all tasks")], ignore_index=True)
 

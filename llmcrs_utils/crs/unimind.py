@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, Pr
 from llmcrs_utils.backbones.cpt import CPTForConditionalGeneration
 from llmcrs_utils.backbones.loading import load_seq2seq
 from llmcrs_utils.backbones.sasrec import SASRec
+from llmcrs_utils.processes import weights
 
 
 class UniMindConfig(PretrainedConfig):
@@ -101,11 +102,14 @@ class UniMind(PreTrainedModel):
 
     def forward(self, generation: dict | None = None, recommendation: dict | None = None, return_loss: bool = True):
         """Sum of the losses of what the batch holds: the text tasks' (equation 1) and recommend's (equation 3)."""
+        words = 0 if generation is None else int((generation["labels"] != -100).sum())
+        choices = 0 if recommendation is None else len(recommendation["gold"])
+        of_words, of_choices = weights([words, choices], self.device)
         losses = []
         if generation is not None:
-            losses.append(self.backbone(**generation).loss)
+            losses.append(of_words * self.backbone(**generation).loss)
         if recommendation is not None:
-            losses.append(self.recommend_loss(**recommendation))
+            losses.append(of_choices * self.recommend_loss(**recommendation))
         return {"loss": torch.stack(losses).sum()}
 
     def recommend_loss(

@@ -15,7 +15,7 @@ from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_na
 from llmcrs_utils.systems import SYSTEMS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
-COLOURS = {
+PAPER_COLOURS = {
     "cllm-bcrs": "#88CCEE",
     "cllm-ccrs": "#44AA99",
     "allm-bcrs": "#332288",
@@ -25,7 +25,15 @@ COLOURS = {
     "bcrs-allm": "#CC6677",
     "ccrs-allm": "#882255",
 }
+# Of its sibling "light", for collaborations that the paper does not have.
+FURTHER_COLOURS = ["#77AADD", "#99DDFF", "#EE8866", "#FFAABB", "#BBCC33", "#AAAA00", "#EEDD88", "#DDDDDD"]
 MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
+
+
+def colours() -> dict[str, str]:
+    """A colour for every registered collaboration."""
+    others = [key for key, system in SYSTEMS.items() if system.base and key not in PAPER_COLOURS]
+    return PAPER_COLOURS | {key: FURTHER_COLOURS[n % len(FURTHER_COLOURS)] for n, key in enumerate(others)}
 
 
 def learning_curve(history: pd.DataFrame, title: str) -> Figure:
@@ -63,7 +71,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     shown = [*categories[:SHOWN_CATEGORIES], total_name(categories)]
     names = scores["domain"].map(category_name)
 
-    figure = Figure(figsize=(9, 2.2 + 0.95 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(9, 2.2 + max(0.95, 0.22 * len(keys)) * len(shown)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     for (task, table), axes in zip(TABLES.items(), figure.subplots(2, 2).flat):
         metric = HEADLINE[task]
@@ -105,13 +113,13 @@ def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place
     for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
         if key in present:
             gain, low, high = paired_gain(members, key, system_of(key).base, metric)
-            axes.plot([low, high], [place + offset] * 2, color=COLOURS[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
-            axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=COLOURS[key], markersize=7, zorder=3)
+            axes.plot([low, high], [place + offset] * 2, color=colours()[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
+            axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=colours()[key], markersize=7 if len(keys) <= 4 else 5, zorder=3)
 
 
 def _mark(axes, key: str):
     """The legend's entry for one system."""
     system = system_of(key)
     label = f"{system.name} over {system_of(system.base).name}"
-    (handle,) = axes.plot([], [], MARKERS[system.group] + "-", color=COLOURS[key], linewidth=2.2, markersize=7, label=label)
+    (handle,) = axes.plot([], [], MARKERS[system.group] + "-", color=colours()[key], linewidth=2.2, markersize=7, label=label)
     return handle

@@ -27,6 +27,8 @@ def encode_instructions(
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
+    if template == "chat" and not tokenizer.chat_template:
+        raise ValueError(f"template chat: the tokeniser of {tokenizer.name_or_path} has no chat template; give template: plain")
     rows = instructions.to_dict("records")
 
     def render(index: int, dropped: int) -> str:
@@ -35,6 +37,10 @@ def encode_instructions(
         return TEMPLATES[template].format(instruction=row["instruction"], input=text)
 
     def encode(texts: list[str]) -> list[list[int]]:
+        if template == "chat":
+            chats = [[{"role": "user", "content": text}] for text in texts]
+            # A template that knows no thinking ignores the switch; one that does must answer at once, as it is tuned to.
+            return tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=False, enable_thinking=False)
         ids = tokenizer(texts)["input_ids"]
         # Some tokenisers close every text with the end token; a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.backbones.loading import device, load_causal, load_tokenizer
 from llmcrs_utils.training import train
@@ -44,10 +44,15 @@ def new_lora(
     )
 
 
-def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], pad_token_id: int, **options) -> pd.DataFrame:
-    """Tune in place with ``training.train``; ``examples`` as ``encode_instructions`` makes them. Returns its history."""
-    collate = make_collator(pad_token_id)
-    return train(model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], **options)
+def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, **options) -> pd.DataFrame:
+    """Tune in place with ``training.train``, to which ``options`` go; ``examples`` as ``encode_instructions`` makes them.
+
+    Returns its history.
+    """
+    collate = make_collator(tokenizer.pad_token_id)
+    return train(
+        model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer, **options
+    )
 
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:

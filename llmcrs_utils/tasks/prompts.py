@@ -132,11 +132,16 @@ ENGLISH = Prompts(
 
 PROMPTS = {"zh": CHINESE, "en": ENGLISH}
 
-# How instruction and input are put to an LLM; Chinese-Alpaca was tuned with Alpaca's words.
+# How instruction and input are put to an LLM.
 TEMPLATES = {
     "plain": "{instruction}\n{input}\n",
+    # Chinese-Alpaca was tuned with Alpaca's words.
     "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{instruction}\n{input}\n\n### Response: ",
+    # ChatGLM reads the bare text where there is no history; its tokeniser adds [gMASK] <sop>.
+    "bare": "{instruction}{input}",
+    # One message of the user, put as the checkpoint's own chat template puts it.
+    "chat": "{instruction}\n{input}",
 }
 
 

@@ -1,0 +1,37 @@
+"""Every sample answered once, in batches that end together."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from tqdm import tqdm
+
+from llmcrs_utils.processes import in_shares
+from llmcrs_utils.systems import TASKS
+
+
+def answer_in_batches(
+    samples: pd.DataFrame, lengths: list[int], batch_size: int, answer: Callable[[str, list[int]], list[dict]]
+) -> pd.DataFrame:
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``.
+
+    Args:
+        samples: as ``build_samples`` makes them, numbered from 0.
+        lengths: of each sample's input, in tokens.
+        batch_size: samples answered together.
+        answer: ``answer(task, positions)`` gives one answer (``tasks.answers``) for each of these samples.
+    """
+    tasks = samples["task"].tolist()
+
+    def work(positions: list[int]) -> list[dict]:
+        answers = {}
+        for task in TASKS:
+            # Samples of one task and of like length share a batch: answers end together, little is padded, and the longest
+            # come first, so that memory trouble shows at once.
+            order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
+            for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False):
+                chosen = order[start : start + batch_size]
+                answers.update(zip(chosen, answer(task, chosen), strict=True))
+        return [answers[i] for i in positions]
+
+    answers = in_shares(list(range(len(samples))), work)
+    return pd.concat([samples[["split", "sample_id"]].reset_index(drop=True), pd.DataFrame(answers)], axis=1)

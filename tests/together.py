@@ -1,0 +1,46 @@
+"""What one of several processes does (run by test_processes.py): train a tiny model, answer, and let the first write both.
+
+python together.py crs|llm FOLDER BATCH
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import test_training
+import torch
+import tiny
+from llmcrs_utils.corpus.files import write_atomically
+from llmcrs_utils.backbones.loading import load_tokenizer
+from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.predictions import write_predictions, with_run
+from llmcrs_utils.tasks.instructions import build_instructions
+from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.training import train
+
+
+def main(kind: str, folder: Path, batch: int) -> None:
+    model, examples, collate, options = test_training.SETUPS[kind]()
+    for module in model.modules():  # each process drops other units: what is compared must not be left to that
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    options |= {"group_by_length": False, "gradient_accumulation_steps": 1}
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    history = train(
+        model, examples[:16], examples[:16], collate, output_dir=folder / "training", settings={}, num_train_epochs=3, learning_rate=0.005,
+        per_device_train_batch_size=batch, seed=1, tokenizer=tokenizer, save_to=folder / "model", **options,
+    )  # fmt: skip
+    write_atomically(folder / "history.json", json.dumps(history.to_dict("list")))
+    if kind == "llm":
+        samples = tiny.some_samples(3)
+        rows = build_instructions(samples, tiny.dataset().facts, CHINESE)
+        asked = encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 12)[0]
+        answers = predict(model, tokenizer, samples, asked, CHINESE, max_new_tokens=12, batch_size=4)
+        write_predictions(with_run(answers, "allm", 1), folder / "answers.parquet")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
