@@ -120,19 +120,25 @@ def pretrain(
 
     ``options`` go to ``training.train``. Returns its history.
     """
+    examples, held_out = text_blocks(tokenizer, texts, block_size, seed)
+    collate = make_collator(model.config.model_type, tokenizer)
+    return train(model, examples, held_out, collate, seed=seed, label_names=["labels"], group_by_length=False, **options)
+
+
+def text_blocks(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], block_size: int, seed: int
+) -> tuple[list[dict], list[dict]]:
+    """The texts, each closed by the end token, cut into blocks (``input_ids``): those to learn from, and one in twenty held out."""
     ids = [token for text in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
     blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
     examples = [{"input_ids": block} for block in blocks if len(block) > 1]
     np.random.default_rng(seed).shuffle(examples)
     held_out = max(1, len(examples) // 20)
-    collate = make_collator(model.config.model_type, tokenizer)
-    return train(
-        model, examples[held_out:], examples[:held_out], collate, seed=seed, label_names=["labels"], group_by_length=False, **options
-    )
+    return examples[held_out:], examples[:held_out]
 
 
 def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-    """Blocks of tokens -> a batch of the architecture's own task."""
+    """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
     if architecture == "llama":
         return next_token_collate
     if architecture == "chatglm":
@@ -141,9 +147,16 @@ def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Call
 
 
 def next_token_collate(examples: list[dict]) -> dict:
-    input_ids = pad([example["input_ids"] for example in examples], 0)
-    labels = pad([example["input_ids"] for example in examples], -100)
-    return {"input_ids": input_ids, "attention_mask": (labels >= 0).long(), "labels": labels}
+    labels = [example.get("labels", example["input_ids"]) for example in examples]
+    return right_padded([example["input_ids"] for example in examples], labels, 0)
+
+
+def right_padded(inputs: list[list[int]], labels: list[list[int]], pad_token_id: int) -> dict:
+    """``input_ids``, ``attention_mask`` and ``labels``, each to the longest of its rows."""
+    input_ids = pad(inputs, pad_token_id)
+    lengths = torch.tensor([len(row) for row in inputs])
+    mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+    return {"input_ids": input_ids, "attention_mask": mask, "labels": pad(labels, -100)}
 
 
 def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
@@ -158,13 +171,14 @@ def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
         inputs, labels = [], []
         for example in examples:
             block = example["input_ids"]
+            if "labels" in example:
+                inputs.append(block)
+                labels.append(example["labels"])
+                continue
             split = int(torch.randint(len(block) // 2 + 1, ()))
             inputs.append(block[:split] + opening + block[split:])
             labels.append([-100] * (split + len(opening)) + block[split:])
-        lengths = torch.tensor([len(row) for row in inputs])
-        input_ids = pad(inputs, tokenizer.pad_token_id)
-        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": pad(labels, -100)}
+        return right_padded(inputs, labels, tokenizer.pad_token_id)
 
     return collate
 
@@ -201,13 +215,10 @@ def make_infilling_collator(
 
     def collate(examples: list[dict]) -> dict:
         start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
-        inputs = [start + corrupt(example["input_ids"]) + end for example in examples]
-        input_ids = pad(inputs, tokenizer.pad_token_id)
-        lengths = torch.tensor([len(row) for row in inputs])
-        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": pad([start + e["input_ids"] + end for e in examples], -100)}
+        texts = [start + example["input_ids"] + end for example in examples]
+        batch = right_padded([start + corrupt(example["input_ids"]) + end for example in examples], texts, tokenizer.pad_token_id)
         if token_for_token:
-            batch["understanding_labels"] = batch["labels"].where(input_ids == tokenizer.mask_token_id, -100)
+            batch["understanding_labels"] = batch["labels"].where(batch["input_ids"] == tokenizer.mask_token_id, -100)
         return batch
 
     return collate

@@ -51,6 +51,25 @@ def learning_curve(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
+    """Accuracy of held-out look-ups against the tokens of exercises read, a line per length of list and its chance level.
+
+    Args:
+        history: what ``exercises.pretrain_with_exercises`` returns.
+    """
+    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+    axes = figure.subplots()
+    names = [name for name in history if name.startswith("accuracy_")]
+    for name, colour in zip(names, ["#332288", "#44AA99", "#CC6677", "#AA4499"], strict=False):
+        size = int(name.removeprefix("accuracy_"))
+        axes.plot(history["exercise_tokens"] / 1e6, history[name], color=colour, marker="o", markersize=4, label=f"among {size}")
+        axes.axhline(1 / size, color=colour, linestyle=":", linewidth=1)
+    axes.set(xlabel="million tokens of exercises (dotted: chance)", ylabel="right answers", title=title, ylim=(0, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
 def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     """Gain of each collaboration over its base: a panel per task, a row per category and one for all together.
 
