@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, rotations
+from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, context_of, rotations, two_positions
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tiny_L28"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published code's arrays are not here")
@@ -143,6 +143,17 @@ def test_pad_ids_on_the_left_are_padding_though_no_mask_says_so():
     found = logits({"input_ids": batch_of(ROWS, "left")["input_ids"]})
     for row in range(len(ROWS)):
         np.testing.assert_allclose(real_part(found, row, "left"), reference_of_row(row), atol=2e-4)
+
+
+def positions(input_ids: torch.Tensor, attention_mask: torch.Tensor, config: ChatGLMConfig) -> np.ndarray:
+    start, blank, pads, _ = context_of(input_ids, attention_mask.bool(), config)
+    return two_positions(torch.arange(input_ids.shape[1]), start, blank, pads).numpy()
+
+
+def test_places_are_counted_from_the_first_real_token_and_steps_from_sop():
+    found = positions(**batch_of([ROWS[2], ROWS[0]], "left"), config=model().config)
+    assert found[0].tolist() == [[0, 0, 0, 1, 2, 3, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]]
+    assert found[1].tolist() == [[0, 1, 2, 3, 4, 5, 5, 5, 5, 5], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]]
 
 
 def prompts() -> list[list[int]]:
@@ -480,8 +491,10 @@ def published_batch():
 
 @needs_shared
 @pytest.mark.parametrize("case", CASES)
-def test_published_logits(case):
+def test_published_logits_and_positions(case):
     ids = arrays("inputs.npz")[f"{case}.input_ids"]
+    given = positions(torch.from_numpy(ids), torch.from_numpy(ids != 3), published().config)
+    np.testing.assert_array_equal(given, arrays("inputs.npz")[f"{case}.position_ids"])
     found = logits({"input_ids": torch.from_numpy(ids)}, published())
     np.testing.assert_allclose(found[ids != 3], arrays("expected.npz")[f"{case}.logits"][ids != 3], atol=2e-4)
 

@@ -52,6 +52,8 @@ def test_chinese_digits_and_lone_capitals_are_one_token_each():
     assert small().tokenize("推荐128G") == ["▁", "推", "荐", "1", "2", "8", "G"]
     assert small().tokenize("A") == ["▁", "A"] and small().tokenize("款A、C B\nD")[2:] == ["A", "、", "C", "▁", "B", "<n>", "D"]
     assert len(small().tokenize("running running shoes")) < 10
+    phrases = train_chatglm_tokenizer(["价格区间是高；材质 是棉", "用户：价格区间是低，材质 是麻", "价格区间是中"] * 20, 600)
+    assert not [piece for piece in phrases.get_vocab() if len(piece) > 1 and any("\u3400" <= character <= "\u9fff" for character in piece)]
 
 
 @pytest.mark.parametrize("texts", [TEXTS, ["你好"], ["APPLE BANANA CHERRY A B C"] * 9], ids=["mixed", "tiny", "capitals"])
@@ -163,6 +165,9 @@ def test_added_tokens_follow_the_pieces_and_survive(tmp_path):
     assert tokenizer.add_tokens(["[user]", "推"]) == 1 and len(tokenizer) == len(small()) + 1
     ids = tokenizer("鞋[user]鞋", add_special_tokens=False)["input_ids"]
     assert ids.count(len(small())) == 1 and tokenizer.decode(ids) == "鞋[user]鞋"
+    assert tokenizer.add_special_tokens({"additional_special_tokens": ["[LLM]"]}) == 1
+    both = tokenizer("[user]鞋[LLM]", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(both, skip_special_tokens=True) == "[user]鞋" and tokenizer.decode(both) == "[user]鞋[LLM]"
     tokenizer.save_pretrained(tmp_path)
     assert ChatGLMTokenizer.from_pretrained(tmp_path)("鞋[user]鞋", add_special_tokens=False)["input_ids"] == ids
 

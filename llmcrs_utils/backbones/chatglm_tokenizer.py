@@ -97,20 +97,17 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return self.sp.id_to_piece(index) if index < len(self.sp) else ""
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        return unspell_blanks(self.sp.decode([token for token in tokens if token != PAD]))
+        return unspell_blanks(self.sp.decode(tokens))
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs) -> str:
-        """The text; ``<sop>`` and its like vanish from it in any case, as in the published tokeniser."""
-        ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        skipped = set(self.all_special_ids) - {self.unk_token_id} if skip_special_tokens else {self.pad_token_id}
+        """The text; padding, ``<sop>`` and their like vanish from it in any case, as in the published tokeniser."""
         runs, run = [], []
-        for index in ids:
-            if index in skipped:
-                continue
+        for index in [token_ids] if isinstance(token_ids, int) else token_ids:
+            added = self._added_tokens_decoder.get(index)
             if index < len(self.sp):
                 run.append(index)
-            elif index in self._added_tokens_decoder:  # a token that a user added
-                runs += [self.sp.decode(run), self._added_tokens_decoder[index].content]
+            elif added is not None and not (skip_special_tokens and added.special):
+                runs += [self.sp.decode(run), added.content]
                 run = []
         return unspell_blanks("".join([*runs, self.sp.decode(run)]))
 
