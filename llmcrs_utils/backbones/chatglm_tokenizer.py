@@ -60,14 +60,16 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         missing = [piece for piece in (PAD, UNKNOWN, LINE, MASK, GMASK, START, END) if piece not in self._ids]
         if missing:
             raise ValueError(
-                f"{vocab_file or 'model_proto'} has {len(pieces)} pieces and no {', '.join(missing)}: ChatGLM-6B's first release and other "
-                f"models have such a file; take {VOCAB_FILE} of THUDM/chatglm-6b, revision a8ede82 or later"
+                f"{vocab_file or 'model_proto'} has {len(pieces)} pieces and no {', '.join(missing)}: ChatGLM-6B's first release "
+                f"and other models have such a file; take {VOCAB_FILE} of THUDM/chatglm-6b, revision a8ede82 or later"
             )
         specials = {"bos_token": START, "eos_token": END, "pad_token": PAD, "unk_token": UNKNOWN, "mask_token": MASK}
         # Blanks beside a typed special token were dropped when the model was trained.
-        tokens = {name: AddedToken(piece, lstrip=True, rstrip=True, normalized=False, special=True) for name, piece in specials.items()}
+        settings = {"lstrip": True, "rstrip": True, "normalized": False, "special": True}
+        tokens = {name: AddedToken(piece, **settings) for name, piece in specials.items()}
         kept = {name: value for name, value in kwargs.items() if name not in UNUSED_SETTINGS}
-        kept["added_tokens_decoder"] = kept.get("added_tokens_decoder", {}) | {self._ids[str(token)]: token for token in tokens.values()}
+        by_id = {self._ids[str(token)]: token for token in tokens.values()}
+        kept["added_tokens_decoder"] = kept.get("added_tokens_decoder", {}) | by_id
         super().__init__(**kept | tokens)
 
     @property
