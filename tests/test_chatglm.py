@@ -12,13 +12,16 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, rotations
+from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, context_of, rotations, two_positions
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tiny_L28"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published code's arrays are not here")
 
 PAD, MASK, GMASK, START, END = 3, 50, 51, 54, 55
-SIZES = {"vocab_size": 60, "hidden_size": 48, "num_layers": 3, "num_attention_heads": 3, "inner_hidden_size": 80, "max_sequence_length": 512}
+SIZES = {
+    "vocab_size": 60, "hidden_size": 48, "num_layers": 3, "num_attention_heads": 3, "inner_hidden_size": 80,
+    "max_sequence_length": 512,
+}  # fmt: skip
 IDS = {"pad_token_id": PAD, "mask_token_id": MASK, "gmask_token_id": GMASK, "bos_token_id": START, "eos_token_id": END}
 ROWS = [
     [20, 21, 22, 23, 24, GMASK, START, 30, 31, END],
@@ -68,6 +71,11 @@ def turn(vector, position):
     return torch.stack(low + high)
 
 
+def turn_halves(vector, place, step):
+    half = len(vector) // 2
+    return torch.cat([turn(vector[:half], place), turn(vector[half:], step)])
+
+
 def reference(weights: dict[str, torch.Tensor], ids: list[int]) -> torch.Tensor:
     """[columns, vocabulary]"""
     heads, layers = SIZES["num_attention_heads"], SIZES["num_layers"]
@@ -87,17 +95,16 @@ def reference(weights: dict[str, torch.Tensor], ids: list[int]) -> torch.Tensor:
         by_head = []
         for head in range(heads):
             query, key, value = joint[:, 3 * dim * head : 3 * dim * (head + 1)].split(dim, dim=1)
-            query, key = (
-                torch.stack([torch.cat([turn(row[: dim // 2], a), turn(row[dim // 2 :], b)]) for row, (a, b) in zip(rows, places, strict=True)])
-                for rows in (query, key)
-            )
+            turned = [[turn_halves(row, *both) for row, both in zip(rows, places, strict=True)] for rows in (query, key)]
+            query, key = map(torch.stack, turned)
             read = []
             for row in range(len(ids)):
                 seen = [column for column in range(len(ids)) if column <= row or column < start]
                 read.append((key[seen] @ query[row] / math.sqrt(dim)).softmax(0) @ value[seen])
             by_head.append(torch.stack(read))
         attended = torch.cat(by_head, dim=1) @ part("attention.dense.weight").T + part("attention.dense.bias")
-        normed = layer_norm(alpha * normed + attended, part("post_attention_layernorm.weight"), part("post_attention_layernorm.bias"))
+        norm = part("post_attention_layernorm.weight"), part("post_attention_layernorm.bias")
+        normed = layer_norm(alpha * normed + attended, *norm)
         inner = normed @ part("mlp.dense_h_to_4h.weight").T + part("mlp.dense_h_to_4h.bias")
         inner = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
         states = alpha * normed + inner @ part("mlp.dense_4h_to_h.weight").T + part("mlp.dense_4h_to_h.bias")
@@ -143,6 +150,17 @@ def test_pad_ids_on_the_left_are_padding_though_no_mask_says_so():
     found = logits({"input_ids": batch_of(ROWS, "left")["input_ids"]})
     for row in range(len(ROWS)):
         np.testing.assert_allclose(real_part(found, row, "left"), reference_of_row(row), atol=2e-4)
+
+
+def positions(input_ids: torch.Tensor, attention_mask: torch.Tensor, config: ChatGLMConfig) -> np.ndarray:
+    start, blank, pads, _ = context_of(input_ids, attention_mask.bool(), config)
+    return two_positions(torch.arange(input_ids.shape[1]), start, blank, pads).numpy()
+
+
+def test_places_are_counted_from_the_first_real_token_and_steps_from_sop():
+    found = positions(**batch_of([ROWS[2], ROWS[0]], "left"), config=model().config)
+    assert found[0].tolist() == [[0, 0, 0, 1, 2, 3, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]]
+    assert found[1].tolist() == [[0, 1, 2, 3, 4, 5, 5, 5, 5, 5], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]]
 
 
 def prompts() -> list[list[int]]:
@@ -211,7 +229,7 @@ def gradients(batch, which=None, **options) -> tuple[float, dict[str, np.ndarray
     which.zero_grad()
     loss = which(**batch, labels=labels_of(batch), **options).loss
     loss.backward()
-    return loss.item(), {name: parameter.grad.numpy() for name, parameter in which.named_parameters() if parameter.grad is not None}
+    return loss.item(), {name: p.grad.numpy() for name, p in which.named_parameters() if p.grad is not None}
 
 
 def assert_like(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], relative: float = 1e-4):
@@ -310,7 +328,7 @@ def test_a_saved_model_holds_the_tied_matrix_once_and_loads_the_same(folder):
     assert "auto_map" not in json.loads((folder / "config.json").read_text())
 
 
-def published_folder(path: Path, with_head: bool, **changes) -> Path:
+def published_folder(path: Path, with_head: bool) -> Path:
     """Shards, index and config as on the hub: float16 with float32 norms, frequencies in every layer, remote code named."""
     state = {}
     for name, tensor in model().state_dict().items():
@@ -327,9 +345,9 @@ def published_folder(path: Path, with_head: bool, **changes) -> Path:
     (path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     remote = "modeling_chatglm.ChatGLMForConditionalGeneration"
     config = {
-        **SIZES, **IDS, "architectures": ["ChatGLMModel"], "model_type": "chatglm", "layernorm_epsilon": 1e-05, "torch_dtype": "float16",
-        "position_encoding_2d": True, "use_cache": True, "transformers_version": "4.23.1",
-        "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": remote, "AutoModelForSeq2SeqLM": remote}, **changes,
+        **SIZES, **IDS, "architectures": ["ChatGLMModel"], "model_type": "chatglm", "layernorm_epsilon": 1e-05,
+        "torch_dtype": "float16", "position_encoding_2d": True, "use_cache": True, "transformers_version": "4.23.1",
+        "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": remote, "AutoModelForSeq2SeqLM": remote},
     }  # fmt: skip
     (path / "config.json").write_text(json.dumps(config))
     return path
@@ -386,7 +404,9 @@ def test_the_default_config_is_the_published_model_s(tmp_path):
     assert shapes["lm_head.weight"] == shapes["transformer.word_embeddings.weight"] == (130528, 4096)
 
 
-@pytest.mark.parametrize("row", [[20, 21, GMASK, 22], [20, START, 21, 22], [20, START, GMASK, 21]], ids=["no sop", "no mask", "mask too late"])
+@pytest.mark.parametrize(
+    "row", [[20, 21, GMASK, 22], [20, START, 21, 22], [20, START, GMASK, 21]], ids=["no sop", "no mask", "mask too late"]
+)
 def test_a_row_that_is_no_prompt_is_refused_by_its_number(row):
     with pytest.raises(ValueError, match=r"row 1 of the batch holds no <sop> \(id 54\), or no \[gMASK\]"):
         model()(torch.tensor([[20, 21, GMASK, START], row]))
@@ -440,7 +460,8 @@ def test_lora_trains_under_checkpointing_saves_loads_and_merges(tmp_path):
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 0.1), (4, 0.6)])
 def test_quantised_weights_give_near_logits_and_train_lora(folder, bits, tolerance):
-    settings = {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
+    nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
+    settings = {8: {"load_in_8bit": True}, 4: nf4}[bits]
     loaded = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, quantization_config=BitsAndBytesConfig(**settings), device_map={"": "cpu"}
     )
@@ -480,8 +501,10 @@ def published_batch():
 
 @needs_shared
 @pytest.mark.parametrize("case", CASES)
-def test_published_logits(case):
+def test_published_logits_and_positions(case):
     ids = arrays("inputs.npz")[f"{case}.input_ids"]
+    given = positions(torch.from_numpy(ids), torch.from_numpy(ids != 3), published().config)
+    np.testing.assert_array_equal(given, arrays("inputs.npz")[f"{case}.position_ids"])
     found = logits({"input_ids": torch.from_numpy(ids)}, published())
     np.testing.assert_allclose(found[ids != 3], arrays("expected.npz")[f"{case}.logits"][ids != 3], atol=2e-4)
 
@@ -511,7 +534,8 @@ def test_published_hidden_states_cache_and_steps():
             steps = published()(**step)
             rows.append(steps.logits[:, -1])
     np.testing.assert_allclose(torch.stack(found.hidden_states).numpy(), expected["gmask_a.hidden_states"], atol=2e-4)
-    np.testing.assert_allclose(found.past_key_values.layers[0].keys.permute(2, 0, 1, 3).numpy(), expected["gmask_a.past_key_0"], atol=1e-5)
+    keys = found.past_key_values.layers[0].keys.permute(2, 0, 1, 3).numpy()
+    np.testing.assert_allclose(keys, expected["gmask_a.past_key_0"], atol=1e-5)
     np.testing.assert_allclose(torch.stack(rows, 1).numpy(), expected["gmask_a.logits_incremental"], atol=2e-4)
 
 

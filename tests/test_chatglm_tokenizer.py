@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,8 @@ def test_chinese_digits_and_lone_capitals_are_one_token_each():
     assert small().tokenize("推荐128G") == ["▁", "推", "荐", "1", "2", "8", "G"]
     assert small().tokenize("A") == ["▁", "A"] and small().tokenize("款A、C B\nD")[2:] == ["A", "、", "C", "▁", "B", "<n>", "D"]
     assert len(small().tokenize("running running shoes")) < 10
+    phrases = train_chatglm_tokenizer(["价格区间是高；材质 是棉", "用户：价格区间是低，材质 是麻", "价格区间是中"] * 20, 600)
+    assert not [piece for piece in phrases.get_vocab() if len(piece) > 1 and re.search("[\u3400-\u9fff]", piece)]
 
 
 @pytest.mark.parametrize("texts", [TEXTS, ["你好"], ["APPLE BANANA CHERRY A B C"] * 9], ids=["mixed", "tiny", "capitals"])
@@ -116,9 +119,10 @@ def test_vocab_size_counts_all_pieces_and_yields_only_to_the_texts_characters():
 
 def test_a_config_takes_its_ids_from_the_tokeniser():
     config = ChatGLMConfig(hidden_size=32, num_attention_heads=2, num_layers=1, inner_hidden_size=64, **config_ids(small()))
-    ids = small()("鞋", "鞋")["input_ids"]
-    assert ids[-5:] == [config.gmask_token_id, config.bos_token_id, *small()("鞋", add_special_tokens=False)["input_ids"], config.eos_token_id]
-    assert config.vocab_size == len(small()) == len(small().get_vocab()) and small().convert_ids_to_tokens(config.mask_token_id) == "[MASK]"
+    shoe = small()("鞋", add_special_tokens=False)["input_ids"]
+    assert small()("鞋", "鞋")["input_ids"] == [*shoe, config.gmask_token_id, config.bos_token_id, *shoe, config.eos_token_id]
+    assert config.vocab_size == len(small()) == len(small().get_vocab())
+    assert small().convert_ids_to_tokens(config.mask_token_id) == "[MASK]" and config.pad_token_id == small().pad_token_id
 
 
 def assert_same(one: ChatGLMTokenizer, other: ChatGLMTokenizer) -> None:
@@ -163,6 +167,9 @@ def test_added_tokens_follow_the_pieces_and_survive(tmp_path):
     assert tokenizer.add_tokens(["[user]", "推"]) == 1 and len(tokenizer) == len(small()) + 1
     ids = tokenizer("鞋[user]鞋", add_special_tokens=False)["input_ids"]
     assert ids.count(len(small())) == 1 and tokenizer.decode(ids) == "鞋[user]鞋"
+    assert tokenizer.add_special_tokens({"additional_special_tokens": ["[LLM]"]}) == 1
+    both = tokenizer("[user]鞋[LLM]", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(both, skip_special_tokens=True) == "[user]鞋" and tokenizer.decode(both) == "[user]鞋[LLM]"
     tokenizer.save_pretrained(tmp_path)
     assert ChatGLMTokenizer.from_pretrained(tmp_path)("鞋[user]鞋", add_special_tokens=False)["input_ids"] == ids
 
@@ -214,8 +221,8 @@ def test_published_ids_pairs_and_batches():
     case = expected()
     assert {piece: published().convert_tokens_to_ids(piece) for piece in case["ids_of"]} == case["ids_of"]
     assert len(published()) == case["len"] == published().vocab_size
-    given = {name: getattr(published(), name) for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mask_token_id")}
-    assert given == {name: case["special"][name] for name in given} and published().gmask_token_id == case["special"]["gmask_token_id"]
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mask_token_id", "gmask_token_id"):
+        assert getattr(published(), name) == case["special"][name]
     assert published().all_special_tokens == case["special"]["all_special_tokens"]
     assert published()("你好")["input_ids"] == case["build_single"]
     first = published()("你好", add_special_tokens=False)["input_ids"]
@@ -247,6 +254,7 @@ def test_the_published_files_load_through_auto_classes_and_tell_letters_apart(tm
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert type(loaded) is ChatGLMTokenizer and loaded("你好")["input_ids"] == [5, 74874, 130001, 130004]
     assert config_ids(loaded) == {
-        "vocab_size": 130344, "bos_token_id": 130004, "eos_token_id": 130005, "pad_token_id": 3, "mask_token_id": 130000, "gmask_token_id": 130001,
+        "vocab_size": 130344, "bos_token_id": 130004, "eos_token_id": 130005, "pad_token_id": 3, "mask_token_id": 130000,
+        "gmask_token_id": 130001,
     }  # fmt: skip
     assert len(set(letter_tokens(loaded)[1])) == 20

@@ -56,11 +56,11 @@ class ChatGLMConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         if "padded_vocab_size" in kwargs or "multi_query_attention" in kwargs:
-            raise ValueError("this is a ChatGLM of the second generation or later, another architecture; give ChatGLM-6B (THUDM/chatglm-6b)")
+            raise ValueError("this ChatGLM is of the second generation or later, another architecture; give THUDM/chatglm-6b")
         if kwargs.pop("quantization_bit", 0):
             raise ValueError("these ChatGLM files are quantised by the published code; give the unquantised checkpoint")
         if kwargs.pop("pre_seq_len", None) is not None:
-            raise ValueError("these ChatGLM files hold a tuned prefix (pre_seq_len), which is not supported; give the plain checkpoint")
+            raise ValueError("these ChatGLM files expect a tuned prefix (pre_seq_len); give the plain checkpoint")
         if not kwargs.pop("position_encoding_2d", True):
             raise ValueError("position_encoding_2d is false: only ChatGLM with two positions per token is supported")
         kwargs.pop("prefix_projection", None)
@@ -72,12 +72,12 @@ class ChatGLMConfig(PreTrainedConfig):
         ids = {name: getattr(self, name) for name in FIRST_RELEASE if name != "vocab_size"}
         if self.vocab_size == FIRST_RELEASE["vocab_size"] or any(ids[name] == FIRST_RELEASE[name] for name in ids):
             raise ValueError(
-                f"vocab_size {self.vocab_size} with {ids} is ChatGLM-6B's first release; the checkpoint with the vocabulary of 130528 "
-                "is needed (THUDM/chatglm-6b, revision a8ede82 or later), config, weights and ice_text.model of one revision"
+                f"vocab_size {self.vocab_size} with {ids} is ChatGLM-6B's first release; the checkpoint with the vocabulary "
+                "of 130528 is needed (THUDM/chatglm-6b, revision a8ede82 or later), all files of one revision"
             )
         outside = {name: value for name, value in ids.items() if not 0 <= value < self.vocab_size}
         if outside:
-            raise ValueError(f"{outside} outside the vocabulary of {self.vocab_size}; config and tokeniser are not of one checkpoint")
+            raise ValueError(f"{outside} outside the vocabulary of {self.vocab_size}; the config is not of one checkpoint")
         if len(set(ids.values())) < len(ids):
             raise ValueError(f"special ids coincide: {ids}")
         if self.hidden_size % self.num_attention_heads or self.hidden_size // self.num_attention_heads % 4:
@@ -276,7 +276,8 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         states = self.transformer.word_embeddings(input_ids)
-        cos, sin = (table.to(states.dtype) for table in rotations(two_position_ids, self.config.hidden_size // self.config.num_attention_heads))
+        head_dim = self.config.hidden_size // self.config.num_attention_heads
+        cos, sin = (table.to(states.dtype) for table in rotations(two_position_ids, head_dim))
         hidden_states = (states,)
         for layer in self.transformer.layers:
             states = layer(states, cos, sin, visible, past_key_values=past_key_values)
@@ -298,8 +299,9 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _refuse(self, row: int) -> None:
         config = self.config
         raise ValueError(
-            f"row {row} of the batch holds no <sop> (id {config.bos_token_id}), or no [gMASK] or [MASK] (ids {config.gmask_token_id}, "
-            f"{config.mask_token_id}) before it: ChatGLM reads 'text [gMASK] <sop>', as its tokeniser closes every text"
+            f"row {row} of the batch holds no <sop> (id {config.bos_token_id}), or no [gMASK] or [MASK] (ids "
+            f"{config.gmask_token_id}, {config.mask_token_id}) before it: "
+            "ChatGLM reads 'text [gMASK] <sop>', as its tokeniser closes every text"
         )
 
     def prepare_inputs_for_generation(
@@ -331,7 +333,11 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 def visible_after(past: int, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-    """[batch or 1, 1, new, past + new]: what written tokens see, given that the cache holds the whole context; ``None`` for everything."""
+    """What written tokens see, given that the cache holds the whole context.
+
+    Returns:
+        [batch or 1, 1, new, past + new], or ``None`` where they see everything.
+    """
     new = input_ids.shape[1]
     visible = None if attention_mask is None else attention_mask[:, None, None].bool()
     if new == 1:

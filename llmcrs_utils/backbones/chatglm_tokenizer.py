@@ -60,14 +60,16 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         missing = [piece for piece in (PAD, UNKNOWN, LINE, MASK, GMASK, START, END) if piece not in self._ids]
         if missing:
             raise ValueError(
-                f"{vocab_file or 'model_proto'} has {len(pieces)} pieces and no {', '.join(missing)}: ChatGLM-6B's first release and other "
-                f"models have such a file; take {VOCAB_FILE} of THUDM/chatglm-6b, revision a8ede82 or later"
+                f"{vocab_file or 'model_proto'} has {len(pieces)} pieces and no {', '.join(missing)}: ChatGLM-6B's first release "
+                f"and other models have such a file; take {VOCAB_FILE} of THUDM/chatglm-6b, revision a8ede82 or later"
             )
         specials = {"bos_token": START, "eos_token": END, "pad_token": PAD, "unk_token": UNKNOWN, "mask_token": MASK}
         # Blanks beside a typed special token were dropped when the model was trained.
-        tokens = {name: AddedToken(piece, lstrip=True, rstrip=True, normalized=False, special=True) for name, piece in specials.items()}
+        settings = {"lstrip": True, "rstrip": True, "normalized": False, "special": True}
+        tokens = {name: AddedToken(piece, **settings) for name, piece in specials.items()}
         kept = {name: value for name, value in kwargs.items() if name not in UNUSED_SETTINGS}
-        kept["added_tokens_decoder"] = kept.get("added_tokens_decoder", {}) | {self._ids[str(token)]: token for token in tokens.values()}
+        by_id = {self._ids[str(token)]: token for token in tokens.values()}
+        kept["added_tokens_decoder"] = kept.get("added_tokens_decoder", {}) | by_id
         super().__init__(**kept | tokens)
 
     @property
@@ -97,20 +99,17 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return self.sp.id_to_piece(index) if index < len(self.sp) else ""
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        return unspell_blanks(self.sp.decode([token for token in tokens if token != PAD]))
+        return unspell_blanks(self.sp.decode(tokens))
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs) -> str:
-        """The text; ``<sop>`` and its like vanish from it in any case, as in the published tokeniser."""
-        ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        skipped = set(self.all_special_ids) - {self.unk_token_id} if skip_special_tokens else {self.pad_token_id}
+        """The text; padding, ``<sop>`` and their like vanish from it in any case, as in the published tokeniser."""
         runs, run = [], []
-        for index in ids:
-            if index in skipped:
-                continue
+        for index in [token_ids] if isinstance(token_ids, int) else token_ids:
+            added = self._added_tokens_decoder.get(index)
             if index < len(self.sp):
                 run.append(index)
-            elif index in self._added_tokens_decoder:  # a token that a user added
-                runs += [self.sp.decode(run), self._added_tokens_decoder[index].content]
+            elif added is not None and not (skip_special_tokens and added.special):
+                runs += [self.sp.decode(run), added.content]
                 run = []
         return unspell_blanks("".join([*runs, self.sp.decode(run)]))
 
