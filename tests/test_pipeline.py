@@ -58,7 +58,7 @@ def start(folder: Path, profile: str = "smoke") -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=500)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -128,7 +128,7 @@ def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed
     (folder / f"runs/smoke/predictions/{system}.parquet").unlink()
     process = start(folder)
     kill_kernel_of(process, f"{notebook}_{system}.ipynb", folder / f"runs/smoke/systems/{system}", training)
-    output, _ = process.communicate(timeout=500)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode != 0
     assert f"FAILED    runs/smoke/notebooks/{notebook}_{system}.ipynb" in output
     finish(start(folder))
