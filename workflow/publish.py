@@ -1,6 +1,6 @@
-"""Take over a finished run of the demo as what the repository shows: results/, the executed notebooks, the READMEs' table.
+"""Take over a finished run as what the repository shows: results/, the READMEs' table and, of the demo, the executed notebooks.
 
-    python workflow/publish.py
+    python workflow/publish.py demo|grid
 """
 
 import json
@@ -16,8 +16,7 @@ from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.tables import summary_markdown
 from llmcrs_utils.predictions import read_predictions, read_table, write_predictions, write_table
 
-RUN, RESULTS, FIGURES = Path("runs/demo"), Path("results/demo"), Path("figures/demo")
-# The notebook that is shown, and the job of the run that shows it best.
+# The notebook that is shown, and the job of the demo that shows it best.
 SHOWN = {
     "01_build_data": "01_build_data",
     "02_prepare_backbones": "02_prepare_backbones_bart",
@@ -28,30 +27,30 @@ SHOWN = {
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 PROGRESS = re.compile(r"(.*\d+%\|.*\|.*\n?|\s)*")  # bars that ran to their end, and blank lines
-README_TABLE = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
-def publish_results() -> None:
+def publish_results(profile: str) -> None:
     """Test predictions of every system, the labels they are scored on, and what was run; of a clean checkout only."""
-    records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in RUN.glob("systems/*/provenance.json")}
+    run, results = Path("runs", profile), Path("results", profile)
+    records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in run.glob("systems/*/provenance.json")}
     unclear = [system for system, record in records.items() if record["git"]["dirty"] is not False]
     if unclear:
-        sys.exit(f"{', '.join(unclear)}: made with uncommitted changes; commit them and call make demo again")
-    for stale in [*RESULTS.rglob("*.parquet"), *RESULTS.glob("*.json")]:
+        sys.exit(f"{', '.join(unclear)}: made with uncommitted changes; commit them and call make {profile} again")
+    for stale in [*results.rglob("*.parquet"), *results.glob("*.json")]:
         stale.unlink()
-    for system, predictions in read_predictions(RUN / "predictions").groupby("system"):
-        write_predictions(predictions[predictions["split"] == "test"], RESULTS / "predictions" / f"{system}.parquet")
+    for system, predictions in read_predictions(run / "predictions").groupby("system"):
+        write_predictions(predictions[predictions["split"] == "test"], results / "predictions" / f"{system}.parquet")
         if system in records:
             record = json.dumps(records[system], ensure_ascii=False, indent=1)
-            write_atomically(RESULTS / f"{system}.provenance.json", record + "\n")
-    samples = read_table(RUN / "data" / "samples.parquet")
-    write_table(samples.loc[samples["split"] == "test", LABELS], RESULTS / "samples.parquet")
+            write_atomically(results / f"{system}.provenance.json", record + "\n")
+    samples = read_table(run / "data" / "samples.parquet")
+    write_table(samples.loc[samples["split"] == "test", LABELS], results / "samples.parquet")
 
 
 def publish_notebook(name: str, job: str) -> None:
     """The executed notebook without what papermill added; its code must be the repository's."""
     path = Path("notebooks") / f"{name}.ipynb"
-    executed = nbformat.read(RUN / "notebooks" / f"{job}.ipynb", as_version=4)
+    executed = nbformat.read(Path("runs/demo/notebooks") / f"{job}.ipynb", as_version=4)
     executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     current = nbformat.read(path, as_version=4)
     if [cell.source for cell in executed.cells] != [cell.source for cell in current.cells]:
@@ -69,18 +68,23 @@ def publish_notebook(name: str, job: str) -> None:
     write_atomically(path, nbformat.writes(executed) + "\n")
 
 
-def publish_readmes() -> None:
-    table = summary_markdown(pd.read_csv(FIGURES / "metrics.csv"))
+def publish_readmes(profile: str) -> None:
+    table = summary_markdown(pd.read_csv(Path("figures", profile, "metrics.csv")))
+    place = re.compile(rf"(<!-- {profile}: .*? -->\n).*?(<!-- end of {profile} -->)", re.DOTALL)
     for name in ("README.md", "README.zh-CN.md"):
         text = Path(name).read_text(encoding="utf-8")
-        if not README_TABLE.search(text):
-            sys.exit(f"{name}: no place for the table; mark it with results and end of results comments")
-        write_atomically(Path(name), README_TABLE.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text))
+        if not place.search(text):
+            sys.exit(f"{name}: no place for the table; mark it with comments <!-- {profile}: ... --> and <!-- end of {profile} -->")
+        write_atomically(Path(name), place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text))
 
 
 if __name__ == "__main__":
-    publish_results()
-    for name, job in SHOWN.items():
-        publish_notebook(name, job)
-    publish_readmes()
-    print(json.dumps({"results": str(RESULTS), "notebooks": len(SHOWN)}))
+    if len(sys.argv) != 2 or not Path("runs", sys.argv[1], "predictions").is_dir():
+        sys.exit("usage: python workflow/publish.py PROFILE, the name of a finished run under runs/")
+    profile = sys.argv[1]
+    publish_results(profile)
+    if profile == "demo":
+        for name, job in SHOWN.items():
+            publish_notebook(name, job)
+    publish_readmes(profile)
+    print(f"results/{profile}, the READMEs' table" + (f" and {len(SHOWN)} notebooks" if profile == "demo" else ""))
