@@ -78,6 +78,7 @@ def test_each_part_of_an_encoder_and_its_decoders_has_as_many_layers():
     bart, cpt = (load_seq2seq(tiny.backbone(name)).config for name in ("bart", "cpt"))
     assert (bart.encoder_layers, bart.decoder_layers) == (1, 1)
     assert (cpt.encoder_layers - cpt.decoder_layers, cpt.decoder_layers) == (1, 1)  # shared encoder, and either decoder
+    assert cpt.generation_token_type == 1  # a text is read in generation as it was in training
 
 
 def test_segment_tokens_are_added_where_asked():

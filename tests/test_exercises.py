@@ -111,6 +111,7 @@ def test_what_shoppers_mean_is_counted_in_what_they_were_recommended():
     items = {f"{kind}{n}": {"价格区间": kind, "颜色": "红" if n % 2 else "蓝"} for kind in ("高", "低") for n in range(6)}
     dialogues = [shoes("贵点", f"高{n}", f"a{n}") for n in range(5)] + [shoes("便宜", f"低{n}", f"b{n}") for n in range(5)]
     dialogues += [shoes("随缘", f"{'高低'[n % 2]}{n}", f"c{n}") for n in range(2)]
+    dialogues += [shoes("超值", f"低{n}", f"d{n}") for n in range(2)]  # told apart from chance by nothing
     meant = spoken_words(dialogues, items, CHINESE, min_support=3)
     assert meant == {
         ("价格区间", "高"): ["价位：贵点", "贵点", "想要贵点的"],
