@@ -151,6 +151,13 @@ def description(item: Item, prompts: Prompts) -> str:
     return prompts.facts.join(prompts.fact.format(attribute=relation, values=value) for relation, value in item.items())
 
 
+def candidate_list(items: list[Item], prompts: Prompts) -> str:
+    """The line of a recommendation's prompt that describes the candidates."""
+    told = zip(LETTERS, items, strict=False)
+    described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in told]
+    return prompts.candidates + prompts.items.join(described) + "\n"
+
+
 def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Random) -> list[Piece]:
     """A list of candidates and questions about it, as the prompt of a recommendation has them.
 
@@ -176,8 +183,7 @@ def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Ra
         first = ranking[0]
     if ranking:
         opening += prompts.help["recommend"] + prompts.values.join(LETTERS[place] for place in ranking) + "\n"
-    described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in zip(LETTERS, items, strict=False)]
-    pieces = [(opening + prompts.candidates + prompts.items.join(described) + "\n", False)]
+    pieces = [(opening + candidate_list(items, prompts), False)]
     pieces += [(LETTERS[first], True)] if first is not None else []
     for fact in asked:
         place = random.randrange(len(items))
@@ -222,7 +228,9 @@ def encode_pieces(exercises: list[list[Piece]], tokenizer: PreTrainedTokenizerBa
     return examples
 
 
-def held_out_lookups(shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...] = (4, 8, 12, 20), count: int = LOOKUPS, seed: int = 0) -> pd.DataFrame:
+def held_out_lookups(
+    shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...] = (4, 8, 12, 20), count: int = LOOKUPS, seed: int = 0
+) -> pd.DataFrame:
     """Questions about lists of the catalogue's own items, which exercises never show: which candidate has this value?
 
     The words are the catalogue's. Half of the questions stand before the list, where a dialogue would, half behind it.
@@ -242,8 +250,7 @@ def held_out_lookups(shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...] = (4
                 continue
             (relation, value), place = random.choice(single)
             question = f"{prompts.user}{relation}{prompts.pair}{value}\n"
-            described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in zip(LETTERS, items, strict=False)]
-            told = prompts.candidates + prompts.items.join(described) + "\n"
+            told = candidate_list(items, prompts)
             before = number % 2 == 0
             prompt = question + told if before else told + question
             rows.append({"size": size, "place": "before" if before else "after", "prompt": prompt, "answer": LETTERS[place]})
