@@ -6,11 +6,14 @@ PSCON_SOURCE = runs/pscon/source
 PSCON ?= $(PSCON_SOURCE)
 FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
 
+# data and checkpoints to take instead of those that a profile names
+GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
+
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid pscon paper run validate report lab test publish clean
+.PHONY: help smoke demo grid pscon study paper run validate report lab test publish clean
 
 # run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
 define run
@@ -35,13 +38,15 @@ grid: $(INSTALLED) ## ~35 min | the paper's grid on the demo's world: two CRSs, 
 pscon: $(INSTALLED) $(FETCHED) ## ~20 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
-MODELS = BCRS CCRS CLLM ALLM# checkpoints to take instead of those that params/paper.yaml names
+study: $(INSTALLED) ## hours, GPU | the grid on a larger synthetic world, with models large enough to read
+	$(call run,study)
+
 paper: $(INSTALLED) ## days, GPU | the paper's grid on U-NEED: DATA=folder [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
-	$(call run,paper,"data_dir=$(DATA)" $(foreach name,$(MODELS),$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))")))
+	$(call run,paper,$(GIVEN))
 
-run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
-	$(call run,$(PROFILE))
+run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
+	$(call run,$(PROFILE),$(GIVEN))
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
