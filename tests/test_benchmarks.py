@@ -1,0 +1,103 @@
+"""The benchmarks run, and what they count is so."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts, not a package
+
+import architectures
+import gpu_7b
+import material
+import memory
+
+from llmcrs_utils.backbones.small import ARCHITECTURES, new_backbone, save_backbone
+from llmcrs_utils.llm.predict import generate
+
+
+def test_every_architecture_is_timed(capsys):
+    threads = torch.get_num_threads()
+    try:
+        architectures.main(["--size", "quick"])
+    finally:
+        torch.set_num_threads(threads)
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| quick")]
+    assert [row[1] for row in rows] == [*ARCHITECTURES, *ARCHITECTURES]
+    assert all(float(rate) > 0 for row in rows[:4] for rate in row[4:6])  # training
+    assert all(float(rate) > 0 for row in rows[4:] for rate in row[3:5])  # decoding
+
+
+@pytest.mark.parametrize("architecture", material.LLM_SECTIONS)
+@pytest.mark.parametrize("checkpointing", (False, True))
+def test_counted_flops_are_those_of_a_step(architecture, checkpointing):
+    model = gpu_7b.build(architecture, "float32", tiny=True)
+    model = material.new_lora_on(model, checkpointing, **material.paper_lora(architecture)).train()
+    model.enable_input_require_grads()  # the formula takes a gradient at the embeddings' output for granted
+    batch = material.full_rows(material.tokenizer_of(architecture), 2, 64)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # other kernels count half, or nothing
+        model(**batch).loss.backward()
+    assert gpu_7b.step_flops(model, 2, 64, recomputed=checkpointing) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_answers_end_where_the_true_ones_do():
+    tokenizer = material.tokenizer_of("llama")
+    model = new_backbone("llama", tokenizer, hidden_size=32, layers=1, heads=2, max_positions=256, seed=1).eval()
+    written = []
+
+    def note(**options):
+        written.append(original(**options))
+        return written[-1]
+
+    original, model.generate = model.generate, note
+    prompts, lengths = [[7, 8, 9, 10], [11, 12]], [3, 9]
+    material.end_as_true_answers(model, prompts, lengths)
+    generate(model, tokenizer, prompts, 20)
+    answers = written[0][:, 4:]
+    assert [(row != tokenizer.pad_token_id).sum().item() for row in answers] == lengths
+
+
+def test_gpu_script_prints_a_line_a_point(capsys, monkeypatch):
+    for where, name, few in ((gpu_7b, "WARM_UP", 1), (gpu_7b, "STEPS", 1), (material, "MAX_NEW_TOKENS", 4)):
+        monkeypatch.setattr(where, name, few)
+    gpu_7b.main(["--tiny"])
+    points = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    training = [point for point in points if point["point"] == "training"]
+    kinds = {(point["model"], point["base"], point["checkpointing"]) for point in training}
+    bases = {("bfloat16", True), ("bfloat16", False), ("4 bits", True), ("float32", True)}
+    assert kinds == {(model, *base) for model in ("llama", "chatglm") for base in bases}
+    assert all(0 < point["mfu"] and 0 < point["tokens_per_s"] for point in training)
+    decoding = [point for point in points if point["point"] == "decoding"]
+    assert {(point["model"], point["adapter"], point["batch_size"]) for point in decoding} == {
+        (model, adapter, batch) for model in ("llama", "chatglm") for adapter in (False, True) for batch in (1, 2)
+    }
+    assert all(point["times_batch_1"] == 1 for point in decoding if point["batch_size"] == 1)
+
+
+def test_a_series_goes_on_where_memory_ends(capsys, monkeypatch):
+    step = material.train_step
+
+    def small_card(model, optimizer, batch, **options):
+        if len(batch["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        step(model, optimizer, batch, **options)
+
+    monkeypatch.setattr(material, "train_step", small_card)
+    gpu_7b.training_series("llama", "bfloat16", True, (1, 2, 4), True, 1e9, gpu_7b.Emit(9))
+    points = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(point["batch_size"], point.get("out_of_memory", False)) for point in points] == [(1, False), (2, True)]
+
+
+def test_fewer_bits_hold_fewer_bytes(tmp_path):
+    tokenizer = material.tokenizer_of("llama")
+    model = new_backbone("llama", tokenizer, hidden_size=128, layers=2, heads=2, max_positions=256, seed=1)
+    save_backbone(model, tokenizer, tmp_path)
+    rows = {name: tensor.tolist() for name, tensor in material.full_rows(tokenizer, 2, 16).items()}
+    found = [memory.measure(str(tmp_path), "llama", base, False, rows) for base in memory.BASES]
+    held = dict(zip(memory.BASES, (row["base held"] for row in found), strict=True))
+    assert held["float32"] == pytest.approx(4 * model.num_parameters(), rel=0.01)
+    assert held["4 bits"] < held["8 bits"] < held["float32"] and held["bfloat16"] == pytest.approx(held["float32"] / 2, rel=0.01)
