@@ -5,9 +5,19 @@ import pytest
 import torch
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Glm4Config,
+    Glm4ForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import tiny
+from llmcrs_utils.backbones.checkpoints import check_checkpoint
 from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions, left_padded, make_collator, with_labels
 from llmcrs_utils.llm.predict import generate, letter_tokens, predict
@@ -275,6 +285,37 @@ def test_a_merged_checkpoint_is_a_plain_one_with_the_same_logits(tmp_path, adapt
         expected = next_logits(tuned, example["prompt"])
         torch.testing.assert_close(next_logits(merged, example["prompt"]), expected, rtol=1e-4, atol=1e-4)
         assert (next_logits(base, example["prompt"]) - expected).abs().max() > 0.1
+
+
+MODERN = {
+    "qwen3": lambda sizes: Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=16)),
+    "glm4": lambda sizes: Glm4ForCausalLM(Glm4Config(**sizes, head_dim=16)),
+    "gemma3": lambda sizes: Gemma3ForCausalLM(Gemma3TextConfig(**sizes, head_dim=16)),
+}
+
+
+@pytest.mark.parametrize("architecture", MODERN)
+def test_any_causal_model_with_a_chat_template_tunes_ranks_and_writes(tmp_path, samples, instructions, architecture):
+    """As params/modern.yaml has it; random weights, the toy's tokeniser with a template of its own."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}[SEP]"
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 1, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(1)
+    MODERN[architecture](sizes | {"bos_token_id": tokenizer.bos_token_id}).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    check_checkpoint(str(tmp_path / "model"), "llm")
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    few = encode_instructions(instructions, tokenizer, CHINESE, "chat", CUTOFF, NEW)[0]
+    model = new_lora(str(tmp_path / "model"), **LORA | {"lora_target": ["all-linear"], "modules_to_save": []})
+    tuned = {name.split(".lora_A")[0].rsplit(".", 1)[1] for name, p in model.named_parameters() if "lora_A" in name}
+    assert {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"} <= tuned and "lm_head" not in tuned
+    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "training", save_to=tmp_path / "saved", **TUNING)
+    assert history["train_loss"].notna().all()
+    answers = answers_of(load_tuned(tmp_path / "saved"), tokenizer, samples, few)
+    tiny.assert_same_answers(answers, answers_of(model, tokenizer, samples, few))
+    ranked = answers[(samples["task"] == "recommend").to_numpy()]
+    assert (ranked["ranking"].map(len) == 20).all() and all(scores[0] > scores[-1] for scores in ranked["scores"])
 
 
 TARGETS = {"llama": LORA["lora_target"], "chatglm": ["query_key_value", "dense_4h_to_h"]}

@@ -23,7 +23,10 @@ def new_lora(
     gradient_checkpointing: bool,
     seed: int,
 ) -> PeftModel:
-    """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``."""
+    """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``.
+
+    ``["all-linear"]`` stands for every linear layer but the head, whatever an architecture calls them.
+    """
     model = load_causal(model_name_or_path, quantization_bit, for_training=True)
     if quantization_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
@@ -38,7 +41,7 @@ def new_lora(
             r=lora_rank,
             lora_alpha=lora_alpha,
             lora_dropout=lora_dropout,
-            target_modules=lora_target,
+            target_modules="all-linear" if lora_target == ["all-linear"] else lora_target,
             modules_to_save=modules_to_save or None,
         ),
     )
