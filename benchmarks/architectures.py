@@ -1,12 +1,12 @@
 """Training and decoding samples/s of all four architectures: padding and batching as the project does it, against doing without.
 
-    .venv/bin/python benchmarks/architectures.py                 # both sizes
+    .venv/bin/python benchmarks/architectures.py                 # about 10 minutes of one core
     .venv/bin/python benchmarks/architectures.py --size quick    # that it runs, in seconds
 
-UniMIND(BART) and UniMIND(CPT) are trained on all tasks, LLaMA and ChatGLM by LoRA on the instructions: samples of like length share
-a batch, which is padded to its own longest row, against the same batches with every row padded to 512. The four tasks are answered
-by the project's own ``predict``, in batches and one at a time. One thread, ways in turn, medians over the repeats; seconds are the
-processor's, so that other work on the machine counts little.
+UniMIND(BART) and UniMIND(CPT) are trained on all tasks, LLaMA and ChatGLM by LoRA on the instructions: samples of like length
+share a batch, which is padded to its own longest row, against the same batches with every row padded to 512. The four tasks are
+answered by the project's own ``predict``, in batches and one at a time. One thread, ways in turn, medians over the repeats;
+seconds are the processor's, so that other work on the machine counts little.
 """
 
 import argparse
@@ -68,13 +68,8 @@ def prepare(architecture: str, size: Size, samples):
     tokenizer = material.tokenizer_of(architecture)
     crs = architecture in ("bart", "cpt")
     with tempfile.TemporaryDirectory() as folder:
-        save_backbone(
-            new_backbone(
-                architecture, tokenizer, hidden_size=size.hidden_size, layers=size.layers, heads=size.heads, max_positions=2048, seed=1
-            ),
-            tokenizer,
-            folder,
-        )
+        sizes = {"hidden_size": size.hidden_size, "layers": size.layers, "heads": size.heads, "max_positions": 2048}
+        save_backbone(new_backbone(architecture, tokenizer, **sizes, seed=1), tokenizer, folder)
         if crs:
             vectors = torch.full((len(material.dataset().items), 300), torch.nan)
             model = new_unimind(folder, len(tokenizer), vectors, 50, False, seed=1)
@@ -102,7 +97,8 @@ def training(architecture: str, size: Size) -> dict:
     else:
         examples, collate = llm_batches.with_labels(examples), llm_batches.make_collator(tokenizer.pad_token_id)
     every = [len(example["input_ids"]) for example in examples]
-    order = get_length_grouped_indices(every, size.batch_size, generator=torch.Generator().manual_seed(1))  # as the Trainer has it
+    # The Trainer's own grouping, over a whole epoch: of few samples it would group none.
+    order = get_length_grouped_indices(every, size.batch_size, generator=torch.Generator().manual_seed(1))
     batches = [[examples[i] for i in order[start : start + size.batch_size]] for start in range(0, len(order), size.batch_size)]
     # Of an epoch's batches a few, evenly by length: the shortest and the longest are as rare among them as in the epoch.
     batches.sort(key=lambda batch: max(len(example["input_ids"]) for example in batch))
@@ -147,8 +143,8 @@ def decoding(architecture: str, size: Size) -> list[dict]:
         part, asked = samples.iloc[chosen].reset_index(drop=True), [examples[i] for i in chosen]
         if crs:
             found = crs_predict.predict(
-                model, tokenizer, part, asked, material.dataset().index, CHINESE, num_beams=1, max_target_len=material.MAX_NEW_TOKENS,
-                batch_size=batch_size,
+                model, tokenizer, part, asked, material.dataset().index, CHINESE, num_beams=1, batch_size=batch_size,
+                max_target_len=material.MAX_NEW_TOKENS,
             )  # fmt: skip
         else:
             found = llm_predict.predict(

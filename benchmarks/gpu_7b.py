@@ -3,15 +3,15 @@
     .venv/bin/python benchmarks/gpu_7b.py            # on a GPU of 80 GB or more, within 10 minutes
     .venv/bin/python benchmarks/gpu_7b.py --tiny     # on any machine, that it runs: tiny models, figures mean nothing
 
-Nothing is downloaded and no weights go through the CPU: models of the published sizes are built on the card in bfloat16. LoRA is that
-of ``params/paper.yaml``. Each point is one line of JSON, printed when it is known; where memory ends, the line says so and the next
+Nothing is downloaded and no weights go through the CPU: models of the published sizes are built on the card. LoRA is that of
+``params/paper.yaml``. Each point is one line of JSON, printed when it is known; where memory ends, the line says so and the next
 series begins. After ``--minutes`` no new point is begun.
 
-Model FLOPs of a step count what the mathematics needs: for each weight and token 2 forward and 2 for the gradient of its input, and
-2 more for its own gradient only where it is trained (so 4 N D for a frozen base, where full training has 6 N D); for attention
-12 x layers x length x width a token, the whole square of positions. Checkpointing computes the layers' forward pass once more: in
-``hardware_tflops`` that counts, in ``mfu`` it does not. Both are shares of the rate of a bfloat16 product of 8192 x 8192 matrices
-measured in the same run.
+Model FLOPs of a step count what the mathematics needs: for each weight and token 2 forward and 2 for the gradient of its input,
+and 2 more for its own gradient only where it is trained (4 N D for a frozen base, where full training has 6 N D); for attention
+12 x layers x length x width a token, the whole square of positions. ``mfu`` is their share of the rate of a bfloat16 product of
+8192 x 8192 matrices measured in the same run. Checkpointing computes the layers' forward pass once more, which counts in
+``hardware_tflops`` (a rate, no share) alone.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from collections.abc import Iterable
 
 import bitsandbytes
 import material
+import pandas as pd
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
@@ -37,7 +38,20 @@ WARM_UP, STEPS = 2, 5
 TRAINING_BATCHES, QUANTISED_BATCHES, DECODING_BATCHES = (1, 4, 8, 16, 32, 64), (4, 16, 32), (1, 16, 64, 128, 256)
 ADAPTER_BATCHES = (1, 64)  # of decoding with the adapter beside the base
 ALONE = 8  # samples of each task answered one at a time
-OUT_OF_MEMORY = (torch.OutOfMemoryError,)
+
+
+class Emit:
+    """Prints points as JSON lines, figures cut to four digits, and tells when no more shall begin."""
+
+    def __init__(self, minutes: float):
+        self.start, self.minutes = time.perf_counter(), minutes
+
+    def __call__(self, point: dict) -> None:
+        point = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in point.items()}
+        print(json.dumps(point | {"at_s": round(time.perf_counter() - self.start)}), flush=True)
+
+    def late(self) -> bool:
+        return time.perf_counter() - self.start > 60 * self.minutes
 
 
 def synchronise() -> None:
@@ -88,7 +102,7 @@ def config_of(architecture: str, tiny: bool):
 
 
 def build(architecture: str, base: str, tiny: bool) -> PreTrainedModel:
-    """A model with random weights, made where it will run; ``base`` as ``new_lora``'s callers hold it: bfloat16, float32, 4 bits."""
+    """A model with random weights, made where it will run; ``base``: bfloat16, float32 (as ``load_causal`` has it), 4 bits."""
     dtype = torch.float32 if base == "float32" else torch.bfloat16
     with torch.device(device()):
         model = AutoModelForCausalLM.from_config(config_of(architecture, tiny), dtype=dtype)
@@ -136,7 +150,9 @@ def step_flops(model: nn.Module, batch_size: int, length: int, recomputed: bool)
     return batch_size * length * per_token
 
 
-def training_series(architecture: str, base: str, checkpointing: bool, batches: Iterable[int], tiny: bool, rate: float, emit) -> None:
+def training_series(
+    architecture: str, base: str, checkpointing: bool, batches: Iterable[int], tiny: bool, rate: float, emit: Emit
+) -> None:
     """Growing batches of full rows, until memory ends."""
     clear()
     length = TINY_LENGTH if tiny else LENGTH
@@ -153,7 +169,7 @@ def training_series(architecture: str, base: str, checkpointing: bool, batches: 
             batch = material.full_rows(material.tokenizer_of(architecture), batch_size, length)
             seconds(lambda: material.train_step(model, optimizer, batch, in_bfloat16=True), WARM_UP)
             taken = seconds(lambda: material.train_step(model, optimizer, batch, in_bfloat16=True), STEPS)
-        except OUT_OF_MEMORY:
+        except torch.OutOfMemoryError:
             emit({**what, "out_of_memory": True})
             break
         emit(
@@ -169,7 +185,7 @@ def training_series(architecture: str, base: str, checkpointing: bool, batches: 
         clear()
 
 
-def decoding_series(architecture: str, adapter: bool, batches: Iterable[int], tiny: bool, emit) -> None:
+def decoding_series(architecture: str, adapter: bool, batches: Iterable[int], tiny: bool, emit: Emit) -> None:
     """The four-task mix answered by ``predict``: as many samples of each task as fit one batch, alone some of them."""
     clear()
     model, tokenizer = build(architecture, "bfloat16", tiny), material.tokenizer_of(architecture)
@@ -179,7 +195,7 @@ def decoding_series(architecture: str, adapter: bool, batches: Iterable[int], ti
     per_task = material.dataset().samples["task"].value_counts().min()
     drawn = material.sample_mix(min(per_task, largest))
     while len(drawn) < 4 * largest:  # a batch larger than the world has samples of a task meets some twice
-        drawn = material.pd.concat([drawn, drawn], ignore_index=True)
+        drawn = pd.concat([drawn, drawn], ignore_index=True)
     encoded = material.llm_examples(drawn, tokenizer, architecture)
     material.end_as_true_answers(model, [e["prompt"] for e in encoded], [len(e["answer"]) for e in encoded])
     alone = None
@@ -199,27 +215,14 @@ def decoding_series(architecture: str, adapter: bool, batches: Iterable[int], ti
             if batch_size == 1:
                 seconds(lambda: predict(model, tokenizer, samples[:4], examples[:4], CHINESE, max_new_tokens=4, batch_size=1), 1)
             found = len(samples) / seconds(answer, 1)
-        except OUT_OF_MEMORY:
+        except torch.OutOfMemoryError:
             emit({**what, "out_of_memory": True})
             break
         alone = alone or (found if batch_size == 1 else None)
         prompts = sum(len(example["prompt"]) for example in examples) / len(examples)
-        emit({**what, "prompt_tokens": prompts, "samples_per_s": found, "times_batch_1": found / alone if alone else None, "peak_gib": peak_gib()})
+        gain = found / alone if alone else None
+        emit({**what, "prompt_tokens": prompts, "samples_per_s": found, "times_batch_1": gain, "peak_gib": peak_gib()})
         clear()
-
-
-class Emit:
-    """Prints points as JSON lines, figures cut to four digits, and tells when no more shall begin."""
-
-    def __init__(self, minutes: float):
-        self.start, self.minutes = time.perf_counter(), minutes
-
-    def __call__(self, point: dict) -> None:
-        point = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in point.items()}
-        print(json.dumps(point | {"at_s": round(time.perf_counter() - self.start)}), flush=True)
-
-    def late(self) -> bool:
-        return time.perf_counter() - self.start > 60 * self.minutes
 
 
 def main(arguments: list[str] | None = None) -> None:

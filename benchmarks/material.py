@@ -1,4 +1,4 @@
-"""What the benchmarks share: a generated world's samples as each architecture reads them, LoRA as the profiles have it, ways timed in turn."""
+"""What the benchmarks share: a generated world's samples as each architecture reads them, LoRA, ways timed in turn."""
 
 import statistics
 import time
@@ -76,7 +76,7 @@ def paper_lora(architecture: str) -> dict:
 
 
 def new_lora_on(model: PreTrainedModel, checkpointing: bool, **lora) -> PeftModel:
-    """``tuning.new_lora`` on a model at hand instead of one it loads; what is trained is kept in float32, as the optimiser needs it."""
+    """``tuning.new_lora`` on a model at hand, not one it loads; what is trained is in float32, as the optimiser needs it."""
     load, tuning.load_causal = tuning.load_causal, lambda *_, **__: model
     try:
         bits = next((bits for bits in (4, 8) if getattr(model, f"is_loaded_in_{bits}bit", False)), 0)
