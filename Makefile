@@ -15,11 +15,11 @@ VENV_PYTHON = .venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help smoke demo grid pscon study paper run validate report lab test publish clean
 
-# run profile $(1) with the settings $(2); what Snakemake starts finds the environment's commands first
+# run profile $(1) with the settings $(2) and those given; what Snakemake starts finds the environment's commands first
 define run
-	$(VENV_PYTHON) -m llmcrs_utils.preflight params/$(1).yaml $(2)
+	$(VENV_PYTHON) -m llmcrs_utils.preflight params/$(1).yaml $(2) $(GIVEN)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m snakemake -s workflow/Snakefile --configfile params/$(1).yaml \
-		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet all $(if $(strip $(2)),--config $(2))
+		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet all $(if $(strip $(2) $(GIVEN)),--config $(2) $(GIVEN))
 endef
 
 help: ## 0 s | this list
@@ -43,10 +43,10 @@ study: $(INSTALLED) ## hours, GPU | the grid on a larger synthetic world, with m
 
 paper: $(INSTALLED) ## days, GPU | the paper's grid on U-NEED: DATA=folder [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
-	$(call run,paper,$(GIVEN))
+	$(call run,paper)
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
-	$(call run,$(PROFILE),$(GIVEN))
+	$(call run,$(PROFILE))
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }

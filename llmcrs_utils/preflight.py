@@ -7,7 +7,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from llmcrs_utils.backbones.checkpoints import check_checkpoint
+import yaml
+
+from llmcrs_utils.backbones.checkpoints import check_adapter, check_checkpoint
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.corpus.world import Knobs
@@ -65,10 +67,23 @@ def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
         logger = values.get("report_to", "none")
         if logger != "none" and importlib.util.find_spec(logger) is None:
             raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
+    check_accelerate(profile.get("accelerate", ""), trained, path)
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     for key, values in trained.items():
         check_model(profile, key, values, path)
     return profile, report
+
+
+def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
+    """Raise ``ParameterError`` unless accelerate's configuration is a file that goes with the systems' settings."""
+    if not config:
+        return
+    if not Path(config).is_file():
+        raise ParameterError(f"{path}: accelerate: {config}: no such file; see docs/clusters.md")
+    if (yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}).get("distributed_type") == "FSDP":
+        for key, values in trained.items():
+            if values.get("quantization_bit"):
+                raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
 
 
 def check_model(profile: dict, key: str, values: dict, path: str) -> None:
@@ -76,11 +91,9 @@ def check_model(profile: dict, key: str, values: dict, path: str) -> None:
     system = SYSTEMS[key]
     name = values.get("model_name_or_path")
     if name:
-        adapters = values.get("adapter_name_or_path", [])
-        for adapter in adapters:
-            if Path(adapter).is_dir() and not (Path(adapter) / "adapter_config.json").exists():
-                raise ParameterError(f"{path}: section {system.base or key}: {adapter} is no adapter: adapter_config.json is not there")
         check_checkpoint(name, system.family)
+        for adapter in values.get("adapter_name_or_path", []):
+            check_adapter(adapter)
     elif not (system.backbone and "02_prepare_backbones" in profile):
         section = system.base or key
         raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")

@@ -190,6 +190,13 @@ def read_json(path: Path) -> dict | None:
         return None
 
 
+def right_padded(rows: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, [batch, longest]."""
+    lengths = torch.tensor([len(row) for row in rows])
+    input_ids = pad(rows, pad_token_id)
+    return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()}
+
+
 def pad(sequences: list[list[int]], value: int) -> torch.Tensor:
     """[batch, longest] int64, padded on the right."""
     longest = max(map(len, sequences))

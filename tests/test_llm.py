@@ -24,7 +24,7 @@ from llmcrs_utils.llm.predict import generate, letter_tokens, predict
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.answers import restore_width, text_answer
 from llmcrs_utils.tasks.instructions import build_instructions, render_input
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES
+from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES, parse_needs
 
 CUTOFF, NEW = 1024, 12
 LORA = {
@@ -237,21 +237,34 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
 
 
 @pytest.mark.parametrize(
-    ("wrote", "meant"),
+    ("task", "wrote", "meant"),
     [
-        ("颜色:黑色;内存:128GB", "颜色：黑色；内存：128GB"),
-        ("屏幕:6.1;价位:1,000-2,000;比例:3:1", "屏幕：6.1；价位：1,000-2,000；比例：3:1"),
-        ("好的,亲!这款(新款)可以吗?", "好的，亲！这款（新款）可以吗？"),
-        ("平时穿多大码呢/:065", "平时穿多大码呢/:065"),
-        ("看看这款哦~iPhone 13", "看看这款哦~iPhone 13"),
+        ("understand", "颜色:黑色;内存:128GB", "颜色：黑色；内存：128GB"),
+        ("understand", "屏幕:6.1;价位:1,000-2,000;比例:3:1", "屏幕：6.1；价位：1,000-2,000；比例：3:1"),
+        ("understand", "内存:8G;5G:是;SPF:50;接口:USB", "内存：8G；5G：是；SPF：50；接口：USB"),
+        ("elicit", "CPU;GPU;SPF", "CPU；GPU；SPF"),
+        ("respond", "好的,亲!这款(新款)可以吗?", "好的，亲！这款（新款）可以吗？"),
+        ("respond", "平时穿多大码呢/:065", "平时穿多大码呢/:065"),
+        ("respond", "看看这款哦~iPhone 13", "看看这款哦~iPhone 13"),
     ],
 )
-def test_full_width_signs_come_back_where_the_tokeniser_lost_them(wrote, meant):
-    assert restore_width(wrote, CHINESE) == meant
-    assert restore_width(wrote, ENGLISH) == wrote
-    lost = text_answer("respond", wrote, CHINESE, narrowed=True)
+def test_full_width_signs_come_back_where_the_tokeniser_lost_them(task, wrote, meant):
+    assert restore_width(task, wrote, CHINESE) == meant
+    assert restore_width(task, wrote, ENGLISH) == wrote
+    lost = text_answer(task, wrote, CHINESE, narrowed=True)
     assert (lost["text"], lost["raw"]) == ("".join(meant.split()), wrote)
-    assert text_answer("respond", wrote, CHINESE)["text"] == "".join(wrote.split())
+    assert text_answer(task, wrote, CHINESE)["text"] == "".join(wrote.split())
+
+
+def test_answers_of_a_tokeniser_that_loses_width_get_it_back_and_others_are_left_alone(monkeypatch, samples, instructions):
+    asked = samples[samples["task"] == "understand"].reset_index(drop=True)
+    monkeypatch.setattr("llmcrs_utils.llm.predict.generate", lambda model, tokenizer, prompts, limit: ["颜色:黑色;内存:128GB"] * len(prompts))
+    for architecture, text in (("chatglm", "颜色：黑色；内存：128GB"), ("llama", "颜色:黑色;内存:128GB")):
+        tokenizer = load_tokenizer(tiny.backbone(architecture))
+        few = encode_instructions(instructions[instructions["task"] == "understand"], tokenizer, CHINESE, "bare", CUTOFF, NEW)[0]
+        answers = answers_of(load_causal(tiny.backbone(architecture)), tokenizer, asked, few)
+        assert set(answers["text"]) == {text} and set(answers["raw"]) == {"颜色:黑色;内存:128GB"}
+        assert answers["valid"].all() and parse_needs(text, CHINESE)[0] == (("颜色", "黑色") if architecture == "chatglm" else ("颜色:黑色;内存:128GB", ""))
 
 
 def test_an_adapter_is_saved_as_peft_does_and_answers_as_before(adapter, tokenizer, samples, examples):

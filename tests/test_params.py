@@ -139,6 +139,11 @@ def refusal(capsys, *arguments):
         (changed("04_tune_llm", quantization_bit=5), "section allm or 04_tune_llm: quantization_bit 5 is unknown; known: 0, 4, 8"),
         (changed("allm", seed=2), "seed differs between sections (03_train_crs: 1, 04_tune_llm: 1, 05_collaborate: 1, allm: 2)"),
         (changed(systems=["bcrs", "mllm", "bcrs-mllm"]), "section mllm: model_name_or_path is missing; give it, or mllm_model=..."),
+        (changed(accelerate="no/such.yaml"), "accelerate: no/such.yaml: no such file; see docs/clusters.md"),
+        (
+            {**changed("allm", quantization_bit=4), "accelerate": "workflow/accelerate/fsdp.yaml"},
+            "section allm: quantization_bit does not go with FSDP",
+        ),
         (changed("01_build_data", language="de"), "section 01_build_data: language 'de'"),
     ],
 )
@@ -292,6 +297,10 @@ def test_every_checkpoint_is_checked_for_what_it_is_given_for(tmp_path, capsys):
     assert "this is an encoder-decoder of type cpt; an LLM has to be a causal model" in refusal(
         capsys, path, f"allm_model={cpt}"
     )
+    profile["allm"] = {"adapter_name_or_path": [str(tmp_path / "no_adapter")]}
+    assert f"{tmp_path / 'no_adapter'}: no such folder" in refusal(capsys, write_profile(tmp_path, profile))
+    (tmp_path / "no_adapter").mkdir()
+    assert "adapter_config.json is not there" in refusal(capsys, write_profile(tmp_path, profile))
     assert "this is a model of type llama; a CRS needs BART or CPT" in refusal(capsys, path, f"bcrs_model={tiny.backbone('llama')}")
 
 

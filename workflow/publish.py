@@ -68,13 +68,23 @@ def publish_notebook(name: str, job: str) -> None:
     write_atomically(path, nbformat.writes(executed) + "\n")
 
 
+def places(profile: str) -> dict[str, str]:
+    """README -> its text, each with a place for the profile's table."""
+    texts = {name: Path(name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")}
+    for name, text in texts.items():
+        if not place_of(profile).search(text):
+            sys.exit(f"{name}: no place for the table; mark it with comments <!-- {profile}: ... --> and <!-- end of {profile} -->")
+    return texts
+
+
+def place_of(profile: str) -> re.Pattern:
+    return re.compile(rf"(<!-- {re.escape(profile)}: .*? -->\n).*?(<!-- end of {re.escape(profile)} -->)", re.DOTALL)
+
+
 def publish_readmes(profile: str) -> None:
     table = summary_markdown(pd.read_csv(Path("figures", profile, "metrics.csv")))
-    place = re.compile(rf"(<!-- {profile}: .*? -->\n).*?(<!-- end of {profile} -->)", re.DOTALL)
-    for name in ("README.md", "README.zh-CN.md"):
-        text = Path(name).read_text(encoding="utf-8")
-        if not place.search(text):
-            sys.exit(f"{name}: no place for the table; mark it with comments <!-- {profile}: ... --> and <!-- end of {profile} -->")
+    place = place_of(profile)
+    for name, text in places(profile).items():
         write_atomically(Path(name), place.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text))
 
 
@@ -82,6 +92,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path("runs", sys.argv[1], "predictions").is_dir():
         sys.exit("usage: python workflow/publish.py PROFILE, the name of a finished run under runs/")
     profile = sys.argv[1]
+    places(profile)  # or nothing is touched
     publish_results(profile)
     if profile == "demo":
         for name, job in SHOWN.items():

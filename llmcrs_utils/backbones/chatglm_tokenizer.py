@@ -18,7 +18,7 @@ from llmcrs_utils.backbones.chatglm import ChatGLMConfig
 VOCAB_FILE = "ice_text.model"
 LINE, TAB = "<n>", "<|tab|>"
 LONGEST_BLANK = 80
-BLANKS = re.compile(f" {{2,{LONGEST_BLANK}}}")
+BLANKS = re.compile(" {2,%d}" % LONGEST_BLANK)
 SPELT_BLANKS = re.compile(rf"<\|blank_(\d+)\|>")
 MASK, GMASK, START, END, PAD, UNKNOWN = "[MASK]", "[gMASK]", "<sop>", "<eop>", "<pad>", "<unk>"
 CONTROLS = [MASK, GMASK, "[sMASK]", "<unused_0>", START, END, "<ENC>", "<dBLOCK>"]

@@ -13,6 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 HUB_SECONDS = 5  # a hub that is out of reach shall not delay the answer
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 CHATGLM_TOKENIZERS = ("ice_text.model",)
 CRS_ARCHITECTURES = ("bart", "cpt")
@@ -59,6 +60,20 @@ def check_checkpoint(model_name_or_path: str, kind: Literal["crs", "llm"] | None
             f"{model_name_or_path}: no such folder, and as a hub id it cannot be reached ({reason}); "
             "check the name, or download it and give the folder"
         ) from None
+
+
+def check_adapter(adapter: str) -> None:
+    """Raise ``CheckpointError`` unless a folder with a whole LoRA adapter, or a hub id as ``check_checkpoint`` takes it, is named."""
+    folder = Path(adapter).expanduser()
+    if not folder.is_dir():
+        check_checkpoint(adapter)
+        return
+    if not (folder / "adapter_config.json").is_file():
+        raise CheckpointError(f"{adapter}: this is no adapter: adapter_config.json is not there")
+    weights = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise CheckpointError(f"{adapter}: this adapter has no weights; looked for {', '.join(ADAPTER_WEIGHTS)}")
+    check_whole(weights)
 
 
 def checkpoint_file(model_name_or_path: str | Path, name: str, cached_only: bool = False) -> Path | None:
@@ -113,7 +128,8 @@ def check_model(model_name_or_path: str | Path, kind: Literal["crs", "llm"], cac
                 "or ChatGLM"
             )
         classes = config.get("architectures") or []
-        if found != "chatglm" and classes and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes):
+        causal = found == "chatglm" or not classes or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in classes)
+        if not causal and not reads_as_causal(found):
             raise CheckpointError(f"{model_name_or_path}: {', '.join(classes)} is no causal language model; give one such as LLaMA or ChatGLM")
     if found == "chatglm":
         from llmcrs_utils.backbones.chatglm import ChatGLMConfig  # what it takes is said there; it loads torch
@@ -122,6 +138,13 @@ def check_model(model_name_or_path: str | Path, kind: Literal["crs", "llm"], cac
             ChatGLMConfig(**config)
         except ValueError as error:
             raise CheckpointError(f"{model_name_or_path}: {error}") from None
+
+
+def reads_as_causal(model_type: str) -> bool:
+    """Whether transformers takes the language model alone out of such a checkpoint (Gemma 3, say, which also sees)."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known  # seconds; rarely asked
+
+    return str(known.get(model_type, "")).endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def check_weights(folder: Path) -> None:

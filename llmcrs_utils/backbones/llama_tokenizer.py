@@ -8,18 +8,32 @@ first listed: the models would read other tokens than they were trained on.
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 
+LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
 class SentencePieceLlamaTokenizer(SentencePieceBackend):
-    """``<s>`` in front of a text, its end left open; unknown characters by their bytes."""
+    """The start token in front of a text where the settings do not forbid it, its end left open; unknown characters by their bytes.
+
+    Special tokens are those of the settings, else LLaMA's own.
+
+    Raises:
+        ValueError: where the file does not hold one of them.
+    """
 
     model_input_names = ["input_ids", "attention_mask"]
 
     def __init__(self, vocab_file: str, **kwargs):
         # Old files of settings name "" as special tokens, where the model has these.
-        kwargs |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": True}
-        super().__init__(vocab_file=vocab_file, **kwargs)
+        specials = {name: kwargs.get(name) for name in LLAMA_TOKENS}
+        specials = {name: token if token and str(token) else LLAMA_TOKENS[name] for name, token in specials.items()}
+        self.opens = kwargs.pop("add_bos_token", None) is not False
+        super().__init__(vocab_file=vocab_file, **{"legacy": True} | kwargs | specials)
+        missing = [str(token) for token in specials.values() if self.sp_model.piece_to_id(str(token)) == self.sp_model.unk_id() != 0]
+        if missing:
+            raise ValueError(f"{vocab_file} holds no {', '.join(missing)}: it is not LLaMA's; give the checkpoint's tokenizer.json with it")
 
     def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: list[int] | None = None) -> list[int]:
-        return [self.bos_token_id, *token_ids_0, *(token_ids_1 or [])]
+        return [*([self.bos_token_id] if self.opens else []), *token_ids_0, *(token_ids_1 or [])]
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         return self.sp_model.decode_pieces(tokens)

@@ -3,10 +3,14 @@
 Nothing that a checkpoint brings along as code is run, and nobody is asked whether it may.
 """
 
+import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -35,7 +39,6 @@ from llmcrs_utils.backbones.checkpoints import (
 )
 from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.backbones.llama_tokenizer import SentencePieceLlamaTokenizer
-from llmcrs_utils.corpus.schema import write_atomically
 
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
@@ -70,7 +73,8 @@ def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
 
     if has("ice_text.model"):
         return ChatGLMTokenizer.from_pretrained(model_name_or_path)
-    if has("tokenizer.model") and architecture(model_name_or_path) in ("llama", ""):  # "": an adapter has no config.json
+    # "": an adapter has no config.json. A publisher's own tokenizer.json says more than the file it was made of.
+    if has("tokenizer.model") and not has("tokenizer.json") and architecture(model_name_or_path) in ("llama", ""):
         return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
     if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
         said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
@@ -82,13 +86,18 @@ def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
 
 
-def load_seq2seq(model_name_or_path: str) -> PreTrainedModel:
-    """An encoder-decoder with a language-model head (BART or CPT) in float32."""
+def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = None) -> PreTrainedModel:
+    """An encoder-decoder with a language-model head (BART or CPT) in float32.
+
+    ``generation_token_type`` is CPT's (``CPTConfig``); ``None`` leaves what the checkpoint says.
+    """
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "crs")
     if architecture(model_name_or_path) == "bart":
         return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
-    config = CPTConfig.from_dict({**CPTConfig.get_config_dict(model_name_or_path)[0], "model_type": CPTConfig.model_type})
+    said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
+    found = CPTConfig.get_config_dict(model_name_or_path)[0]
+    config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
     return CPTForConditionalGeneration.from_pretrained(model_name_or_path, config=config, dtype=torch.float32)
 
 
@@ -155,25 +164,39 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
         config = PeftConfig.from_pretrained(adapter)
         model = PeftModel.from_pretrained(model, adapter, config=config).merge_and_unload(safe_merge=True)
-    # A kill leaves the half-made folder aside; the record comes last.
-    half_made = output_dir.with_name(output_dir.name + ".tmp")
-    shutil.rmtree(half_made, ignore_errors=True)
-    model.save_pretrained(str(half_made))
-    tokenizer.save_pretrained(str(half_made))
-    check_tokenizer(half_made)
-    write_atomically(half_made / MERGED_FROM, sources)
-    if output_dir.exists():
-        shutil.rmtree(output_dir)
-    half_made.rename(output_dir)
+    with half_made(output_dir) as folder:
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        check_tokenizer(folder)
+        (folder / MERGED_FROM).write_text(sources, encoding="utf-8")
 
 
-def with_adapters(model_name_or_path: str, adapters: list[str], output_dir: str) -> str:
-    """The checkpoint to go on from: the model itself or, with adapters, ``output_dir`` with all merged; one process merges."""
+def with_adapters(model_name_or_path: str, adapters: list[str], folder: str | Path) -> str:
+    """The checkpoint to go on from: the model itself or, with adapters, all merged in a folder of its own under ``folder``.
+
+    Its name tells what it was made of, so that other adapters, or newer files of theirs, never take its place.
+    """
     if not adapters:
         return model_name_or_path
+    sources = json.dumps([files_of(name) for name in (model_name_or_path, *adapters)])
+    output_dir = Path(folder) / f"merged-{hashlib.sha256(sources.encode()).hexdigest()[:12]}"
     with PartialState().main_process_first():
         merge_adapters(model_name_or_path, adapters, output_dir)
-    return output_dir
+    return str(output_dir)
+
+
+@contextmanager
+def half_made(output_dir: str | Path) -> Iterator[Path]:
+    """A folder to write in, which takes the name ``output_dir`` when all is there; what was there before is replaced."""
+    output_dir = Path(output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{output_dir.name}.", dir=output_dir.parent))
+    try:
+        yield folder
+        shutil.rmtree(output_dir, ignore_errors=True)
+        folder.rename(output_dir)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def files_of(model_name_or_path: str) -> list:

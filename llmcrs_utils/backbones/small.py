@@ -31,7 +31,7 @@ from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.corpus.schema import Dialogue
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.tasks.samples import merge_turns
-from llmcrs_utils.training import pad, train
+from llmcrs_utils.training import pad, right_padded, train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -148,15 +148,7 @@ def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Call
 
 def next_token_collate(examples: list[dict]) -> dict:
     labels = [example.get("labels", example["input_ids"]) for example in examples]
-    return right_padded([example["input_ids"] for example in examples], labels, 0)
-
-
-def right_padded(inputs: list[list[int]], labels: list[list[int]], pad_token_id: int) -> dict:
-    """``input_ids``, ``attention_mask`` and ``labels``, each to the longest of its rows."""
-    input_ids = pad(inputs, pad_token_id)
-    lengths = torch.tensor([len(row) for row in inputs])
-    mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-    return {"input_ids": input_ids, "attention_mask": mask, "labels": pad(labels, -100)}
+    return {**right_padded([example["input_ids"] for example in examples], 0), "labels": pad(labels, -100)}
 
 
 def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
@@ -178,7 +170,7 @@ def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
             split = int(torch.randint(len(block) // 2 + 1, ()))
             inputs.append(block[:split] + opening + block[split:])
             labels.append([-100] * (split + len(opening)) + block[split:])
-        return right_padded(inputs, labels, tokenizer.pad_token_id)
+        return {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(labels, -100)}
 
     return collate
 
@@ -216,7 +208,8 @@ def make_infilling_collator(
     def collate(examples: list[dict]) -> dict:
         start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
         texts = [start + example["input_ids"] + end for example in examples]
-        batch = right_padded([start + corrupt(example["input_ids"]) + end for example in examples], texts, tokenizer.pad_token_id)
+        inputs = [start + corrupt(example["input_ids"]) + end for example in examples]
+        batch = {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(texts, -100)}
         if token_for_token:
             batch["understanding_labels"] = batch["labels"].where(batch["input_ids"] == tokenizer.mask_token_id, -100)
         return batch

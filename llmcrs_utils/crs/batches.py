@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts
-from llmcrs_utils.training import pad
+from llmcrs_utils.training import pad, right_padded
 
 
 def encode_samples(
@@ -89,9 +89,7 @@ def make_collator(pad_token_id: int, none: int):
         return batch
 
     def inputs_of(part: list[dict]) -> dict:
-        input_ids = pad([example["input_ids"] for example in part], pad_token_id)
-        lengths = torch.tensor([len(example["input_ids"]) for example in part])
-        return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()}
+        return right_padded([example["input_ids"] for example in part], pad_token_id)
 
     def states_of(part: list[dict]) -> dict:
         return {"states": torch.stack([example["states"] for example in part])}

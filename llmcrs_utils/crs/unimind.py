@@ -129,10 +129,11 @@ def new_unimind(
     max_history: int,
     recommend_loss_reaches_backbone: bool,
     seed: int,
+    generation_token_type: int | None = None,
 ) -> UniMind:
     """A UniMIND on a pretrained backbone; rows of ``item_vectors`` ([n_items, item_dim]) that are NaN keep their random start."""
     set_seed(seed)  # new tokens and the item head start random
-    backbone = load_seq2seq(model_name_or_path)
+    backbone = load_seq2seq(model_name_or_path, generation_token_type)
     backbone.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     config = UniMindConfig(
         backbone=backbone.config.to_dict(),

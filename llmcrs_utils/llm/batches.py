@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.instructions import render_input
 from llmcrs_utils.tasks.prompts import TEMPLATES, Prompts
-from llmcrs_utils.training import pad
+from llmcrs_utils.training import pad, right_padded
 
 LETTER_TOKENS = 4  # a blank, a letter, the end token, and one to spare
 
@@ -65,16 +65,11 @@ def make_collator(pad_token_id: int):
     """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each batch to its own longest row."""
 
     def collate(examples: list[dict]) -> dict:
-        input_ids = pad([example["input_ids"] for example in examples], pad_token_id)
-        lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": pad([e["labels"] for e in examples], -100)}
+        return {**right_padded([e["input_ids"] for e in examples], pad_token_id), "labels": pad([e["labels"] for e in examples], -100)}
 
     return collate
 
 
 def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask`` with every prompt's end in the last column, where decoding starts."""
-    flipped = pad([prompt[::-1] for prompt in prompts], pad_token_id).flip(1)
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    return {"input_ids": flipped, "attention_mask": (torch.arange(flipped.shape[1]).flip(0) < lengths[:, None]).long()}
+    return {name: tensor.flip(1) for name, tensor in right_padded([prompt[::-1] for prompt in prompts], pad_token_id).items()}

@@ -64,7 +64,7 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
         if not shared:  # a blank before every letter changes nothing among them
             batch = left_padded([[*prompt, *start] for prompt in prompts_ids], tokenizer.pad_token_id)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            logits = model(**batch, logits_to_keep=1).logits[:, -1].float().log_softmax(dim=1)
+            logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(dim=1)
             places, tokens = zip(*following, strict=True)
             scores[:, list(places)] += logits[:, list(tokens)]
     best = scores.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)

@@ -10,9 +10,16 @@ WIDE = str.maketrans(":;,!?()", "：；，！？（）")
 NARROW_SIGN = re.compile(r"(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9])")
 
 
-def restore_width(raw: str, prompts: Prompts) -> str:
-    """What a model with such a tokeniser wrote, its signs full-width again in a language that writes them so."""
-    return raw if prompts.space else NARROW_SIGN.sub(lambda match: match.group().translate(WIDE), raw)
+def restore_width(task: str, raw: str, prompts: Prompts) -> str:
+    """What a model with such a tokeniser wrote, its signs full-width again in a language that writes them so.
+
+    In a set every semicolon parts members, and the first colon of a member its attribute from its value.
+    """
+    if prompts.space:
+        return raw
+    if task in ("understand", "elicit"):
+        raw = "；".join(member.replace(":", "：", 1) if "：" not in member else member for member in re.split("[;；]", raw))
+    return NARROW_SIGN.sub(lambda match: match.group().translate(WIDE), raw)
 
 
 def loses_width(tokenizer) -> bool:
@@ -25,7 +32,7 @@ def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False) -
 
     ``narrowed`` says that the model's tokeniser ``loses_width``; ``raw`` stays as the model wrote it.
     """
-    text = restore_width(raw, prompts) if narrowed else raw
+    text = restore_width(task, raw, prompts) if narrowed else raw
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
     valid = bool(text) if task == "respond" else bool(parse_needs(text, prompts))
     return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid}
