@@ -4,6 +4,7 @@ import builtins
 import json
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -19,7 +20,7 @@ from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer
 from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
 from llmcrs_utils.backbones.cpt import CPTForConditionalGeneration
 from llmcrs_utils.backbones.llama_tokenizer import SentencePieceLlamaTokenizer
-from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer, merge_adapters
+from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer, merge_adapters, with_adapters
 from llmcrs_utils.crs.batches import encode_samples, make_collator
 from llmcrs_utils.crs.predict import predict
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
@@ -116,7 +117,7 @@ def test_unimind_reads_one_end_token_a_text_and_learns_and_predicts(folders, nam
         assert alone.shape == (width,) and alone.std() > 0.1
         torch.testing.assert_close(kept["states"], alone, rtol=0, atol=1e-5)
     history = train_two_stages(
-        model, examples, examples, tokenizer.pad_token_id, output_dir=tmp_path, settings={}, stage_one_epochs=1,
+        model, examples, examples, tokenizer, output_dir=tmp_path, settings={}, stage_one_epochs=1,
         stage_one_learning_rate=0.001, stage_two_epochs=2, stage_two_learning_rate=0.003, per_device_train_batch_size=4, seed=1,
     )  # fmt: skip
     losses = history[history["stage"] == "all tasks"]["valid_loss"].tolist()
@@ -174,8 +175,32 @@ def test_a_saved_tokeniser_reads_as_before(folders, name, tmp_path):
 
 @pytest.mark.parametrize("name", LLM)
 def test_letters_are_told_apart_by_one_token(folders, name):
-    opening, letters = letter_tokens(load_tokenizer(folders[name]))
-    assert len(set(letters)) == len(LETTERS) and len(opening) < 2
+    letters = letter_tokens(load_tokenizer(folders[name]))
+    assert len({letter[-1] for letter in letters}) == len(LETTERS) and len({tuple(letter[:-1]) for letter in letters}) == 1
+    assert len(letters[0]) <= 2
+
+
+def test_other_adapters_and_newer_files_of_theirs_are_merged_in_folders_of_their_own(tmp_path, plus):
+    base, adapters, _ = plus
+    assert with_adapters(base, [], tmp_path) == base
+    one, both = (with_adapters(base, some, tmp_path) for some in (adapters[:1], adapters))
+    assert one != both and with_adapters(base, adapters[:1], tmp_path) == one
+    (Path(adapters[0]) / "adapter_config.json").touch()
+    assert with_adapters(base, adapters[:1], tmp_path) not in (one, both)
+
+
+def test_a_llama_of_another_maker_keeps_its_own_tokens(tmp_path, folders):
+    """Special tokens and whether a text is opened are the settings'; a file without them is refused."""
+    for name in ("tokenizer.model", "config.json"):
+        (tmp_path / name).write_bytes((Path(folders["chinese_alpaca_plus_7b"]) / name).read_bytes())
+    said = {"add_bos_token": False, "eos_token": "<unk>", "bos_token": ""}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "<unk>")
+    assert tokenizer("推荐")["input_ids"][0] != tokenizer.bos_token_id
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|startoftext|>"}))
+    with pytest.raises(ValueError, match=r"holds no <\|startoftext\|>: it is not LLaMA's"):
+        load_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -244,12 +269,10 @@ def test_a_merge_is_made_once_anew_for_other_sources_and_over_nothing_else(plus,
     def made():
         return (output / "model.safetensors").stat().st_mtime_ns
 
-    (tmp_path / "merged.tmp").mkdir()  # of a run that was killed
-    (tmp_path / "merged.tmp" / "model.safetensors").write_text("half")
     merge_adapters(base, adapters[:1], output)
     first = made()
     merge_adapters(base, adapters[:1], output)
-    assert made() == first and not (tmp_path / "merged.tmp").exists()
+    assert made() == first and [path.name for path in tmp_path.iterdir()] == ["merged"]
     merge_adapters(base, adapters, output)
     assert made() != first
     kept = tmp_path / "mine"

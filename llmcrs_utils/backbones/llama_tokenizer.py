@@ -28,7 +28,8 @@ class SentencePieceLlamaTokenizer(SentencePieceBackend):
         specials = {name: token if token and str(token) else LLAMA_TOKENS[name] for name, token in specials.items()}
         self.opens = kwargs.pop("add_bos_token", None) is not False
         super().__init__(vocab_file=vocab_file, **{"legacy": True} | kwargs | specials)
-        missing = [str(token) for token in specials.values() if self.sp_model.piece_to_id(str(token)) == self.sp_model.unk_id() != 0]
+        known = {self.sp_model.id_to_piece(index) for index in range(self.sp_model.get_piece_size())}
+        missing = [str(token) for token in specials.values() if str(token) not in known]
         if missing:
             raise ValueError(f"{vocab_file} holds no {', '.join(missing)}: it is not LLaMA's; give the checkpoint's tokenizer.json with it")
 
