@@ -26,7 +26,7 @@ help: ## 0 s | this list
 	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
 	@awk -F ' ## | [|] ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-8s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
-smoke: $(INSTALLED) ## ~3 min | every notebook once on a toy world, to see that all parts fit
+smoke: $(INSTALLED) ## ~5 min | every notebook once on a toy world, to see that all parts fit
 	$(call run,smoke)
 
 demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world
@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sal
 grid: $(INSTALLED) ## ~35 min | the paper's grid on the demo's world: two CRSs, two LLMs, both directions, twelve systems
 	$(call run,grid)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~20 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~1 h | the grid on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
 study: $(INSTALLED) ## hours, GPU | the grid on a larger synthetic world, with models large enough to read
