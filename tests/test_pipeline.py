@@ -12,17 +12,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-import yaml
 
-import hub
-import tiny
 from llmcrs_utils.predictions import read_predictions, read_table
 from llmcrs_utils.systems import SYSTEMS, TASKS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
 TWELVE = [key for key in SYSTEMS if "mllm" not in key]
-PUBLISHED = {"bcrs": hub.bart_base_chinese, "ccrs": hub.cpt_base, "cllm": hub.chatglm_6b, "allm": hub.chinese_alpaca_plus_7b}
 TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
 COMMAND = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/smoke.yaml"]
 COMMAND += ["--cores", "2", "--resources", "gpu=1", "--nolock", "--rerun-incomplete", "--quiet", "all"]
@@ -139,25 +135,3 @@ def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed
             assert before.exists() == after.exists() and (not before.exists() or before.stat().st_mtime_ns == after.stat().st_mtime_ns)
     for name in TABLES:
         assert (folder / "runs/smoke/figures" / name).read_bytes() == (undisturbed[0] / "runs/smoke/figures" / name).read_bytes(), name
-
-
-def test_published_folders_train_and_answer_through_the_notebooks(undisturbed, tmp_path):
-    """The four backbones as folders of the hub's file names, shards and settings that name remote code: from ``make`` to tables."""
-    folder = tmp_path / "project"
-    shutil.copytree(undisturbed[0], folder, symlinks=True)
-    profile = yaml.safe_load((folder / "params/smoke.yaml").read_text("utf-8"))
-    del profile["02_prepare_backbones"]
-    profile["systems"] = ["bcrs", "ccrs", "cllm", "allm", "cllm-ccrs", "bcrs-allm"]
-    profile["allm"] = {"template": "alpaca"}
-    for system, make in PUBLISHED.items():
-        make(folder / "models" / system, tiny.texts())
-        profile.setdefault(system, {})["model_name_or_path"] = f"models/{system}"
-    (folder / "params/published.yaml").write_text(yaml.safe_dump(profile), "utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    check = [sys.executable, "-m", "llmcrs_utils.preflight", "params/published.yaml"]
-    assert subprocess.run(check, cwd=folder, env=environment, stdin=subprocess.DEVNULL).returncode == 0
-    finish(start(folder, "published"))
-    for system in profile["systems"]:
-        record = json.loads((folder / f"runs/smoke/systems/{system}/provenance.json").read_text())
-        assert record["settings"]["model_name_or_path"].startswith("models/")
-    assert len(pd.read_csv(folder / "runs/smoke/figures/table1.csv")["system"].unique()) >= 8
