@@ -24,19 +24,35 @@ class System:
 
     key: str
     name: str
-    family: Literal["crs", "llm"]
-    backbone: str
+    family: Literal["typical", "crs", "llm"]
+    backbone: str | None
     base: str | None = None
     assistant: str | None = None
+    tasks: tuple[str, ...] = TASKS
 
     @property
     def group(self) -> str:
         """The block of Tables 1-4 that holds this row."""
+        if self.family == "typical":
+            return "Typical"
         if self.assistant is None:
             return "No collaboration"
         return "LLM assisting CRS" if self.family == "crs" else "CRS assisting LLM"
 
 
+# One task each (paper appendix B); names are the paper's, where Bert is a row of two tables. KBRD takes its backbone's tokens only.
+TYPICAL = (
+    System("bert", "Bert", "typical", "bert", tasks=("understand",)),
+    System("bert_crf", "Bert+CRF", "typical", "bert", tasks=("understand",)),
+    System("bert_bilstm_crf", "Bert+BiLSTM+CRF", "typical", "bert", tasks=("understand",)),
+    System("dia_multiclass", "DiaMultiClass", "typical", "bert", tasks=("elicit",)),
+    System("dia_seq", "DiaSeq", "typical", "bert", tasks=("elicit",)),
+    System("bert_rec", "Bert", "typical", "bert", tasks=("recommend",)),
+    System("sasrec", "SASRec", "typical", None, tasks=("recommend",)),
+    System("tg_crs", "TG-CRS", "typical", "bert", tasks=("recommend",)),
+    System("gpt2", "GPT-2", "typical", "gpt2", tasks=("respond",)),
+    System("kbrd", "KBRD", "typical", "bert", tasks=("respond",)),
+)
 CRSS = (System("bcrs", "UniMIND(BART)", "crs", "bart"), System("ccrs", "UniMIND(CPT)", "crs", "cpt"))
 LLMS = (
     System("cllm", "ChatGLM", "llm", "chatglm"),
@@ -55,6 +71,7 @@ def assisted(base: System, assistant: System) -> System:
 SYSTEMS = {
     system.key: system
     for system in (
+        *TYPICAL,
         *CRSS,
         *LLMS,
         *(assisted(crs, llm) for llm in LLMS for crs in CRSS),

@@ -17,6 +17,7 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 CHATGLM_TOKENIZERS = ("ice_text.model",)
 CRS_ARCHITECTURES = ("bart", "cpt")
+Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
 
 
@@ -24,7 +25,7 @@ class CheckpointError(FileNotFoundError):
     """A model that is neither a folder nor a reachable hub id, or one that cannot do what it is given for."""
 
 
-def check_checkpoint(model_name_or_path: str, kind: Literal["crs", "llm"] | None = None) -> None:
+def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
     """Raise ``CheckpointError`` unless a folder with a config, or a hub id that is cached or can be reached, is named.
 
     With ``kind`` a folder has to hold a model of that kind, whole weight files, and a tokeniser that fits the model. Of a
@@ -108,7 +109,7 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
     return model_type
 
 
-def check_model(model_name_or_path: str | Path, kind: Literal["crs", "llm"], cached_only: bool = False) -> None:
+def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:
     """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole."""
     folder = Path(model_name_or_path).expanduser()
     if folder.is_dir():
@@ -121,6 +122,8 @@ def check_model(model_name_or_path: str | Path, kind: Literal["crs", "llm"], cac
         raise CheckpointError(
             f"{model_name_or_path}: this is a model of type {found}; a CRS needs BART or CPT"
         )
+    if kind == "encoder" and found != "bert":
+        raise CheckpointError(f"{model_name_or_path}: this is a model of type {found}; the typical systems read with a BERT")
     if kind == "llm":
         if found in CRS_ARCHITECTURES or config.get("is_encoder_decoder"):
             raise CheckpointError(

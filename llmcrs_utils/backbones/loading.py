@@ -21,6 +21,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    BertModel,
     BertTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -99,6 +100,19 @@ def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = No
     found = CPTConfig.get_config_dict(model_name_or_path)[0]
     config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
     return CPTForConditionalGeneration.from_pretrained(model_name_or_path, config=config, dtype=torch.float32)
+
+
+class Encoder(BertModel):
+    """A BERT that leaves the heads of its pretraining, which published checkpoints hold, where they are without a word."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"pooler"]
+
+
+def load_encoder(model_name_or_path: str) -> PreTrainedModel:
+    """A BERT without heads in float32."""
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "encoder")
+    return Encoder.from_pretrained(model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
 
 
 def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Small backbones for corpora without pretrained weights, each pretrained on its architecture's own task.
 
-BART fills in text (Lewis et al. 2020), CPT does so through both of its decoders (Shao et al. 2021), LLaMA predicts the next
-token, ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022).
+BART fills in text (Lewis et al. 2020), CPT does so through both of its decoders (Shao et al. 2021), LLaMA and GPT-2 predict the
+next token, ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022), BERT names masked tokens (Devlin et al. 2019).
 
 They see the text of training dialogues and the verbalised product knowledge, nothing of validation or test, and are
 saved as ordinary checkpoint folders that the rest of the project loads like a published model.
@@ -17,6 +17,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -33,7 +38,9 @@ from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.training import pad, right_padded, train
 
-ARCHITECTURES = ("bart", "cpt", "llama", "chatglm")
+ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
+# Those whose tokeniser closes a text as well as opening it.
+ENCODERS = ("bart", "cpt", "bert")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
@@ -41,8 +48,8 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
     """A tokeniser of at most ``vocab_size`` tokens, of the kind the architecture reads.
 
     ChatGLM's is its own sentencepiece one. The others' is a fast BPE: one token per Chinese character, digit or sign, subwords
-    elsewhere; blanks survive. BART's and CPT's closes a text with ``[CLS] … [SEP]``; LLaMA's opens it with ``[CLS]`` and leaves
-    the end open.
+    elsewhere; blanks survive. BART's, CPT's and BERT's closes a text with ``[CLS] … [SEP]``; LLaMA's and GPT-2's opens it with
+    ``[CLS]`` and leaves the end open.
     """
     if architecture == "chatglm":
         return train_chatglm_tokenizer(texts, vocab_size)
@@ -61,7 +68,7 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    template = f"{START} $A {END}" if architecture in ("bart", "cpt") else f"{START} $A"
+    template = f"{START} $A {END}" if architecture in ENCODERS else f"{START} $A"
     ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
     tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
     return PreTrainedTokenizerFast(
@@ -96,6 +103,21 @@ def new_backbone(
             ChatGLMConfig(
                 hidden_size=hidden_size, inner_hidden_size=4 * hidden_size, num_layers=layers, num_attention_heads=heads,
                 max_sequence_length=max_positions, initializer_range=start, **config_ids(tokenizer),
+            )
+        )  # fmt: skip
+    if architecture == "bert":
+        return BertForMaskedLM(
+            BertConfig(
+                vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=4 * hidden_size, num_hidden_layers=layers,
+                num_attention_heads=heads, max_position_embeddings=max_positions, hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0, initializer_range=start, pad_token_id=tokenizer.pad_token_id,
+            )
+        )  # fmt: skip
+    if architecture == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer), n_embd=hidden_size, n_layer=layers, n_head=heads, n_positions=max_positions,
+                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=start, **ids,
             )
         )  # fmt: skip
     return LlamaForCausalLM(
@@ -139,10 +161,12 @@ def text_blocks(
 
 def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
     """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
-    if architecture == "llama":
+    if architecture in ("llama", "gpt2"):
         return next_token_collate
     if architecture == "chatglm":
         return make_blank_filling_collator(tokenizer)
+    if architecture == "bert":
+        return make_masking_collator(tokenizer)
     return make_infilling_collator(tokenizer, token_for_token=architecture == "cpt")
 
 
@@ -173,6 +197,14 @@ def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
         return {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(labels, -100)}
 
     return collate
+
+
+def make_masking_collator(tokenizer: PreTrainedTokenizerBase):
+    """BERT's masked language modelling (Devlin et al. 2019, section 3.1): the library's, on texts between [CLS] and [SEP]."""
+    mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    return lambda examples: dict(
+        mask([{"input_ids": [tokenizer.cls_token_id, *example["input_ids"], tokenizer.sep_token_id]} for example in examples])
+    )
 
 
 def make_infilling_collator(
