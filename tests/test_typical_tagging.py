@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, set_seed
 
 import tiny
-from llmcrs_utils.backbones.loading import load_tokenizer
+from llmcrs_utils.backbones.loading import load_encoder, load_tokenizer
 from llmcrs_utils.corpus.schema import LINK_ONLY, Corpus, read_dialogues
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
@@ -183,7 +183,8 @@ PLACES = st.lists(st.tuples(st.sampled_from(["颜色", "尺码"]), st.integers(0
 @given(TEXTS, PLACES, st.booleans(), st.sampled_from([CHINESE, ENGLISH]))
 def test_spans_come_back_from_their_tags(text, places, blanks_are_tokens, prompts):
     """Whatever is repeated, touches or is nested: the answer names what ``flat`` kept, in its order, each pair once."""
-    annotated = [Span(name, text[start : start + length], start, min(start + length, len(text))) for name, start, length in places]
+    ends = [min(start + length, len(text)) for _, start, length in places]
+    annotated = [Span(name, text[start:end], start, end) for (name, start, _), end in zip(places, ends, strict=True)]
     attributes = ["尺码", "颜色"]
     kept = taggable(annotated, text, attributes, prompts)
     offsets = [(i, i + 1) for i, sign in enumerate(text) if blanks_are_tokens or sign != " "]
@@ -263,7 +264,7 @@ def test_every_label_that_tags_cannot_tell_is_counted_with_its_reason(tmp_path):
     test = dialogue_of(
         marked(desk, "什么颜色，什么颜色", ("颜色", ""), ("颜色", "")),
         marked(user, "想要好看的", ("颜色", "红", -1, -1)),
-        marked(desk, "要大的红", ("颜色", "红", 0, 1)),
+        marked(desk, "要大的红", ("颜色", "红", 0, 1), ("颜色", "红", -1, -1)),
         marked(user, "要大的", ("新奇", "大")),
         marked(desk, "黑色吗", ("颜色", "黑色"), ("款式", "黑色")),
         marked(user, "不用美白", ("功效", "美白"), ("功效", "不用美白")),
@@ -380,11 +381,15 @@ def few():
     return dataset_of(corpus), corpus
 
 
-def trained(folder, system="bert_crf", data=None, epochs=1, seed=1, base=None, cutoff_len=64, prompts=CHINESE):
+def needs(label):
+    return parse_needs(label, CHINESE)
+
+
+def trained(folder, system="bert_crf", data=None, epochs=1, seed=1, base=None, cutoff_len=64, prompts=CHINESE, lr=0.005):
     dataset, corpus = data or toy()
     return train_tagger(
-        system, dataset, corpus, prompts, model_name_or_path=base or tiny.backbone("bert"), output_dir=folder, settings={"seed": seed},
-        seed=seed, num_train_epochs=epochs, learning_rate=0.005, per_device_train_batch_size=4, cutoff_len=cutoff_len,
+        system, dataset, corpus, prompts, model_name_or_path=base or tiny.backbone("bert"), output_dir=folder, settings={},
+        seed=seed, num_train_epochs=epochs, learning_rate=lr, per_device_train_batch_size=4, cutoff_len=cutoff_len,
         warmup_steps=0.1,
     )  # fmt: skip
 
@@ -402,7 +407,7 @@ def learned(tmp_path_factory):
         if system not in made:
             folder, models = tmp_path_factory.mktemp(system), []
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(tagging, "new_model", lambda *args, **kwargs: models.append(new_model(*args, **kwargs)) or models[0])
+                patch.setattr(tagging, "new_model", lambda *args, **shape: models.append(new_model(*args, **shape)) or models[0])
                 history = trained(folder, system, epochs=10 if system == "bert_bilstm_crf" else 5)
             made[system] = folder, history, models[0].eval()
         return made[system]
@@ -417,14 +422,12 @@ def test_each_system_learns_its_dialogues_by_heart(learned, system):
     samples = understand(toy()[0], "test")
     answers = answers_of(folder, samples, system)
     assert answers.columns.tolist() == ANSWERS and answers["sample_id"].tolist() == samples["sample_id"].tolist()
-    wanted = [{pair for pair in parse_needs(label, CHINESE) if pair[1]} for label in samples["label"]]
-    assert [set(parse_needs(text, CHINESE)) for text in answers["text"]] == wanted
+    wanted = [{pair for pair in needs(label) if pair[1]} for label in samples["label"]]
+    assert [set(needs(text)) for text in answers["text"]] == wanted
     assert answers["valid"].tolist() == [bool(pairs) for pairs in wanted] and 0 < answers["valid"].mean() < 1
-    assert unexpressed(*toy(), CHINESE, output_dir=folder).loc["test", "labels"] == sum(map(len, map(set, map(needs, samples["label"]))))
-
-
-def needs(label):
-    return parse_needs(label, CHINESE)
+    counts = unexpressed(*toy(), CHINESE, output_dir=folder).loc["test"]
+    assert counts["labels"] == sum(len(set(needs(label))) for label in samples["label"])
+    assert counts["expressed"] == sum(map(len, wanted))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -436,7 +439,8 @@ def test_what_is_saved_answers_as_what_was_trained(learned, system, tmp_path):
     loaded = load_model(Tagger, moved)
     assert loaded.best_tags(**batch) == model.best_tags(**batch)
     assert all(torch.equal(p, model.state_dict()[name]) for name, p in loaded.state_dict().items())
-    assert loaded.config.shape == model.config.shape and (loaded.crf is None) == (system == "bert")
+    parts = {"bert": (True, True), "bert_crf": (True, False), "bert_bilstm_crf": (False, False)}
+    assert loaded.config.shape == model.config.shape and (loaded.lstm is None, loaded.crf is None) == parts[system]
     samples = understand(toy()[0], "test")
     pd.testing.assert_frame_equal(answers_of(moved, samples, system), answers_of(folder, samples, system))
 
@@ -455,7 +459,8 @@ def inputs_of(folder, samples, monkeypatch):
     """All that the model is given, and what the notebook shows of it."""
     given = []
     with monkeypatch.context() as patch:
-        patch.setattr(Tagger, "best_tags", lambda self, *batch: given.extend(part.tolist() for part in batch) or [[]] * len(batch[0]))
+        record = lambda self, *read: given.extend(part.tolist() for part in read) or [[]] * len(read[0])  # noqa: E731
+        patch.setattr(Tagger, "best_tags", record)
         answers_of(folder, samples, batch_size=4)
     return given, [seen_tagger("bert_crf", toy()[0], row, CHINESE, output_dir=folder) for row in samples.to_dict("records")]
 
@@ -488,12 +493,19 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path):
     assert weights[0] == weights[1] != weights[2]
 
 
+def test_training_starts_from_the_checkpoints_weights(tmp_path):
+    trained(tmp_path, data=few(), lr=0.0)
+    begun, given = load_model(Tagger, tmp_path).encoder.state_dict(), load_encoder(tiny.backbone("bert")).state_dict()
+    assert begun.keys() == given.keys() and all(torch.equal(begun[name], given[name]) for name in given)
+
+
 def test_a_published_checkpoint_trains_and_answers(tmp_path):
     trained(tmp_path, base=published(), epochs=8)
     samples = understand(toy()[0], "test")
     answers = answers_of(tmp_path, samples)
-    pairs = [({pair for pair in needs(label) if pair[1]}, set(needs(text))) for label, text in zip(samples["label"], answers["text"])]
-    assert sum(len(gold & told) for gold, told in pairs) > 0.7 * sum(len(gold) for gold, _ in pairs) > 5
+    gold = [{pair for pair in needs(label) if pair[1]} for label in samples["label"]]
+    hits = [len(pairs & set(needs(text))) for pairs, text in zip(gold, answers["text"], strict=True)]
+    assert sum(hits) > 0.7 * sum(map(len, gold)) > 5
 
 
 def test_attributes_that_training_never_saw_are_no_tags_and_no_trouble(tmp_path):
@@ -511,7 +523,8 @@ def test_attributes_that_training_never_saw_are_no_tags_and_no_trouble(tmp_path)
 
 def test_a_corpus_without_spans_trains_and_gives_no_usable_answer(tmp_path):
     dialogue = [said("用户需求", "要补水的面霜", [("功效", "补水")]), said("系统提问", LINK_ONLY, [("肤质", "")])]
-    corpus = corpus_of(dialogue_of(*dialogue, sid="s0"), valid=[dialogue_of(*dialogue, sid="s1")])
+    # Samples of like length share a batch, so that some batches have no token at all.
+    corpus = corpus_of(*copies_of(*dialogue), valid=[dialogue_of(*dialogue, sid="s1")])
     dataset = dataset_of(corpus)
     for system in SYSTEMS:
         trained(tmp_path / system, system, data=(dataset, corpus))
@@ -523,7 +536,7 @@ def test_a_corpus_without_spans_trains_and_gives_no_usable_answer(tmp_path):
 
 def test_a_corpus_with_nothing_to_understand_is_refused(tmp_path):
     corpus = corpus_of(dialogue_of(said("用户需求", "好"), said("系统提问", "好的"), sid="s0"))
-    with pytest.raises(ValueError, match="nothing|no utterance to understand"):
+    with pytest.raises(ValueError, match="nothing to understand"):
         trained(tmp_path, data=(dataset_of(corpus), corpus))
 
 

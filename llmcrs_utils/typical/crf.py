@@ -1,7 +1,8 @@
 """A linear-chain conditional random field (Lafferty et al. 2001) over tags that a network scores.
 
-A sequence of tags weighs the exponential of the scores of its tags, of each step from one to the next, of its first and of its last.
-Every step over time works on the whole batch at once, in float32 whatever the network computes in.
+The log-weight of a sequence of tags is the sum of the network's score of each tag, and of the chain's scores of the first tag, of
+each step from one to the next and of the last tag. Every step over time works on the whole batch at once, in float32 whatever
+the network computes in.
 """
 
 import torch

@@ -19,7 +19,7 @@ class TypicalConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # else loading the tokeniser that is saved beside a model warns of it
+AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # a tokeniser saved beside the model then loads without a warning
 
 
 class TypicalModel(PreTrainedModel):

@@ -1,8 +1,9 @@
 """Understanding as sequence labelling: Bert, Bert+CRF and Bert+BiLSTM+CRF (paper appendix B).
 
-Each token of the current utterance, all that these systems read, gets one of the tags O, B-x and I-x of an attribute x. Bert decides for
-each token alone (Devlin et al. 2019, section 5.3), a CRF for all together, the third with a BiLSTM below the CRF (Huang et al. 2015).
-A tagger can only point at words: what a sample's label has beyond them, ``unexpressed`` counts.
+Each token of the current utterance, all that these systems read, gets one of the tags O, B-x and I-x of an attribute x. Bert
+decides for each token alone (Devlin et al. 2019, section 5.3; there the first piece of each word is tagged, but Chinese marks no
+words, so here every token is), a CRF for all together, the third with a BiLSTM below the CRF (Huang et al. 2015). A tagger can
+only point at words: what a sample's label has beyond them, ``unexpressed`` counts.
 """
 
 from collections import Counter, defaultdict
@@ -79,7 +80,7 @@ def utterance_of(sample: dict) -> str:
 
 
 def plain(value: str, prompts: Prompts) -> str:
-    """A value as an answer writes it: blanks as ``text_answer`` leaves them, a comma for the sign that parts the members of a set."""
+    """A value as an answer writes it: blanks as ``text_answer`` leaves them, a comma for the sign that parts members of a set."""
     return prompts.space.join(value.replace(prompts.items.strip(), prompts.facts.strip()).split())
 
 
@@ -110,9 +111,9 @@ def taggable(spans: list[Span], text: str, attributes: list[str], prompts: Promp
 
 
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-    """Ids between [CLS] and [SEP], cut on the right at the tokeniser's ``model_max_length``; of each token of the text its characters.
+    """Ids between [CLS] and [SEP], and the place in the text (start, end) of each token between them.
 
-    A special token in a text is read as the characters it is written with.
+    A text is cut on the right at the tokeniser's ``model_max_length``. What looks like a special token is read as any other text.
     """
     read = tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True,
@@ -123,7 +124,7 @@ def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[l
 
 
 def tags_of(spans: list[Span], text: str, offsets: list[tuple[int, int]], attributes: list[str]) -> list[int]:
-    """One tag per token; a token belongs to the first span that it shares characters with, other than blanks at the span's ends."""
+    """One tag per token; a token belongs to the first span that it shares characters with; blanks at a span's ends count not."""
     tags = [0] * len(offsets)
     for span in spans:
         words = text[span.start : span.end]
@@ -136,7 +137,10 @@ def tags_of(spans: list[Span], text: str, offsets: list[tuple[int, int]], attrib
 
 
 def chunks(tags: list[int]) -> list[tuple[int, int, int]]:
-    """(number of the attribute, first token, token behind the last) as conlleval reads tags: an I-x opens a chunk where none of x goes on."""
+    """(number of the attribute, first token, token behind the last), as conlleval reads tags.
+
+    An I-x where no chunk of x goes on opens one.
+    """
     found: list[tuple[int, int, int]] = []
     for position, tag in enumerate(tags):
         if not tag:
@@ -185,7 +189,10 @@ class Tagger(TypicalModel):
         return self.head(self.dropout(states)), mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """``labels`` [batch, length - 2], -100 behind the end. The loss: -log p(all tags of an utterance), its mean over utterances."""
+        """The loss: -log p(all tags of an utterance), the mean over utterances.
+
+        ``labels``: [batch, length - 2], -100 behind the end.
+        """
         emissions, mask = self.emissions(input_ids, attention_mask)
         if self.crf is not None:
             return {"loss": -self.crf.log_likelihood(emissions, labels, mask).mean()}
@@ -227,8 +234,11 @@ def train_tagger(
 ) -> pd.DataFrame:
     """Train ``bert``, ``bert_crf`` or ``bert_bilstm_crf`` on the corpus's spans and save it in ``output_dir``.
 
-    The attributes are those that have a span in training; tokens of any other are O. An utterance loses what stands behind its first
-    ``cutoff_len`` tokens. ``training_options`` go to ``training.train``, whose history is returned.
+    The attributes are those that have a span in training; tokens of any other are O. An utterance loses what stands behind its
+    first ``cutoff_len`` tokens, of which [CLS] and [SEP] are two. ``training_options`` go to ``training.train``.
+
+    Returns:
+        The history of ``training.train``.
 
     Raises:
         ValueError: where training or validation holds nothing to understand.
@@ -239,7 +249,7 @@ def train_tagger(
     attributes = sorted({span.attribute for text, spans in spoken["train"] for span in spans if stands(span, text, prompts)})
     examples = {split: tagged_examples(part, tokenizer, attributes, prompts) for split, part in spoken.items() if part}
     if not all(examples.get(split) for split in spoken):
-        raise ValueError("no utterance to understand in training or validation; sequence labelling needs annotated ones in both splits")
+        raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
         new_model(Tagger, model_name_or_path, seed, attributes=attributes, **PARTS[system]),
         examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
@@ -282,7 +292,7 @@ def understand(dataset: Dataset, split: str) -> pd.DataFrame:
 def tagged_examples(
     spoken: list[tuple[str, list[Span]]], tokenizer: PreTrainedTokenizerBase, attributes: list[str], prompts: Prompts
 ) -> list[dict]:
-    """``input_ids`` and ``labels``, one tag per token of the text; utterances without a token are left out: nothing in them to learn."""
+    """``input_ids`` and ``labels``, one tag per token of the text; an utterance without a token holds nothing to learn."""
     texts = [text for text, _ in spoken]
     return [
         {"input_ids": ids, "labels": tags_of(taggable(spans, text, attributes, prompts), text, offsets, attributes)}
@@ -304,9 +314,9 @@ def unexpressed(dataset: Dataset, corpus: Corpus, prompts: Prompts, *, output_di
     """What perfect tags of a trained system's attributes and tokens would miss of the labels.
 
     Returns:
-        One row per split: ``samples``, ``labels`` (distinct pairs of each sample's label, summed), ``expressed``, a column for each of
-        ``REASONS`` why the others are not (a pair annotated several times counts where it came furthest), and ``recall`` and ``f1`` of
-        perfect tags, means over samples as ``metrics.score`` takes them.
+        One row per split: ``samples``, ``labels`` (distinct pairs of each sample's label, summed), ``expressed``, a column for
+        each of ``REASONS`` why the others are not (a pair annotated several times counts where it came furthest), and
+        ``recall`` and ``f1`` of perfect tags, means over samples as ``metrics.score`` takes them.
     """
     tokenizer = load_tokenizer(str(output_dir))
     attributes = Tagger.config_class.from_pretrained(str(output_dir)).shape["attributes"]
@@ -316,9 +326,10 @@ def unexpressed(dataset: Dataset, corpus: Corpus, prompts: Prompts, *, output_di
         if samples.empty:
             continue
         spoken = annotated(samples, corpus.dialogues[split])
+        places = encode([text for text, _ in spoken], tokenizer)[1]
         lost: Counter = Counter()
         expressed, recalls, f1s = 0, [], []
-        for (text, spans), offsets, label in zip(spoken, encode([t for t, _ in spoken], tokenizer)[1], samples["label"], strict=True):
+        for (text, spans), offsets, label in zip(spoken, places, samples["label"], strict=True):
             kept = taggable(spans, text, attributes, prompts)
             tags = tags_of(kept, text, offsets, attributes)
             said = set(parse_needs(tagged_answer(text, offsets, tags, attributes, prompts)["text"], prompts))
