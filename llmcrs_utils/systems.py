@@ -60,6 +60,15 @@ LLMS = (
     System("mllm", "Modern LLM", "llm", ""),  # any causal LM with a chat template (params/modern.yaml)
 )
 
+# Rows of those who are no system: what needs no training, and what only a synthetic world knows.
+FLOORS = {
+    "trivial": "Most frequent / random",
+    "dictionary": "Dictionary of the catalogue",
+    "popular": "Most popular in the shop",
+    "last_viewed": "Last viewed",
+}
+ORACLE = "oracle"
+
 
 def assisted(base: System, assistant: System) -> System:
     """``base`` with the help of ``assistant``: key ``assistant-base``, name in capitals (paper section 4.3)."""

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gain
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
-from llmcrs_utils.systems import SYSTEMS, system_of
+from llmcrs_utils.systems import SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
 PAPER_COLOURS = {
@@ -92,7 +92,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
 
     figure = Figure(figsize=(9, 2.2 + max(0.95, 0.22 * len(keys)) * len(shown)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    for (task, table), axes in zip(TABLES.items(), figure.subplots(2, 2).flat):
+    for task, axes in zip(TASKS, figure.subplots(2, 2).flat):
         metric = HEADLINE[task]
         labels = []
         for place, category in enumerate(shown):
@@ -101,7 +101,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
             _draw_gains(axes, members, keys, metric, place)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         axes.axhspan(len(shown) - 1.5, len(shown) - 0.5, color="0.94", zorder=0)  # the total is set off
-        axes.set(title=table.title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
+        axes.set(title=TABLES[task].title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
         axes.set_yticks(range(len(shown)), labels)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)
