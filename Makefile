@@ -7,7 +7,7 @@ PSCON ?= $(PSCON_SOURCE)
 FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
 
 # data and checkpoints to take instead of those that a profile names
-GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
+GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BERT GPT2 BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
 
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python

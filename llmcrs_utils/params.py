@@ -17,10 +17,11 @@ from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
 # Profile keys that belong to no notebook.
 PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str}
 # The notebook that trains a family's systems.
-TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm"}
+TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm", "typical": "06_typical_systems"}
 # What `make` may set for a profile from outside, and the parameter it stands for.
 OVERRIDES = {"data_dir": ("01_build_data", "data_dir")}
 OVERRIDES |= {f"{system.key}_model": (system.key, "model_name_or_path") for system in (*CRSS, *LLMS)}
+OVERRIDES |= {f"{name}_model": (TRAINED_BY["typical"], f"{name}_model_name_or_path") for name in ("bert", "gpt2")}
 
 
 class ParameterError(ValueError):
@@ -79,7 +80,7 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
             check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
         elif key in notebooks:
             check_parameters(notebooks[key], value, f"{source}: section {key}")
-        elif key in SYSTEMS:
+        elif key in SYSTEMS and SYSTEMS[key].family != "typical":  # these share one notebook, and its section
             check_parameters(notebooks[TRAINED_BY[SYSTEMS[key].family]], value, f"{source}: section {key}")
         else:
             raise ParameterError(f"{source}: {unknown('section', key, [*PROFILE_KEYS, *notebooks, *SYSTEMS])}")

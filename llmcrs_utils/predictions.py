@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
     }
 )
 CATALOGUE = "catalogue"
-IN_CATALOGUE = 50  # places of a ranking of the whole catalogue that are kept
+IN_CATALOGUE = 50  # places of a ranking of the whole catalogue that are kept: nobody looks further than Hit@50
 # Beside the predictions of a system that scores every item, in a folder of this name: its ranking of the whole catalogue.
 CATALOGUE_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in ("system", "seed", "split", "sample_id", "ranking"))])
 
@@ -56,7 +56,8 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     """Write one system's predictions, columns as in ``SCHEMA``; what a column ``catalogue`` holds goes to ``catalogue_file``."""
     if CATALOGUE in frame:
         ranked = frame[frame[CATALOGUE].map(len) > 0].drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
-        write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
+        if len(ranked):
+            write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
     write_table(frame[SCHEMA.names], path, SCHEMA)
 
 

@@ -39,6 +39,11 @@ class System:
             return "No collaboration"
         return "LLM assisting CRS" if self.family == "crs" else "CRS assisting LLM"
 
+    @property
+    def ranks_catalogue(self) -> bool:
+        """Whether it scores every item, and not the 20 candidates alone: an LLM has to read what it ranks."""
+        return self.family != "llm" and "recommend" in self.tasks
+
 
 # One task each (paper appendix B); names are the paper's, where Bert is a row of two tables. KBRD takes its backbone's tokens only.
 TYPICAL = (

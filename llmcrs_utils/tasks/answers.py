@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from llmcrs_utils.predictions import IN_CATALOGUE
 from llmcrs_utils.tasks.prompts import Prompts, parse_needs
 
 if TYPE_CHECKING:
     from torch import Tensor  # only whoever brings scores needs torch
-
-CATALOGUE_PLACES = 50  # of the whole catalogue so many are kept: Hit@50 is the farthest that anyone looks
 
 # Full-width signs that a tokeniser with NFKC (ChatGLM's) writes half-width. Chinese text means the full-width ones, save
 # between two ASCII letters or digits (1,000 or 3:1) and in the service desk's emoji codes (/:065).
@@ -56,7 +55,7 @@ def ranked_answer(candidates: list[str], order: list[int], scores: list[float], 
 
 
 def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict]:
-    """Every row's candidates ranked, and the best ``CATALOGUE_PLACES`` of all items, by the same scores.
+    """Every row's candidates ranked, and the best ``IN_CATALOGUE`` of all items, by the same scores.
 
     Args:
         scores: [batch, n_items], one row per sample.
@@ -71,7 +70,7 @@ def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict
     return [
         ranked_answer(row["candidates"], order, values, "", [names[column] for column in columns])
         for row, order, values, columns in zip(
-            rows, best.indices.tolist(), best.values.tolist(), best_columns(scores, CATALOGUE_PLACES).tolist(), strict=True
+            rows, best.indices.tolist(), best.values.tolist(), best_columns(scores, IN_CATALOGUE).tolist(), strict=True
         )
     ]
 
