@@ -63,8 +63,8 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 test: $(INSTALLED) ## ~7 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
 
-publish: $(INSTALLED) ## ~10 s | take over a finished run, PROFILE=demo or grid, as results/, executed notebooks (demo) and the READMEs' table
-	$(VENV_PYTHON) workflow/publish.py $(PROFILE)
+publish: $(INSTALLED) ## ~10 s | take over a finished `make grid` as results/, executed notebooks and the READMEs' table
+	$(VENV_PYTHON) workflow/publish.py
 
 clean: ## 1 s | remove the environment and caches; runs/ stays
 	rm -rf .venv .pytest_cache .snakemake build *.egg-info

@@ -79,7 +79,7 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
         if key in PROFILE_KEYS:
             check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
         elif key in notebooks:
-            check_parameters(notebooks[key], value, f"{source}: section {key}")
+            profile[key] = check_parameters(notebooks[key], value, f"{source}: section {key}")
         elif key in SYSTEMS and SYSTEMS[key].family != "typical":  # these share one notebook, and its section
             check_parameters(notebooks[TRAINED_BY[SYSTEMS[key].family]], value, f"{source}: section {key}")
         else:
@@ -99,15 +99,24 @@ def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for section in sections for name, value in profile.get(section, {}).items()}
 
 
-def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> None:
-    """Raise ``ParameterError`` unless every value is a parameter of the notebook and of its type."""
+def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> dict[str, Any]:
+    """``values``, of each group of settings those not named added from the notebook.
+
+    Raises:
+        ParameterError: unless every value is a parameter of the notebook and of its type.
+    """
     if not isinstance(values, dict):
         raise ParameterError(f"{source}: holds no parameters; write name: value lines")
     declared = notebook_parameters(notebook)
     for name, value in values.items():
         if name not in declared:
             raise ParameterError(f"{source}: {unknown('parameter', name, declared)}")
-        check_value(f"{source}, parameter {name}", value, declared[name][0])
+        expected, default = declared[name]
+        check_value(f"{source}, parameter {name}", value, expected)
+        if isinstance(default, dict):
+            for setting in value.keys() - default.keys():
+                raise ParameterError(f"{source}, parameter {name}: {unknown('setting', setting, default)}")
+    return {name: {**declared[name][1], **value} if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def check_value(where: str, value: Any, expected: Any) -> None:
