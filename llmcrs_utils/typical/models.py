@@ -19,6 +19,9 @@ class TypicalConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
+AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # else loading the tokeniser that is saved beside a model warns of it
+
+
 class TypicalModel(PreTrainedModel):
     """Base of the typical systems' models: ``self.encoder`` (``None`` without one), other parts by the subclass's ``build``."""
 

@@ -1,0 +1,359 @@
+"""Understanding as sequence labelling: Bert, Bert+CRF and Bert+BiLSTM+CRF (paper appendix B).
+
+Each token of the current utterance, all that these systems read, gets one of the tags O, B-x and I-x of an attribute x. Bert decides for
+each token alone (Devlin et al. 2019, section 5.3), a CRF for all together, the third with a BiLSTM below the CRF (Huang et al. 2015).
+A tagger can only point at words: what a sample's label has beyond them, ``unexpressed`` counts.
+"""
+
+from collections import Counter, defaultdict
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import PreTrainedTokenizerBase
+
+from llmcrs_utils.backbones.loading import device, load_tokenizer
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
+from llmcrs_utils.decoding import answer_in_batches
+from llmcrs_utils.tasks.answers import text_answer
+from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.tasks.prompts import Prompts, parse_needs
+from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.training import pad, right_padded, train
+from llmcrs_utils.typical.crf import LinearChainCRF
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
+
+PARTS = {
+    "bert": {"lstm": False, "crf": False},
+    "bert_crf": {"lstm": False, "crf": True},
+    "bert_bilstm_crf": {"lstm": True, "crf": True},
+}
+
+# --- from annotation to spans
+
+
+class Span(NamedTuple):
+    """One annotated (attribute, value) and its place in the text of its turn; -1, -1 without one."""
+
+    attribute: str
+    value: str
+    start: int
+    end: int
+
+
+def turn_spans(dialogue: Dialogue) -> dict[int, list[Span]]:
+    """The annotation of each turn of ``merge_turns``, by the turn's ``seq_no``; the corpus counts within single utterances."""
+    spans = {}
+    utterances = iter(dialogue.dialogue)
+    for turn in merge_turns(dialogue):
+        found: list[Span] = []
+        offset = 0
+        for text, utterance in zip(turn.texts, islice(utterances, len(turn.texts)), strict=True):
+
+            def place(position: int) -> int:
+                before = utterance.send_content[:position]
+                return offset + len(before if turn.by_user else before.replace(LINK_ONLY, ""))
+
+            for one in utterance.attributes:
+                ends = (-1, -1) if one.start < 0 else (place(one.start), place(one.exclusive_end))
+                found.append(Span(one.key, one.value, *ends))
+            offset += len(text) + 1  # a space joins the texts
+        spans[turn.seq_no] = found
+    return spans
+
+
+def annotated(samples: pd.DataFrame, dialogues: list[Dialogue]) -> list[tuple[str, list[Span]]]:
+    """The utterance of each understand sample, and its annotation."""
+    spans = {(dialogue.sid, seq_no): found for dialogue in dialogues for seq_no, found in turn_spans(dialogue).items()}
+    return [(utterance_of(row), spans[row["sid"], row["seq_no"]]) for row in samples.to_dict("records")]
+
+
+def utterance_of(sample: dict) -> str:
+    """The current utterance without its mark."""
+    return sample["current"][-1].partition("]")[2]
+
+
+def plain(value: str, prompts: Prompts) -> str:
+    """A value as an answer writes it: blanks as ``text_answer`` leaves them, a comma for the sign that parts the members of a set."""
+    return prompts.space.join(value.replace(prompts.items.strip(), prompts.facts.strip()).split())
+
+
+def stands(span: Span, text: str, prompts: Prompts) -> bool:
+    """Whether the value is at its span, be it in other case."""
+    found = plain(text[max(span.start, 0) : max(span.end, 0)], prompts)
+    return bool(found) and found.casefold() == plain(span.value, prompts).casefold()
+
+
+def flat(spans: list[Span]) -> list[Span]:
+    """Those that can be told together by one tag per token, in the order of the text.
+
+    Of spans that share characters the longest stays, as flat corpora keep the outermost: it is the need as a whole (不用美白, of
+    which 美白 alone would be the opposite). Of equally long ones the first annotated stays.
+    """
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda span: span.start - span.end):
+        if all(span.end <= other.start or other.end <= span.start for other in kept):
+            kept.append(span)
+    return sorted(kept, key=lambda span: span.start)
+
+
+def taggable(spans: list[Span], text: str, attributes: list[str], prompts: Prompts) -> list[Span]:
+    return flat([span for span in spans if span.attribute in attributes and stands(span, text, prompts)])
+
+
+# --- from spans to tags and back: 0 is O, 2k + 1 is B and 2k + 2 is I of attribute number k
+
+
+def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    """Ids between [CLS] and [SEP], cut on the right at the tokeniser's ``model_max_length``; of each token of the text its characters.
+
+    A special token in a text is read as the characters it is written with.
+    """
+    read = tokenizer(
+        texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True,
+        truncation=True, max_length=tokenizer.model_max_length - 2,
+    )  # fmt: skip
+    ids = [[tokenizer.cls_token_id, *row, tokenizer.sep_token_id] for row in read["input_ids"]]
+    return ids, read["offset_mapping"]
+
+
+def tags_of(spans: list[Span], text: str, offsets: list[tuple[int, int]], attributes: list[str]) -> list[int]:
+    """One tag per token; a token belongs to the first span that it shares characters with, other than blanks at the span's ends."""
+    tags = [0] * len(offsets)
+    for span in spans:
+        words = text[span.start : span.end]
+        start, end = span.end - len(words.lstrip()), span.start + len(words.rstrip())
+        inside = [i for i, (first, last) in enumerate(offsets) if first < end and last > start and not tags[i]]
+        begins = 2 * attributes.index(span.attribute) + 1
+        for i in inside:
+            tags[i] = begins if i == inside[0] else begins + 1
+    return tags
+
+
+def chunks(tags: list[int]) -> list[tuple[int, int, int]]:
+    """(number of the attribute, first token, token behind the last) as conlleval reads tags: an I-x opens a chunk where none of x goes on."""
+    found: list[tuple[int, int, int]] = []
+    for position, tag in enumerate(tags):
+        if not tag:
+            continue
+        attribute, inside = (tag - 1) // 2, tag % 2 == 0
+        if inside and found and found[-1][0] == attribute and found[-1][2] == position:
+            found[-1] = (attribute, found[-1][1], position + 1)
+        else:
+            found.append((attribute, position, position + 1))
+    return found
+
+
+def tagged_answer(text: str, offsets: list[tuple[int, int]], tags: list[int], attributes: list[str], prompts: Prompts) -> dict:
+    """The attributes and values that tags tell, in order of appearance, each pair once."""
+    pairs = []
+    for attribute, first, behind in chunks(tags):
+        value = plain(text[offsets[first][0] : offsets[behind - 1][1]], prompts)
+        if value:
+            pairs.append(plain(attributes[attribute], prompts) + prompts.pair + value)
+    return text_answer("understand", prompts.items.join(dict.fromkeys(pairs)), prompts)
+
+
+# --- the model
+
+
+class Tagger(TypicalModel):
+    """An encoder, a BiLSTM where asked, a score for each token and tag, a CRF where asked."""
+
+    def build(self, attributes: list[str], lstm: bool, crf: bool) -> None:
+        width, half = self.config.encoder["hidden_size"], self.config.encoder["hidden_size"] // 2
+        n_tags = 2 * len(attributes) + 1
+        self.dropout = nn.Dropout(self.config.encoder["hidden_dropout_prob"])
+        self.lstm = nn.LSTM(width, half, batch_first=True, bidirectional=True) if lstm else None
+        self.head = nn.Linear(2 * half if lstm else width, n_tags)
+        self.crf = LinearChainCRF(n_tags) if crf else None
+
+    def emissions(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [batch, length - 2, n_tags] of the tokens between [CLS] and [SEP], and which of these are real."""
+        states = self.states(input_ids, attention_mask)[:, 1:-1]
+        mask = attention_mask[:, 2:].bool()
+        if self.lstm is not None and mask.shape[1]:
+            lengths = mask.sum(dim=1).clamp(min=1).cpu()
+            # Packed, so that reading backwards starts at each row's own end.
+            packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
+            states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
+        return self.head(self.dropout(states)), mask
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``labels`` [batch, length - 2], -100 behind the end. The loss: -log p(all tags of an utterance), its mean over utterances."""
+        emissions, mask = self.emissions(input_ids, attention_mask)
+        if self.crf is not None:
+            return {"loss": -self.crf.log_likelihood(emissions, labels, mask).mean()}
+        return {"loss": F.cross_entropy(emissions.transpose(1, 2).float(), labels, reduction="sum") / len(labels)}
+
+    def best_tags(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[int]]:
+        """The tags of each row's tokens: each token's likeliest, with a CRF the likeliest of all together."""
+        emissions, mask = self.emissions(input_ids, attention_mask)
+        best = emissions.argmax(dim=2) if self.crf is None else self.crf.best_tags(emissions, mask)
+        return [row[:length] for row, length in zip(best.tolist(), mask.sum(dim=1).tolist(), strict=True)]
+
+
+def make_collator(pad_token_id: int):
+    def collate(examples: list[dict]) -> dict[str, Tensor]:
+        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
+        return {**batch, "labels": pad([example["labels"] for example in examples], -100)}
+
+    return collate
+
+
+# --- what the notebook calls
+
+
+def train_tagger(
+    system: str,
+    dataset: Dataset,
+    corpus: Corpus,
+    prompts: Prompts,
+    *,
+    model_name_or_path: str,
+    output_dir: str | Path,
+    settings: dict,
+    seed: int,
+    num_train_epochs: float,
+    learning_rate: float,
+    per_device_train_batch_size: int,
+    cutoff_len: int,
+    **training_options,
+) -> pd.DataFrame:
+    """Train ``bert``, ``bert_crf`` or ``bert_bilstm_crf`` on the corpus's spans and save it in ``output_dir``.
+
+    The attributes are those that have a span in training; tokens of any other are O. An utterance loses what stands behind its first
+    ``cutoff_len`` tokens. ``training_options`` go to ``training.train``, whose history is returned.
+
+    Raises:
+        ValueError: where training or validation holds nothing to understand.
+    """
+    tokenizer = load_tokenizer(model_name_or_path)
+    tokenizer.model_max_length = cutoff_len  # saved with it
+    spoken = {split: annotated(understand(dataset, split), corpus.dialogues[split]) for split in ("train", "valid")}
+    attributes = sorted({span.attribute for text, spans in spoken["train"] for span in spans if stands(span, text, prompts)})
+    examples = {split: tagged_examples(part, tokenizer, attributes, prompts) for split, part in spoken.items() if part}
+    if not all(examples.get(split) for split in spoken):
+        raise ValueError("no utterance to understand in training or validation; sequence labelling needs annotated ones in both splits")
+    return train(
+        new_model(Tagger, model_name_or_path, seed, attributes=attributes, **PARTS[system]),
+        examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
+        num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
+        seed=seed, label_names=["labels"], tokenizer=tokenizer, save_to=output_dir, **training_options,
+    )  # fmt: skip
+
+
+def answer_tagger(
+    system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
+) -> pd.DataFrame:
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for understand samples, in their order."""
+    model = load_model(Tagger, output_dir).to(device())
+    tokenizer = load_tokenizer(str(output_dir))
+    collate = make_collator(tokenizer.pad_token_id)
+    texts = [utterance_of(row) for row in samples[["current"]].to_dict("records")]
+    ids, offsets = encode(texts, tokenizer)
+
+    @torch.no_grad()
+    def answer(task: str, chosen: list[int]) -> list[dict]:
+        batch = collate([{"input_ids": ids[i], "labels": []} for i in chosen])
+        tags = model.best_tags(batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device))
+        attributes = model.config.shape["attributes"]
+        return [tagged_answer(texts[i], offsets[i], row, attributes, prompts) for i, row in zip(chosen, tags, strict=True)]
+
+    return answer_in_batches(samples, [len(row) for row in ids], batch_size, answer)
+
+
+def seen_tagger(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
+    """The tokens of the current utterance: all that such a system sees of a sample."""
+    tokenizer = load_tokenizer(str(output_dir))
+    return " ".join(tokenizer.convert_ids_to_tokens(encode([utterance_of(sample)], tokenizer)[0][0]))
+
+
+def understand(dataset: Dataset, split: str) -> pd.DataFrame:
+    samples = dataset.split(split)
+    return samples[samples["task"] == "understand"]
+
+
+def tagged_examples(
+    spoken: list[tuple[str, list[Span]]], tokenizer: PreTrainedTokenizerBase, attributes: list[str], prompts: Prompts
+) -> list[dict]:
+    """``input_ids`` and ``labels``, one tag per token of the text; utterances without a token are left out: nothing in them to learn."""
+    texts = [text for text, _ in spoken]
+    return [
+        {"input_ids": ids, "labels": tags_of(taggable(spans, text, attributes, prompts), text, offsets, attributes)}
+        for (text, spans), ids, offsets in zip(spoken, *encode(texts, tokenizer), strict=True)
+        if offsets
+    ]
+
+
+# --- what tags cannot say
+
+# Why a label cannot be told by tags, the first hurdle first.
+NO_VALUE, NO_SPAN, NOT_THERE = "no value", "no span", "value not at its span"
+UNKNOWN, SHARED, OVERLAP = "attribute without a span in training", "same span under two attributes", "nested or overlapping"
+CUT, OTHERWISE, TOKENS = "beyond cutoff_len", "written otherwise", "not whole tokens"
+REASONS = (NO_VALUE, NO_SPAN, NOT_THERE, UNKNOWN, SHARED, OVERLAP, CUT, OTHERWISE, TOKENS)
+
+
+def unexpressed(dataset: Dataset, corpus: Corpus, prompts: Prompts, *, output_dir: str | Path) -> pd.DataFrame:
+    """What perfect tags of a trained system's attributes and tokens would miss of the labels.
+
+    Returns:
+        One row per split: ``samples``, ``labels`` (distinct pairs of each sample's label, summed), ``expressed``, a column for each of
+        ``REASONS`` why the others are not (a pair annotated several times counts where it came furthest), and ``recall`` and ``f1`` of
+        perfect tags, means over samples as ``metrics.score`` takes them.
+    """
+    tokenizer = load_tokenizer(str(output_dir))
+    attributes = Tagger.config_class.from_pretrained(str(output_dir)).shape["attributes"]
+    table = {}
+    for split in SPLITS:
+        samples = understand(dataset, split)
+        if samples.empty:
+            continue
+        spoken = annotated(samples, corpus.dialogues[split])
+        lost: Counter = Counter()
+        expressed, recalls, f1s = 0, [], []
+        for (text, spans), offsets, label in zip(spoken, encode([t for t, _ in spoken], tokenizer)[1], samples["label"], strict=True):
+            kept = taggable(spans, text, attributes, prompts)
+            tags = tags_of(kept, text, offsets, attributes)
+            said = set(parse_needs(tagged_answer(text, offsets, tags, attributes, prompts)["text"], prompts))
+            gold = set(parse_needs(label, prompts))
+            hits = len(gold & said)
+            expressed += hits
+            recalls.append(hits / max(len(gold), 1))
+            f1s.append(2 * hits / max(len(gold) + len(said), 1))
+            hurdles = defaultdict(set)
+            for span in spans:
+                reason = why_lost(span, text, kept, offsets, attributes, prompts)
+                for pair in parse_needs(span.attribute + prompts.pair + span.value, prompts):
+                    hurdles[pair].add(reason)
+            lost.update(max(hurdles[pair], key=REASONS.index) for pair in gold - said)
+        table[split] = {
+            "samples": len(samples), "labels": expressed + lost.total(), "expressed": expressed,
+            **{reason: lost[reason] for reason in REASONS}, "recall": sum(recalls) / len(recalls), "f1": sum(f1s) / len(f1s),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def why_lost(
+    span: Span, text: str, kept: list[Span], offsets: list[tuple[int, int]], attributes: list[str], prompts: Prompts
+) -> str:
+    """The first of ``REASONS`` that holds for an annotation, given that perfect tags do not tell it."""
+    there = text[span.start : span.end]
+    hurdles = {
+        NO_VALUE: not span.value.strip(),
+        NO_SPAN: span.start < 0,
+        NOT_THERE: not stands(span, text, prompts),
+        UNKNOWN: span.attribute not in attributes,
+        SHARED: span not in kept and any((span.start, span.end) == (other.start, other.end) for other in kept),
+        OVERLAP: span not in kept,
+        CUT: span.end > (offsets[-1][1] if offsets else 0),
+        OTHERWISE: prompts.items.strip() in span.attribute + span.value or plain(there, prompts) != plain(span.value, prompts),
+        TOKENS: True,
+    }
+    return next(reason for reason, holds in hurdles.items() if holds)
