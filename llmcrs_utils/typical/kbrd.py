@@ -238,8 +238,8 @@ def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Pr
     )
     most = max(POSITIONS, cutoff_len)
     return [
-        {"input_ids": words if len(words) <= most else words[:1] + words[1 - most :], "entities": linker(row)}
-        for row, words in zip(rows, ids, strict=True)
+        {"input_ids": tokens if len(tokens) <= most else tokens[:1] + tokens[1 - most :], "entities": linker(row)}
+        for row, tokens in zip(rows, ids, strict=True)
     ]
 
 
