@@ -39,14 +39,19 @@ def colours() -> dict[str, str]:
 def learning_curve(history: pd.DataFrame, title: str) -> Figure:
     """Training and validation loss by epoch (``training.train``'s history), a panel per stage where there are stages."""
     stages = list(history.groupby("stage", sort=False)) if "stage" in history else [("", history)]
-    figure = Figure(figsize=(4.2 * len(stages) + 0.6, 3.0), layout="constrained")
-    for axes, (stage, part) in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+    columns = min(len(stages), 3)
+    rows = -(-len(stages) // columns)
+    figure = Figure(figsize=(4.2 * columns + 0.6, 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (stage, part) in zip(panels, stages):
         axes.plot(part["epoch"], part["train_loss"], color="0.6", marker="o", markersize=3, label="training")
         axes.plot(part["epoch"], part["valid_loss"], color="#332288", marker="o", markersize=4, label="validation")
         axes.set(xlabel="epoch", ylabel="loss (nats)", title=stage, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
+    for axes in panels[len(stages) :]:
+        axes.set_axis_off()
     figure.suptitle(title)
     return figure
 

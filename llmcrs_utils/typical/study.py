@@ -9,6 +9,7 @@ import pandas as pd
 from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.corpus.u_need import read_corpus
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
+from llmcrs_utils.evaluation.tables import category_name
 from llmcrs_utils.predictions import read_table, with_run, write_predictions
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.provenance import file_hash, write_provenance
@@ -104,7 +105,7 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
     scores = score(study.dataset.samples, predictions, shared["language"])
     usable = predictions.loc[predictions["split"] == "test", "valid"].mean()
     print(f"{system.name}: {HEADLINE[task]} {scores[HEADLINE[task]].mean():.3f} on {len(scores)} test samples, {usable:.0%} of them answered")
-    return history
+    return history.assign(stage=history["stage"].map(category_name)) if "stage" in history else history
 
 
 def asked(study: Study, key: str, split: str) -> pd.DataFrame:
