@@ -1,8 +1,16 @@
 """What a model wrote or scored, as a row of the predictions table."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 from llmcrs_utils.tasks.prompts import Prompts, parse_needs
+
+if TYPE_CHECKING:
+    from torch import Tensor  # only whoever brings scores needs torch
+
+CATALOGUE_PLACES = 50  # of the whole catalogue so many are kept: Hit@50 is the farthest that anyone looks
 
 # Full-width signs that a tokeniser with NFKC (ChatGLM's) writes half-width. Chinese text means the full-width ones, save
 # between two ASCII letters or digits (1,000 or 3:1) and in the service desk's emoji codes (/:065).
@@ -35,10 +43,48 @@ def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False) -
     text = restore_width(task, raw, prompts) if narrowed else raw
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
     valid = bool(text) if task == "respond" else bool(parse_needs(text, prompts))
-    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid}
+    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid, "catalogue": []}
 
 
-def ranked_answer(candidates: list[str], order: list[int], scores: list[float], raw: str) -> dict:
-    """A ranking of the candidates: ``order`` holds their positions, best first, ``scores`` belong to it."""
+def ranked_answer(candidates: list[str], order: list[int], scores: list[float], raw: str, catalogue: list[str] | None = None) -> dict:
+    """A ranking of the candidates: ``order`` holds their positions, best first, ``scores`` belong to it.
+
+    ``catalogue``: the best items of the whole catalogue, from a system that scores all of it.
+    """
     ranking = [candidates[position] for position in order]
-    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True}
+    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True, "catalogue": catalogue or []}
+
+
+def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict]:
+    """Every row's candidates ranked, and the best ``CATALOGUE_PLACES`` of all items, by the same scores.
+
+    Args:
+        scores: [batch, n_items], one row per sample.
+        rows: the samples; their ``candidates`` are read.
+        items: item id -> column of ``scores``, in the order of the columns.
+    """
+    import torch  # here, since whoever only reads answers does without
+
+    names = list(items)
+    candidates = torch.tensor([[items[item] for item in row["candidates"]] for row in rows], device=scores.device)
+    best = scores.gather(1, candidates).sort(dim=1, descending=True, stable=True)
+    return [
+        ranked_answer(row["candidates"], order, values, "", [names[column] for column in columns])
+        for row, order, values, columns in zip(
+            rows, best.indices.tolist(), best.values.tolist(), best_columns(scores, CATALOGUE_PLACES).tolist(), strict=True
+        )
+    ]
+
+
+def best_columns(scores: Tensor, count: int) -> Tensor:
+    """[batch, count] (all columns, where there are fewer): what a stable sort of each row would put first, without sorting it."""
+    count = min(count, scores.shape[1])
+    best = scores.topk(count, dim=1)
+    columns = best.indices.sort(dim=1).values
+    columns = columns.gather(1, scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices)
+    # Of columns that tie for the last place topk takes any.
+    last = best.values[:, -1:]
+    split = (scores == last).sum(dim=1) > (best.values == last).sum(dim=1)
+    if split.any():
+        columns[split] = scores[split].sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return columns
