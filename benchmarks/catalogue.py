@@ -6,7 +6,8 @@ import time
 
 import torch
 
-from llmcrs_utils.tasks.answers import CATALOGUE_PLACES, ranked, ranked_answer
+from llmcrs_utils.predictions import IN_CATALOGUE
+from llmcrs_utils.tasks.answers import ranked, ranked_answer
 from llmcrs_utils.tasks.candidates import CANDIDATES
 
 ITEMS, SAMPLES, DIM, BATCH, REPEATS = 69_000, 1_000, 300, 64, 7  # U-NEED's items and test samples, UniMIND's embeddings
@@ -27,7 +28,7 @@ def one_by_one(users: torch.Tensor, catalogue: torch.Tensor, rows: list[dict], i
     names, answers = list(items), []
     for user, row in zip(users, rows, strict=True):
         scores = catalogue @ user
-        best = scores.sort(descending=True, stable=True).indices[:CATALOGUE_PLACES]
+        best = scores.sort(descending=True, stable=True).indices[:IN_CATALOGUE]
         own = scores[[items[item] for item in row["candidates"]]].sort(descending=True, stable=True)
         told = [names[column] for column in best.tolist()]
         answers.append(ranked_answer(row["candidates"], own.indices.tolist(), own.values.tolist(), "", told))

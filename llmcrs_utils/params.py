@@ -80,7 +80,9 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
             check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
         elif key in notebooks:
             profile[key] = check_parameters(notebooks[key], value, f"{source}: section {key}")
-        elif key in SYSTEMS and SYSTEMS[key].family != "typical":  # these share one notebook, and its section
+        elif key in SYSTEMS and SYSTEMS[key].family == "typical":
+            raise ParameterError(f"{source}: section {key}: typical systems share one notebook; write {key} under {TRAINED_BY['typical']}")
+        elif key in SYSTEMS:
             check_parameters(notebooks[TRAINED_BY[SYSTEMS[key].family]], value, f"{source}: section {key}")
         else:
             raise ParameterError(f"{source}: {unknown('section', key, [*PROFILE_KEYS, *notebooks, *SYSTEMS])}")

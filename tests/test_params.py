@@ -125,7 +125,13 @@ def refusal(capsys, *arguments):
         (changed(**{"03_train_crs": "cutoff_len"}), "section 03_train_crs: holds no parameters; write name: value lines"),
         (changed(sytems=["bcrs"]), "no section 'sytems'; did you mean 'systems'?"),
         (changed(systems="bcrs"), "systems: 'bcrs' is no list[str]"),
-        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bcrs, ccrs, cllm, allm, mllm, cllm-bcrs"),
+        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bert, bert_crf, bert_bilstm_crf, dia_multiclass"),
+        (
+            changed("06_typical_systems", bert={"num_train_epoch": 1.0}),
+            "section 06_typical_systems, parameter bert: no setting 'num_train_epoch'; did you mean 'num_train_epochs'?",
+        ),
+        (changed("06_typical_systems", kbrd={"learning_rate": "1e-3"}), "section 06_typical_systems, parameter kbrd: {'learning_rate': '1e-3'} is no"),
+        (changed("bert", learning_rate=0.1), "section bert: typical systems share one notebook; write bert under 06_typical_systems"),
         (changed(systems=["bcrs", "allm-bcrs"]), "systems: allm-bcrs needs allm; add it to the list"),
         (changed(systems=["bcrs", "bcrs-allm"]), "systems: bcrs-allm needs allm; add it to the list"),
         ({k: v for k, v in MINIMAL.items() if k != "01_build_data"}, "01_build_data is missing; see params/demo.yaml"),
@@ -180,6 +186,27 @@ def test_a_collaboration_is_trained_like_its_base_save_where_it_says_otherwise(t
     assert system_parameters(profile, "allm") == alone
     assert system_parameters(profile, "bcrs-allm") == alone | {"learning_rate": 0.25}
     assert system_parameters(profile, "allm-bcrs") == {"num_beams": 3}
+
+
+def test_settings_of_a_typical_system_that_are_not_named_stay_the_notebooks(tmp_path):
+    profile = load_profile(write_profile(tmp_path, {**MINIMAL, "06_typical_systems": {"kbrd": {"num_train_epochs": 1.0}}}))
+    default = notebook_parameters(ROOT / "notebooks/06_typical_systems.ipynb")["kbrd"][1]
+    assert profile["06_typical_systems"] == {"kbrd": {**default, "num_train_epochs": 1.0}} and default["num_train_epochs"] > 1
+
+
+def test_typical_systems_need_a_bert_and_a_causal_model_or_small_ones(tmp_path, capsys):
+    profile = with_data(corpus_folder(tmp_path / "data"), model=tiny.backbone("llama"))
+    profile |= {"bcrs": {"model_name_or_path": tiny.backbone("bart")}, "systems": [*MINIMAL["systems"], "bert", "gpt2", "sasrec"]}
+    path = write_profile(tmp_path, profile)
+    assert "section 06_typical_systems: bert_model_name_or_path is missing; give it, or bert_model=..." in refusal(capsys, path)
+    bert, gpt2 = f"bert_model={tiny.backbone('bert')}", f"gpt2_model={tiny.backbone('gpt2')}"
+    assert "gpt2_model_name_or_path is missing" in refusal(capsys, path, bert)
+    assert main([str(path), bert, gpt2]) == 0
+    capsys.readouterr()
+    assert "type llama; the typical systems read with a BERT" in refusal(capsys, path, f"bert_model={tiny.backbone('llama')}", gpt2)
+    assert "type bart; an LLM has to be" in refusal(capsys, path, bert, f"gpt2_model={tiny.backbone('bart')}")
+    write_profile(tmp_path, {**profile, "02_prepare_backbones": {}})
+    assert main([str(path)]) == 0
 
 
 def test_checking_changes_nothing_in_the_profile_given():
