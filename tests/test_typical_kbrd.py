@@ -20,7 +20,16 @@ from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
 from llmcrs_utils.tasks.samples import dialogue_samples
 from llmcrs_utils.typical import kbrd
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
-from llmcrs_utils.typical.kbrd import Kbrd, answer_kbrd, read_texts, recommend_examples, seen_kbrd, train_kbrd, with_users
+from llmcrs_utils.typical.kbrd import (
+    Kbrd,
+    answer_kbrd,
+    read_texts,
+    recommend_examples,
+    respond_examples,
+    seen_kbrd,
+    train_kbrd,
+    with_users,
+)
 from llmcrs_utils.typical.models import load_model, new_model
 
 close = torch.testing.assert_close
@@ -37,7 +46,7 @@ def knowledge_of(*facts):
     return pd.DataFrame([(item, "shop", relation, value) for item, relation, value in facts], columns=KNOWLEDGE_COLUMNS, dtype=str)
 
 
-FACTS = [("a", "颜色", "白色"), ("b", "颜色", "白色"), ("b", "底色", "白色"), ("b", "尺寸", "大"), ("b", "尺寸", "大")]
+FACTS = [("a", "颜色", "白色"), ("a", "颜色", " "), ("b", "颜色", "白色"), ("b", "底色", "白色"), ("b", "尺寸", "大"), ("b", "尺寸", "大")]
 
 
 def test_items_and_values_are_nodes_and_facts_are_edges_both_ways():
@@ -127,7 +136,7 @@ def test_values_are_linked_by_the_longest_name_and_items_by_their_id():
 
 
 def test_words_said_or_asked_for_are_not_linked():
-    assert linked("[user]大容量 i1", "[system]干性", "[elicit]大", "[understand]大：；容量：", "[understand]") == []
+    assert linked("[user]容量：大", "[system]肤质：干性；i1", "[elicit]容量：大", "[understand]大：；容量：", "[understand]") == []
 
 
 def test_what_is_spoken_of_later_changes_nothing_for_an_earlier_turn():
@@ -257,8 +266,8 @@ def learnt(tmp_path_factory):
     twice = pd.concat([samples, samples.assign(split="valid")], ignore_index=True)
     folder = tmp_path_factory.mktemp("learnt")
     history = train(
-        folder, Dataset(twice, tiny.dataset().items), num_train_epochs=40, learning_rate=0.005, per_device_train_batch_size=8,
-        recommender_epochs=40, recommender_learning_rate=0.03, dropout=0.0,
+        folder, Dataset(twice, tiny.dataset().items), num_train_epochs=30, learning_rate=0.005, per_device_train_batch_size=8,
+        recommender_epochs=30, recommender_learning_rate=0.03, dropout=0.0,
     )  # fmt: skip
     return folder, history
 
@@ -268,7 +277,7 @@ def test_it_learns_to_recommend_and_to_reply(learnt):
     answers = answer(folder, responses())
     assert answers.columns.tolist()[: len(SCHEMA.names) - 2] == [n for n in SCHEMA.names if n not in ("system", "seed")]
     said_so = answers["text"] == responses()["label"].map(lambda label: "".join(label.split()))
-    assert said_so.mean() > 0.9 and answers["valid"].all() and answers["text"].nunique() > 5
+    assert said_so.mean() > 0.8 and answers["valid"].all() and answers["text"].nunique() > 5
     graph = knowledge_graph(tiny.corpus().knowledge, tiny.dataset().items["item_id"].tolist())
     linker = make_linker(graph.items, graph.values, CHINESE)
     samples = tiny.dataset().split("train")
@@ -278,12 +287,12 @@ def test_it_learns_to_recommend_and_to_reply(learnt):
     model = load_model(Kbrd, folder)
     with torch.no_grad():
         best = [int(model.item_scores(torch.tensor([entities], dtype=torch.long))[0].argmax()) for entities in golds]
-    assert sum(item in gold for item, gold in zip(best, golds.values(), strict=True)) > 0.9 * len(golds)
+    assert sum(item in gold for item, gold in zip(best, golds.values(), strict=True)) > 0.7 * len(golds)
 
 
 def test_the_history_tells_the_stages_and_who_spoke_of_nothing(learnt):
     _, history = learnt
-    assert history["stage"].tolist() == ["recommender"] * 40 + ["reply"] * 40
+    assert history["stage"].tolist() == ["recommender"] * 30 + ["reply"] * 30
     assert history.columns.tolist() == ["epoch", "train_loss", "valid_loss", "stage", "without_entities"]
     spoken = {stage: losses["valid_loss"].tolist() for stage, losses in history.groupby("stage")}
     assert all(losses[-1] < 0.3 * losses[0] for losses in spoken.values())
@@ -387,22 +396,61 @@ def test_items_and_attributes_that_training_never_saw_are_no_entities(learnt):
     assert len(answer(folder, pd.DataFrame([sample]))) == 1
 
 
+def test_a_reply_is_learnt_from_its_first_word_to_its_end():
+    tokenizer = load_tokenizer(tiny.backbone("bert"), segments=True)
+    samples = responses().head(3)
+    examples = respond_examples(samples, tokenizer, CHINESE, lambda sample: [], 512, 64)
+    for example, label in zip(examples, samples["label"], strict=True):
+        assert example["labels"][-1] == tokenizer.sep_token_id
+        assert tokenizer.decode(example["labels"][:-1]) == label
+    cut = respond_examples(samples, tokenizer, CHINESE, lambda sample: [], 512, 5)
+    assert all(example["labels"][:3] == whole["labels"][:3] for example, whole in zip(cut, examples, strict=True))
+    assert {len(example["labels"]) for example in cut} == {4}
+
+
 def weights_of(folder):
     return load_file(Path(folder) / "model.safetensors")
 
 
-def test_the_same_seed_gives_the_same_model_and_the_reply_stage_leaves_the_recommender(tmp_path):
-    for name, options in {"one": {}, "again": {}, "other": {"seed": 2}, "longer": {"learning_rate": 0.004}}.items():
-        train(tmp_path / name, **options)
-    one, again, other, longer = (weights_of(tmp_path / name) for name in ("one", "again", "other", "longer"))
-    assert all(torch.equal(one[name], again[name]) for name in one) and one.keys() == again.keys()
-    assert not torch.equal(one["graph.root"], other["graph.root"])
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The weights of two epochs, undisturbed."""
+    folder = tmp_path_factory.mktemp("one")
+    train(folder, num_train_epochs=2)
+    return weights_of(folder)
+
+
+def same(one, other):
+    return {name for name in one if torch.equal(one[name], other[name])}
+
+
+def test_the_same_seed_gives_the_same_model_also_after_a_kill(tmp_path, one, monkeypatch):
+    replied = 0
+
+    def killed(model, *args, logits=Kbrd.reply_logits, **texts):
+        nonlocal replied
+        replied += model.training
+        if replied == 4:  # in the second epoch of two batches each
+            raise KeyboardInterrupt
+        return logits(model, *args, **texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kbrd, "reply_logits", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, num_train_epochs=2)
+    assert list(tmp_path.glob("reply/checkpoint-*"))
+    train(tmp_path, num_train_epochs=2)
+    assert same(one, weights_of(tmp_path)) == one.keys()
+
+
+def test_another_seed_gives_another_model_and_the_reply_stage_leaves_the_recommender(tmp_path, one):
+    train(tmp_path / "other", num_train_epochs=2, seed=2)
+    train(tmp_path / "faster", num_train_epochs=2, learning_rate=0.004)
+    other, faster = weights_of(tmp_path / "other"), weights_of(tmp_path / "faster")
+    assert not same(one, other) & {"graph.root", "graph.bases", "attention.hidden.weight", "vocabulary_bias.2.weight"}
     of_recommender = {name for name in one if name.startswith(("graph.", "attention.", "item_bias"))}
-    assert {name for name in one if torch.equal(one[name], longer[name])} >= of_recommender
-    assert not torch.equal(one["vocabulary_bias.2.weight"], longer["vocabulary_bias.2.weight"])
-    assert not torch.equal(one["writer.model.shared.weight"], longer["writer.model.shared.weight"])
-    # and it learnt: item biases start at zero
-    assert one["item_bias"].abs().max() > 0
+    assert same(one, faster) >= of_recommender and one["item_bias"].abs().max() > 0  # item biases start at zero
+    assert not same(one, faster) & {"vocabulary_bias.2.weight", "writer.model.shared.weight"}
 
 
 def test_nothing_is_left_but_weights_and_json(learnt):

@@ -40,16 +40,15 @@ class Graph:
 
 def knowledge_graph(knowledge: pd.DataFrame, items: list[str]) -> Graph:
     """The graph of a corpus's product knowledge (all its relations) over a catalogue; an item without facts stands alone."""
-    facts = knowledge[["item_id_encrypt", "relation_name", "value"]].drop_duplicates()
     names: dict[tuple[str, ...], str] = {}
-    for value in facts["value"].unique():
+    for value in knowledge["value"].unique():
         names.setdefault(words(value), value)
-    names.pop((), None)
-    nodes = {key: len(items) + place for place, key in enumerate(names)}
-    node_of = {value: nodes.get(words(value), -1) for value in facts["value"].unique()}
-    item_of = {item: row for row, item in enumerate(items)}
-    relation, known = facts["relation_name"].factorize(sort=True)
-    rows = np.stack([facts["item_id_encrypt"].map(item_of), relation, facts["value"].map(node_of)]).astype(np.int64)
+    names.pop((), None)  # a value of blanks
+    node_of = {key: node for node, key in enumerate(names, start=len(items))}
+    item_of = {item: node for node, item in enumerate(items)}
+    values = knowledge["value"].map({value: node_of.get(words(value), -1) for value in knowledge["value"].unique()})
+    relation, known = knowledge["relation_name"].factorize(sort=True)
+    rows = np.stack([knowledge["item_id_encrypt"].map(item_of), relation, values]).astype(np.int64)
     rows = rows[:, rows[2] >= 0]
     inverse = np.stack([rows[2], rows[1] + len(known), rows[0]])
     edges = np.unique(np.concatenate([rows, inverse], axis=1)[::-1], axis=1)[::-1]
