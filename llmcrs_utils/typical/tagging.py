@@ -1,8 +1,9 @@
 """Understanding as sequence labelling: Bert, Bert+CRF and Bert+BiLSTM+CRF (paper appendix B).
 
 Each token of the current utterance, all that these systems read, gets one of the tags O, B-x and I-x of an attribute x. Bert decides for
-each token alone (Devlin et al. 2019, section 5.3), a CRF for all together, the third with a BiLSTM below the CRF (Huang et al. 2015).
-A tagger can only point at words: what a sample's label has beyond them, ``unexpressed`` counts.
+each token alone (Devlin et al. 2019, section 5.3, where only the first piece of a word is tagged: Chinese marks no words, so here every
+token is), a CRF for all together, the third with a BiLSTM below the CRF (Huang et al. 2015). A tagger can only point at words: what a
+sample's label has beyond them, ``unexpressed`` counts.
 """
 
 from collections import Counter, defaultdict
