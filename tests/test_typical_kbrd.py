@@ -384,7 +384,7 @@ def test_a_long_text_loses_its_oldest_turns_and_an_endless_one_its_oldest_words(
     assert tokenizer.decode(short["input_ids"]).endswith("".join(sample["current"]) + CHINESE.crs["respond"] + "[SEP]")
     endless = {**sample, "current": ["[user]" + "要" * 3000, "[elicit]材质"]}
     (cut,) = read_texts([endless], tokenizer, CHINESE, linker, 512)
-    assert len(cut["input_ids"]) == kbrd.POSITIONS and tokenizer.decode(cut["input_ids"]).endswith("[elicit]材质。生成系统回复：[SEP]")
+    assert len(cut["input_ids"]) == 512 and tokenizer.decode(cut["input_ids"]).endswith("[elicit]材质。生成系统回复：[SEP]")
     answers = answer(folder, pd.DataFrame([endless, {**sample, "context": [], "current": []}]))
     assert len(answers) == 2
 

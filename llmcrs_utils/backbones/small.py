@@ -114,12 +114,14 @@ def new_backbone(
             )
         )  # fmt: skip
     if architecture == "gpt2":
-        return GPT2LMHeadModel(
+        model = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=len(tokenizer), n_embd=hidden_size, n_layer=layers, n_head=heads, n_positions=max_positions,
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=start, **ids,
             )
         )  # fmt: skip
+        model.loss_type = "ForCausalLM"  # which the library does not tell from the name of its class
+        return model
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=3 * hidden_size, num_hidden_layers=layers,

@@ -30,10 +30,9 @@ from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts, parse_attributes
 from llmcrs_utils.training import finished, mark_finished, pad, right_padded, train
-from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "elicit"
 ALL, TOKENIZER = "all", "tokenizer"  # folders: of the model of all categories, of what they all read with
@@ -208,9 +207,7 @@ def train_elicitation(
         shape |= {"positive_weight": positive_weight}
     else:
         shape |= {"embedding": embedding, "max_attributes": max_attributes, "num_beams": num_beams}
-    model = new_model(kind, model_name_or_path, seed, **shape)
-    model.encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    model.config.encoder = model.encoder.config.to_dict()
+    model = new_model(kind, model_name_or_path, seed, tokenizer, **shape)
     cutoff_len = min(cutoff_len, model.encoder.config.max_position_embeddings)
     examples = {
         name: with_labels(kind, encode(part, tokenizer, prompts, cutoff_len), part["label"], attributes, max_attributes, prompts)
@@ -268,15 +265,9 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
             "".join(shield(segment, special) for segment in turn if segment.startswith(("[user]", "[system]")))
             for turn in [*sample["context"], sample["current"]]
         ]
-        texts.append((turns, tokenizer.sep_token + special.sub(widen, prompts.items.join(spoken_attributes(sample, prompts)))))
-
-    def render(index: int, dropped: int) -> str:
-        turns, spoken = texts[index]
-        return "".join(turns[dropped:]) + spoken
-
-    droppable = [len(turns) - 1 for turns, _ in texts]
-    ids, _ = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
-    return [row if len(row) <= cutoff_len else row[:1] + row[len(row) - cutoff_len + 1 :] for row in ids]
+        spoken = special.sub(widen, prompts.items.join(spoken_attributes(sample, prompts)))
+        texts.append((turns[:-1], turns[-1] + tokenizer.sep_token + spoken))
+    return text_ids(texts, tokenizer, cutoff_len)
 
 
 def with_labels(

@@ -23,14 +23,12 @@ from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.training import pad, right_padded, train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
-from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 RECORD = "kbrd.json"  # beside the weights: what the nodes are called, and how long texts may be
-POSITIONS = 1024  # at least so many tokens can be read, as published
 
 
 class Kbrd(TypicalModel):
@@ -136,7 +134,7 @@ def train_kbrd(
         "vocab_size": len(tokenizer), "d_model": hidden_size, "encoder_layers": layers, "decoder_layers": layers,
         "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": hidden_size,
         "decoder_ffn_dim": hidden_size, "activation_function": "relu", "dropout": dropout, "activation_dropout": dropout,
-        "scale_embedding": True, "init_std": hidden_size**-0.5, "max_position_embeddings": max(POSITIONS, cutoff_len, max_target_len),
+        "scale_embedding": True, "init_std": hidden_size**-0.5, "max_position_embeddings": max(cutoff_len, max_target_len),
         "pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.cls_token_id,
         "eos_token_id": tokenizer.sep_token_id, "forced_eos_token_id": None,
     }  # fmt: skip
@@ -227,20 +225,10 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
 
 
 def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, linker, cutoff_len: int) -> list[dict]:
-    """``input_ids`` (the oldest turns cut first, then the oldest words) and ``entities`` of each sample."""
+    """``input_ids`` and ``entities`` of each sample."""
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
-    texts = [crs_segments(row, prompts, None, special) for row in rows]
-    ids, _ = fit(
-        lambda index, dropped: "".join([*texts[index][0][dropped:], texts[index][1]]),
-        [len(earlier) for earlier, _ in texts],
-        lambda batch: tokenizer(batch)["input_ids"],
-        [cutoff_len] * len(texts),
-    )
-    most = max(POSITIONS, cutoff_len)
-    return [
-        {"input_ids": tokens if len(tokens) <= most else tokens[:1] + tokens[1 - most :], "entities": linker(row)}
-        for row, tokens in zip(rows, ids, strict=True)
-    ]
+    ids = text_ids([crs_segments(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
+    return [{"input_ids": tokens, "entities": linker(row)} for row, tokens in zip(rows, ids, strict=True)]
 
 
 @torch.no_grad()

@@ -35,10 +35,9 @@ from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import weights
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.training import finished, mark_finished, pad, read_json, right_padded, train
-from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "recommend"
 RECORD = "recommender.json"
@@ -180,10 +179,8 @@ def train_recommender(
     behaviour_shape = {"item_dim": item_dim, "max_history": max_history}
     shape = {"bert_rec": {}, "sasrec": {**behaviour_shape, "negatives": negatives}, "tg_crs": behaviour_shape}[system]
     tokenizer = load_tokenizer(model_name_or_path, segments=True) if system in READ_TEXT else None
-    model = new_model(MODELS[system], model_name_or_path if tokenizer else None, seed, n_items=len(items), **shape)
+    model = new_model(MODELS[system], model_name_or_path if tokenizer else None, seed, tokenizer, n_items=len(items), **shape)
     if tokenizer:
-        model.encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        model.config.encoder = model.encoder.config.to_dict()
         cutoff_len = min(cutoff_len, model.encoder.config.max_position_embeddings)
     record = {"cutoff_len": cutoff_len, "max_history": max_history, "catalogue": names_hash(items)}
     examples = {}
@@ -292,20 +289,9 @@ def inputs_of(
 
 
 def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
-    """Per sample the token ids of the dialogue's segments, oldest utterances left out where they are too many.
-
-    Should the last turn alone be too long, it loses its beginning: an encoder has no more positions.
-    """
+    """Per sample the token ids of the dialogue's segments."""
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
-    texts = [crs_segments(row, prompts, None, special) for row in samples.to_dict("records")]
-
-    def render(index: int, dropped: int) -> str:
-        earlier, kept = texts[index]
-        return "".join(earlier[dropped:]) + kept
-
-    limits = [cutoff_len] * len(texts)
-    ids, _ = fit(render, [len(earlier) for earlier, _ in texts], lambda batch: tokenizer(batch)["input_ids"], limits)
-    return [row if len(row) <= cutoff_len else [row[0], *row[1 - cutoff_len :]] for row in ids]
+    return text_ids([crs_segments(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
 
 
 def make_collator(pad_token_id: int, none: int) -> Callable[[list[dict]], dict[str, Tensor]]:

@@ -62,6 +62,7 @@ def train_replies(
     """
     tokenizer = reply_tokenizer(model_name_or_path)
     model = load_causal(model_name_or_path, for_training=True)
+    model.loss_type = "ForCausalLM"  # which the library does not tell from the name of GPT-2's class
     cutoff_len = min(cutoff_len, model.config.max_position_embeddings)
     if cutoff_len - max_new_tokens < LEAST_DIALOGUE:
         raise ValueError(
