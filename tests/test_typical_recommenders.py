@@ -334,9 +334,22 @@ def test_tg_crs_starts_from_a_trained_sasrec_which_is_trained_once(tmp_path, mon
     assert epochs == [("BehaviourRec", 2), ("TgCrs", 1), ("TgCrs", 1)]
     assert history["stage"].tolist() == ["behaviour", "behaviour", "all"]
     model, alone = load_model(MODELS["tg_crs"], tmp_path), load_model(BehaviourRec, tmp_path / "behaviour")
-    assert torch.equal(model.item_embedding.weight, alone.item_embedding.weight)
-    assert all(torch.equal(tensor, alone.sasrec.state_dict()[name]) for name, tensor in model.sasrec.state_dict().items())
+    record, tokenizer = made_in(tmp_path, "tg_crs", tiny.dataset().index)
+    samples = recommend_samples("test")
+    batch = make_collator(0, len(tiny.dataset().items))(inputs_of("tg_crs", samples, tiny.dataset().index, tokenizer, CHINESE, record))
+    told = {name: batch[name] for name in ("history", "history_length")}
+    with torch.no_grad():
+        scores = alone.scores(**told)
+        model.fusion.weight[:, model.item_embedding.embedding_dim :] = 0  # what BERT adds
+        torch.testing.assert_close(model.scores(**batch), scores, rtol=1e-4, atol=1e-5)
+    assert alone.item_bias.std() > 0 and scores.std() > 0.01
     assert trained("tg_crs", tmp_path / "random", **{**still, "behaviour_epochs": 0})["stage"].tolist() == ["all"]
+
+
+def test_of_a_long_history_the_last_actions_are_read():
+    samples = recommend_samples("test").head(2).assign(history=[["a", "b", "c", "d"], ["c"]])
+    (long, short) = inputs_of("sasrec", samples, {"a": 0, "b": 1, "c": 2, "d": 3}, None, CHINESE, {"max_history": 2})
+    assert (long, short) == ({"history": [2, 3]}, {"history": [2]})
 
 
 def test_tg_crs_reads_the_dialogue_and_the_behaviour(runs):

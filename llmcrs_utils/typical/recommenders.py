@@ -5,9 +5,11 @@ what a shopper did, one embedding for items that are read and items that are sco
 (Zhou et al. 2020; ``SASBERT`` in its published code, ``TGRec`` in CRSLab): a linear layer over all items on SASRec's state and BERT's
 first state together, trained as a whole after SASRec was trained by itself (which that code may load).
 
-What differs from those codes: BERT's first state is taken as it is, without the pooling layer that its pretraining left behind; one
-learning rate serves all parts of TG-CRS; SASRec's loss is the cross entropy over items, where the published one tells each next action
-from one random item; a shopper who did nothing is scored by the items' biases, which the published SASRec lacks.
+What differs from those codes: BERT's first state is taken as it is, without the pooling layer that its pretraining left behind; in
+TG-CRS one learning rate serves all parts (there BERT's is a hundredth of the others'), and the joining layer starts from how the
+trained SASRec scores items, else it would learn that anew from the few recommendations there are; SASRec's loss is the cross entropy
+over items, where the published one tells each next action from one random item (Klenitskiy and Vasilev 2023 compare the two); a
+shopper who did nothing is scored by the items' biases, which the published SASRec lacks.
 
 All vectors of items start random. An item that no training label names and no training shopper touched has only ever been a wrong
 answer to these systems; ``coldness`` counts how often such an item is the right one.
@@ -121,6 +123,14 @@ class TgCrs(TypicalModel):
         behaviour = self.sasrec(self.item_embedding(history), history_length)
         return self.fusion(torch.cat([behaviour, self.states(input_ids, attention_mask)[:, 0]], dim=1))
 
+    def start_from(self, trained: BehaviourRec) -> None:
+        """Take over a trained SASRec and, for its half of the layer that joins, how it scores items."""
+        self.item_embedding.load_state_dict(trained.item_embedding.state_dict())
+        self.sasrec.load_state_dict(trained.sasrec.state_dict())
+        with torch.no_grad():
+            self.fusion.weight[:, : self.item_embedding.embedding_dim] = trained.item_embedding.weight[:-1]
+            self.fusion.bias.copy_(trained.item_bias)
+
     def forward(self, gold: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """``gold``: [batch], the column of the right item."""
         return {"loss": F.cross_entropy(self.scores(**inputs), gold)}
@@ -212,9 +222,7 @@ def train_recommender(
             )  # fmt: skip
             mark_finished(folder, own, history)
         stages.append(history.assign(stage="behaviour"))
-        trained = load_model(BehaviourRec, folder)
-        model.item_embedding.load_state_dict(trained.item_embedding.state_dict())
-        model.sasrec.load_state_dict(trained.sasrec.state_dict())
+        model.start_from(load_model(BehaviourRec, folder))
     history = train(
         model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id if tokenizer else 0, len(items)),
         output_dir=output_dir, save_to=output_dir, settings=settings, seed=seed, num_train_epochs=num_train_epochs,
