@@ -54,10 +54,10 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     """Write one system's predictions, columns as in ``SCHEMA``; what a column ``catalogue`` holds goes to ``catalogue_file``."""
-    if CATALOGUE in frame:
-        ranked = frame[frame[CATALOGUE].map(len) > 0].drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
-        if len(ranked):
-            write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
+    if CATALOGUE in frame and frame[CATALOGUE].map(len).any():
+        # Whoever ranks the catalogue owes a ranking wherever it ranks candidates, be it an empty one.
+        ranked = frame[frame["ranking"].map(len) > 0].drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
+        write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
     write_table(frame[SCHEMA.names], path, SCHEMA)
 
 

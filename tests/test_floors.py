@@ -13,7 +13,7 @@ from llmcrs_utils.evaluation.floors import (
     popular_predictions,
     trivial_predictions,
 )
-from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.metrics import score, score_catalogue
 from llmcrs_utils.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
 from llmcrs_utils.systems import FLOORS, TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
@@ -114,6 +114,14 @@ def test_every_floor_answers_its_tasks_and_is_stored_with_its_rankings(corpus, t
     assert tasks == {"trivial": set(TASKS), "dictionary": {"understand"}, "popular": recommend, "last_viewed": recommend}
     assert set(read_catalogue_rankings(tmp_path)["system"]) == {"popular", "last_viewed"}
     assert not catalogue_file(tmp_path / "trivial.parquet").exists()
+
+
+def test_a_shopper_without_behaviour_counts_in_the_catalogue_too(corpus, tmp_path):
+    guest = ASKING.model_copy(update={"sid": "t2", "userid": "nobody"})
+    samples = samples_of(corpus_of(*corpus.dialogues["train"], test=[ASKING, guest], behaviour=BEHAVIOUR))
+    write_predictions(last_viewed_predictions(samples), tmp_path / "last_viewed.parquet")
+    scores = score_catalogue(samples, read_catalogue_rankings(tmp_path)).set_index("sid")
+    assert dict(scores["Hit@10"]) == {"t1": 1.0, "t2": 0.0}
 
 
 def test_no_floor_reads_a_label_of_the_test_split(corpus):
