@@ -61,7 +61,8 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
 test: $(INSTALLED) ## ~7 min | all tests
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile \
+		tests --nbval-lax notebooks/07_tables.ipynb
 
 publish: $(INSTALLED) ## ~10 s | take over a finished `make grid` as results/, executed notebooks and the READMEs' table
 	$(VENV_PYTHON) workflow/publish.py
