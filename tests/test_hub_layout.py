@@ -304,6 +304,24 @@ def test_a_merge_is_made_once_anew_for_other_sources_and_over_nothing_else(plus,
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_another_job_merged_meanwhile_is_kept(plus, tmp_path, monkeypatch):
+    base, adapters, _ = plus
+    output, check = tmp_path / "merged", loading.check_tokenizer
+
+    def late(folder):
+        monkeypatch.setattr(loading, "check_tokenizer", check)
+        merge_adapters(base, adapters[:1], output)
+        (output / "in use").touch()
+
+    monkeypatch.setattr(loading, "check_tokenizer", late)
+    merge_adapters(base, adapters[:1], output)
+    assert (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
+    monkeypatch.setattr(loading, "check_tokenizer", late)
+    merge_adapters(base, adapters, output)  # of other sources: replaced
+    assert not (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_adapters_that_do_not_fit_are_refused(plus, tmp_path):
     base, adapters, _ = plus
     with pytest.raises(CheckpointError, match="llama: this is no adapter: adapter_config.json is not there"):

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -148,7 +148,8 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
 
     Chinese-Alpaca-Plus is made so of LLaMA, the Chinese-LLaMA-Plus LoRA and the Chinese-Alpaca-Plus LoRA (Cui et al. 2023),
     each of which brings a larger vocabulary and its own embeddings. The tokeniser saved is the last that was brought. The
-    weights keep the base's dtype. A folder that was made of the same files is left as it is.
+    weights keep the base's dtype. A folder that was made of the same files is left as it is, also one that another job made
+    meanwhile.
 
     Raises:
         CheckpointError: for a base that is no causal LM, an adapter that is none or brings new tokens without their
@@ -159,7 +160,11 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
     output_dir = Path(output_dir)
     sources = json.dumps({"base": files_of(base), "adapters": [files_of(adapter) for adapter in adapters]}, indent=1) + "\n"
     record = output_dir / MERGED_FROM
-    if record.exists() and record.read_text(encoding="utf-8") == sources:
+
+    def made() -> bool:
+        return record.exists() and record.read_text(encoding="utf-8") == sources
+
+    if made():
         return
     if output_dir.exists() and not record.exists() and any(output_dir.iterdir()):
         raise CheckpointError(f"{output_dir}: this folder holds something that was not merged here; give another output_dir")
@@ -178,7 +183,7 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
         config = PeftConfig.from_pretrained(adapter)
         model = PeftModel.from_pretrained(model, adapter, config=config).merge_and_unload(safe_merge=True)
-    with half_made(output_dir) as folder:
+    with half_made(output_dir, unless=made) as folder:
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
         check_tokenizer(folder)
@@ -200,15 +205,22 @@ def with_adapters(model_name_or_path: str, adapters: list[str], folder: str | Pa
 
 
 @contextmanager
-def half_made(output_dir: str | Path) -> Iterator[Path]:
-    """A folder to write in, which takes the name ``output_dir`` when all is there; what was there before is replaced."""
+def half_made(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """A folder to write in, which takes the name ``output_dir`` when all is there.
+
+    What stands there by then is replaced, or kept if ``unless`` says so.
+    """
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{output_dir.name}.", dir=output_dir.parent))
     try:
         yield folder
-        shutil.rmtree(output_dir, ignore_errors=True)
-        folder.rename(output_dir)
+        try:
+            folder.rename(output_dir)  # one step, so that of several jobs one comes first
+        except OSError:  # something is there
+            if not unless():
+                shutil.rmtree(output_dir, ignore_errors=True)
+                folder.rename(output_dir)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
