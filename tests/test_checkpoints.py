@@ -105,6 +105,13 @@ def test_a_missing_tokeniser_is_told_with_the_files_looked_for(copy, name, file,
     assert "no tokeniser here; looked for" in message and looked_for in message
 
 
+def test_another_architecture_s_tokeniser_is_none(originals, copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    (folder / "tokenizer.model").unlink()
+    shutil.copy(originals["bart_base_chinese"] / "vocab.txt", folder)
+    assert "no tokeniser here; looked for tokenizer.json, tokenizer.model" in refusal(folder, "llm")
+
+
 def test_a_tokeniser_that_is_none_is_told(copy):
     folder = copy("chinese_alpaca_plus_7b")
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0e")
@@ -155,6 +162,23 @@ def test_a_shard_that_was_cut_short_is_told(copy, share):
     (folder / SHARD).write_bytes(content[: int(share * len(content))])
     message = refusal(folder, "llm")
     assert f"{SHARD}: this file of {int(share * len(content))} bytes is damaged or was cut short; get it again" in message
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
+def test_a_hole_in_a_file_that_has_both_of_its_ends_is_told(copy, share):
+    folder = copy("bart_base_chinese")
+    content = bytearray((folder / "pytorch_model.bin").read_bytes())
+    start, length = int(share * len(content)), len(content) // 5
+    content[start : start + length] = bytes(length)
+    (folder / "pytorch_model.bin").write_bytes(content)
+    assert f"pytorch_model.bin: this file of {len(content)} bytes is damaged" in refusal(folder, "crs")
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": {}}])
+def test_an_index_that_names_nothing_is_told(copy, content):
+    folder = copy("chinese_alpaca_plus_7b")
+    hub.save_json(folder / "pytorch_model.bin.index.json", content)
+    assert "pytorch_model.bin.index.json: its weight_map names no weights" in refusal(folder, "llm")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.5, 0.9999])

@@ -4,6 +4,7 @@ import json
 import pickletools
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,12 @@ HUB_SECONDS = 5  # a hub that is out of reach shall not delay the answer
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
-CHATGLM_TOKENIZERS = ("ice_text.model",)
+# Of architectures that read some of these, or another file, alone.
+OWN_TOKENIZERS = {
+    "chatglm": ("ice_text.model",),
+    "llama": ("tokenizer.json", "tokenizer.model", "vocab.json"),
+    "bert": ("tokenizer.json", "vocab.txt"),
+}
 CRS_ARCHITECTURES = ("bart", "cpt")
 Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
@@ -158,7 +164,10 @@ def check_weights(folder: Path) -> None:
     if first.suffix != ".json":
         check_whole(first)
         return
-    for shard in sorted(set(read_json(first).get("weight_map", {}).values())):
+    shards = read_json(first).get("weight_map")
+    if not shards:
+        raise CheckpointError(f"{first}: its weight_map names no weights; get the file again")
+    for shard in sorted(set(shards.values())):
         if not (folder / shard).is_file():
             raise CheckpointError(f"{folder}: {first.name} names {shard}, which is not here; get the file")
         check_whole(folder / shard)
@@ -174,11 +183,22 @@ def check_whole(file: Path) -> None:
         if file.suffix == ".safetensors":
             whole = len(start) == 8 and size == 8 + struct.unpack("<Q", start)[0] + safetensors_end(file)
         elif start.startswith(b"PK"):
-            whole = zipfile.is_zipfile(file)  # the list of what a zip holds stands at its end
+            whole = whole_zip(file)
         else:
             whole = start.startswith(b"\x80")  # torch's format before 1.6, a row of pickles; where it ends is not said
     if not whole:
         raise CheckpointError(f"{file}: this file of {size} bytes is damaged or was cut short; get it again")
+
+
+def whole_zip(file: Path) -> bool:
+    """Whether a file of torch's has the list at its end, a header where the list says for each tensor, and a whole pickle."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                archive.open(member).close()  # reads the header alone
+            return any(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    except (zipfile.BadZipFile, struct.error, zlib.error, ValueError, RuntimeError, EOFError):  # what a hole may look like
+        return False
 
 
 def safetensors_header(file: Path) -> dict:
@@ -223,7 +243,7 @@ def pickled_texts(pickle) -> set[str]:
 def check_tokenizer(folder: Path) -> None:
     """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows."""
     config = read_json(folder / "config.json")
-    names = CHATGLM_TOKENIZERS if config.get("model_type") == "chatglm" else TOKENIZERS
+    names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder}: no tokeniser here; looked for {', '.join(names)}")
