@@ -137,7 +137,34 @@ def test_tokens_of_a_small_backbone_are_counted(tmp_path, architecture_):
     tokens = len(load_tokenizer(str(folder)))
     assert checkpoints.vocabulary_size(folder / "tokenizer.json") == tokens
     change_config(folder, vocab_size=tokens - 1)
-    assert f"tokenizer.json: the tokeniser knows {tokens} tokens" in refusal(folder, "crs" if architecture_ == "bart" else "llm")
+    with pytest.raises(CheckpointError, match=f"tokenizer.json: the tokeniser knows {tokens} tokens"):
+        checkpoints.check_tokenizer(folder)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_config_with_another_number_of_rows_than_the_weights_is_told(tmp_path, sharded):
+    folder = Path(shutil.copytree(tiny.backbone("llama"), tmp_path / "copy"))
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    file = "model.safetensors"
+    if sharded:
+        file = "model-00001-of-00001.safetensors"
+        names = weight_names(folder)
+        (folder / "model.safetensors").rename(folder / file)
+        hub.save_json(folder / "model.safetensors.index.json", {"weight_map": dict.fromkeys(names, file)})
+    check_checkpoint(str(folder), "llm")
+    change_config(folder, vocab_size=rows + 1)
+    message = f"config.json says vocab_size {rows + 1}, {file} has {rows} rows in model.embed_tokens.weight"
+    assert message in refusal(folder, "llm")
+    with pytest.raises(CheckpointError, match=message):
+        load_causal(str(folder))
+
+
+def test_a_tokeniser_with_far_fewer_tokens_than_rows_is_told(copy, tmp_path):
+    folder = copy("chinese_alpaca_plus_7b")
+    hub.llama(tmp_path / "base", hub.llama_tokenizer())
+    shutil.copy(tmp_path / "base" / "tokenizer.model", folder)
+    assert "knows 360 tokens, the model has rows for" in refusal(folder, "llm")
+    assert "take the adapter's tokeniser" in refusal(folder, "llm")
 
 
 def test_added_tokens_count(copy):

@@ -22,6 +22,8 @@ OWN_TOKENIZERS = {
     "llama": ("tokenizer.json", "tokenizer.model", "vocab.json"),
     "bert": ("tokenizer.json", "vocab.txt"),
 }
+EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "shared.weight", "wte.weight")
+LEAST_KNOWN = 0.9  # of the rows; published models have some to spare
 CRS_ARCHITECTURES = ("bart", "cpt")
 Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
@@ -116,11 +118,13 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
 
 
 def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:
-    """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole."""
+    """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole and what the config says."""
     folder = Path(model_name_or_path).expanduser()
     if folder.is_dir():
         check_weights(folder)
     config = read_json(checkpoint_file(model_name_or_path, "config.json", cached_only))
+    if folder.is_dir():
+        check_rows(folder, config)
     found = architecture(model_name_or_path, cached_only)
     if not found:
         raise CheckpointError(f"{model_name_or_path}: config.json names no model_type; give a checkpoint of transformers")
@@ -218,6 +222,21 @@ def safetensors_end(file: Path) -> int:
     return max((entry["data_offsets"][1] for name, entry in safetensors_header(file).items() if name != "__metadata__"), default=-1)
 
 
+def check_rows(folder: Path, config: dict) -> None:
+    """Raise ``CheckpointError`` where embeddings in a folder's safetensors have not as many rows as the config says."""
+    first = next(folder / name for name in WEIGHTS if (folder / name).is_file())
+    shards = read_json(first)["weight_map"] if first.suffix == ".json" else {name: first.name for name in weight_names(folder)}
+    for name, shard in shards.items():
+        if name.endswith(EMBEDDINGS) and shard.endswith(".safetensors"):
+            (rows, *_) = safetensors_header(folder / shard).get(name, {}).get("shape") or [None]
+            said = config.get("vocab_size", rows)
+            if rows not in (None, said):
+                raise CheckpointError(
+                    f"{folder}: config.json says vocab_size {said}, {shard} has {rows} rows in {name}: they do not belong together; "
+                    "take both from one checkpoint"
+                )
+
+
 def weight_names(model_name_or_path: str | Path, cached_only: bool = False) -> set[str]:
     """Names in the checkpoint's state dict, and for a single ``.bin`` whatever else its pickle holds as text."""
     file = next(filter(None, (checkpoint_file(model_name_or_path, name, cached_only) for name in WEIGHTS)), None)
@@ -241,17 +260,18 @@ def pickled_texts(pickle) -> set[str]:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows."""
+    """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows, nor far fewer."""
     config = read_json(folder / "config.json")
     names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder}: no tokeniser here; looked for {', '.join(names)}")
     size, rows = vocabulary_size(file), config.get("vocab_size")
-    if rows and size > rows:
+    if rows and not LEAST_KNOWN * rows <= size <= rows:
+        adapter = "merge the adapter first" if size > rows else "take the adapter's tokeniser"
         raise CheckpointError(
             f"{file}: the tokeniser knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
-            "one checkpoint (a base model whose vocabulary an adapter enlarged: merge the adapter first)"
+            f"one checkpoint (a base model whose vocabulary an adapter enlarged: {adapter})"
         )
 
 
