@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import hub
 import tiny
 from llmcrs_utils.backbones import checkpoints
 from llmcrs_utils.backbones.checkpoints import CheckpointError, architecture, check_checkpoint, weight_names
-from llmcrs_utils.backbones.loading import load_causal, load_seq2seq, load_tokenizer
+from llmcrs_utils.backbones.loading import load_causal, load_encoder, load_seq2seq, load_tokenizer, merge_adapters
 
 KIND = {"bart_base_chinese": "crs", "cpt_base": "crs", "chatglm_6b": "llm", "chinese_alpaca_plus_7b": "llm"}
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -232,6 +232,48 @@ def test_a_pointer_in_place_of_weights_and_no_weights_at_all_are_told(copy):
     (folder / "pytorch_model.bin").unlink()
     message = refusal(folder, "crs")
     assert "no weights here; looked for model.safetensors, " in message and "pytorch_model.bin.index.json" in message
+
+
+@pytest.mark.parametrize("name", ["bart_base_chinese", "cpt_base"])
+def test_weights_of_something_else_are_never_filled_up_at_random(copy, name):
+    folder = copy(name)
+    names = {"x.weight"} | ({checkpoints.CPT_WEIGHT} if name == "cpt_base" else set())
+    torch.save({key: torch.ones(1024, 32) for key in names}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=rf"{name}: its weights lack \d+ parameters .*, \.\.\.\); take config.json and all files"):
+        load_seq2seq(str(folder))
+
+
+@pytest.mark.parametrize("bits", [0, 4, 8])
+def test_a_config_of_more_layers_than_the_weights_is_told(copy, bits):
+    for name, layers in {"chatglm_6b": "num_layers", "chinese_alpaca_plus_7b": "num_hidden_layers"}.items():
+        folder = copy(name)
+        change_config(folder, **{layers: 3})
+        with pytest.raises(CheckpointError, match=r"its weights lack \d+ parameters of the model .*layers\.2\."):
+            load_causal(str(folder), bits)
+        with pytest.raises(CheckpointError, match="its weights lack"):
+            merge_adapters(str(folder), [], folder / "merged")
+
+
+def test_an_encoder_without_a_weight_is_told_and_one_without_its_pooler_is_not(tmp_path):
+    folder = Path(shutil.copytree(tiny.backbone("bert"), tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    assert not any("pooler" in name for name in weights)
+    load_encoder(str(folder))
+    lost = next(name for name in weights if name.endswith("LayerNorm.bias"))
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"its weights lack 1 parameters .*LayerNorm\.bias\)"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("architecture_", ["llama", "chatglm"])
+def test_a_head_tied_to_the_embeddings_need_not_be_stored(tmp_path, architecture_):
+    folder = Path(shutil.copytree(tiny.backbone(architecture_), tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight", None)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    change_config(folder, tie_word_embeddings=True)
+    model = load_causal(str(folder))
+    assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
 def test_chatglms_other_releases_are_told(copy):
