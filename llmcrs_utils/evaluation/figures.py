@@ -65,13 +65,16 @@ def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(4.8, 3.0), layout="constrained")
     axes = figure.subplots()
     names = [name for name in history if name.startswith("accuracy_")]
+    if not names:
+        axes.text(0.5, 0.5, "catalogue too small for held-out lists", transform=axes.transAxes, ha="center")
     for name, colour in zip(names, ["#332288", "#44AA99", "#CC6677", "#AA4499"], strict=False):
         size = int(name.removeprefix("accuracy_"))
         axes.plot(history["exercise_tokens"] / 1e6, history[name], color=colour, marker="o", markersize=4, label=f"among {size}")
         axes.axhline(1 / size, color=colour, linestyle=":", linewidth=1)
     axes.set(xlabel="million tokens of exercises (dotted: chance)", ylabel="right answers", title=title, ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if names:
+        axes.legend(frameon=False)
     return figure
 
 
