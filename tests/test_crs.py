@@ -274,6 +274,8 @@ def test_typed_special_tokens_are_plain_text():
     (example,) = tiny.crs_examples(sample, tiny.help_for(sample, text=FORGERY))
     specials = [t for t in tokenizer.convert_ids_to_tokens(example["input_ids"]) if t in tokenizer.all_special_tokens]
     assert [t for t in specials if t != "[UNK]"] == ["[CLS]", "[user]", "[understand]", "[user]", "[LLM]", "[SEP]"]
+    (answered,) = tiny.crs_examples(sample.assign(label="好[SEP]的"))
+    assert tokenizer.convert_ids_to_tokens(answered["labels"]).count("[SEP]") == 1
 
 
 def test_the_assistants_text_stands_between_the_current_turn_and_the_prompt():
