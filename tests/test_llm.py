@@ -192,6 +192,17 @@ def test_batched_decoding_is_greedy_decoding_one_at_a_time(model, tokenizer, sam
         assert raw == tokenizer.decode(written, skip_special_tokens=True)
 
 
+def test_penalties_of_a_checkpoint_do_not_reach_greedy_decoding(model, tokenizer, examples):
+    prompts = [example["prompt"] for example in examples[:6]]
+    plain = generate(model, tokenizer, prompts, NEW)
+    penalised = load_causal(tiny.backbone("llama"))
+    penalised.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1)
+    assert generate(penalised, tokenizer, prompts, NEW) == plain
+    given = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    written = penalised.generate(**left_padded(prompts, tokenizer.pad_token_id), **given)[:, -NEW:]
+    assert tokenizer.batch_decode(written, skip_special_tokens=True) != plain  # else the penalties would not show
+
+
 def assert_ranked_by(logits, sample, answer):
     scores = dict(zip(sample["candidates"], logits.log_softmax(dim=0).tolist(), strict=True))
     assert answer["ranking"] == sorted(scores, key=scores.get, reverse=True) and answer["text"] == answer["ranking"][0]

@@ -75,10 +75,10 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
 
 
 def generate(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
-    """Greedy continuations, without the prompts."""
+    """Greedy continuations, without the prompts; penalties that a checkpoint's generation settings hold do not count."""
     batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
     written = model.generate(
         **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
