@@ -222,6 +222,23 @@ def test_candidates_are_ranked_by_the_letters_logits(model, tokenizer, samples, 
     assert ranked == 5
 
 
+@pytest.mark.parametrize("adapted", [False, True])
+def test_letters_do_not_tie_in_bfloat16(adapter, tokenizer, samples, examples, adapted):
+    model = (load_tuned(adapter[0]) if adapted else load_causal(tiny.backbone("llama"))).to(torch.bfloat16).eval()
+    letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
+    head = model.get_output_embeddings().weight[letters].float()
+    rounded = []
+    answers = answers_of(model, tokenizer, samples, examples, batch_size=1)
+    for sample, example, answer in zip(samples.to_dict("records"), examples, answers.to_dict("records"), strict=True):
+        if sample["task"] == "recommend":
+            with torch.no_grad():
+                seen = model(input_ids=torch.tensor([example["prompt"]]), output_hidden_states=True)
+            assert_ranked_by(head @ seen.hidden_states[-1][0, -1].float(), sample, answer)
+            assert len(set(answer["scores"])) == 20 and seen.logits.dtype == torch.bfloat16
+            rounded.append(len(set(seen.logits[0, -1, letters].tolist())))
+    assert min(rounded) < 20
+
+
 def letter_tokenizer(vocabulary):
     """A tokeniser that puts a blank before a text, as LLaMA's does, and knows these pieces."""
     tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocabulary], unk_id=0))
