@@ -304,6 +304,8 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
         ("respond", "好的,亲!这款(新款)可以吗?", "好的，亲！这款（新款）可以吗？"),
         ("respond", "平时穿多大码呢/:065", "平时穿多大码呢/:065"),
         ("respond", "看看这款哦~iPhone 13", "看看这款哦~iPhone 13"),
+        ("respond", "链接:http://a.cn/b?c=1,好......10%", "链接：http://a.cn/b?c=1，好......10%"),
+        ("understand", "链接:https://a.cn;https://b.cn;产地:中国", "链接：https://a.cn；https://b.cn；产地：中国"),
     ],
 )
 def test_full_width_signs_come_back_where_the_tokeniser_lost_them(task, wrote, meant):
