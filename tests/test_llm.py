@@ -360,6 +360,23 @@ def test_a_merged_checkpoint_is_a_plain_one_with_the_same_logits(tmp_path, adapt
         assert (next_logits(base, example["prompt"]) - expected).abs().max() > 0.1
 
 
+def test_merging_rounds_nothing_where_computing_would(tmp_path, monkeypatch, tokenizer):
+    base = load_causal(tiny.backbone("llama"))
+    base.to(torch.float16).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    model = new_lora(str(tmp_path / "base"), **LORA | {"modules_to_save": []})
+    model.save_pretrained(tmp_path / "adapter")  # untrained, it changes nothing
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    load = AutoModelForCausalLM.from_pretrained
+    rounding = {torch.float32: torch.bfloat16}  # of a base to compute with, as on a GPU
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name, dtype, **rest: load(name, dtype=rounding.get(dtype, dtype), **rest))
+    merge(tmp_path / "adapter", tmp_path / "merged")
+    merged = load(tmp_path / "merged", dtype="auto")
+    assert merged.dtype == torch.float16
+    for name, weight in base.state_dict().items():
+        assert torch.equal(merged.state_dict()[name], weight), name
+
+
 MODERN = {
     "qwen3": lambda sizes: Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=16)),
     "glm4": lambda sizes: Glm4ForCausalLM(Glm4Config(**sizes, head_dim=16)),
