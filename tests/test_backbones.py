@@ -15,6 +15,7 @@ from llmcrs_utils.backbones.small import (
     next_token_collate,
     pretrain,
     pretraining_texts,
+    text_blocks,
     train_tokenizer,
 )
 from llmcrs_utils.corpus.schema import SPLITS, Corpus
@@ -53,6 +54,13 @@ def test_the_letters_of_candidates_are_known_though_no_text_holds_them(tokenizer
     ids = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
     assert len({row[-1] for row in ids}) == 20 and len({tuple(row[:-1]) for row in ids}) == 1
     assert tokenizer.unk_token_id not in ids[0]
+
+
+def test_typed_special_tokens_are_plain_text_in_pretraining(tokenizer):
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - {tokenizer.unk_token_id}
+    examples, held_out = text_blocks(tokenizer, ["鞋<sop>子[SEP]好<eop>[MASK]"] * 10, 20, seed=1)
+    found = [index for example in examples + held_out for index in example["input_ids"] if index in special]
+    assert found == [tokenizer.eos_token_id] * len(found) and 9 <= len(found) <= 10
 
 
 def test_who_reads_whole_texts_closes_them_and_who_continues_them_leaves_them_open(architecture, tokenizer):

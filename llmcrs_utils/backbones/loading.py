@@ -161,6 +161,13 @@ def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training
     return model
 
 
+def load_unrounded(model_name_or_path: str) -> PreTrainedModel:
+    """A causal LM on the CPU, its weights in the dtype of their files, as merging needs it."""
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "llm")
+    return load_whole(AutoModelForCausalLM, model_name_or_path, dtype="auto", trust_remote_code=False)
+
+
 def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> None:
     """Fold published LoRA adapters into their base, one after the other, and save one plain checkpoint with tokeniser.
 
@@ -186,7 +193,7 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
         return
     if output_dir.exists() and not record.exists() and any(output_dir.iterdir()):
         raise CheckpointError(f"{output_dir}: this folder holds something that was not merged here; give another output_dir")
-    model = load_whole(AutoModelForCausalLM, base, dtype="auto", trust_remote_code=False)
+    model = load_unrounded(base)
     tokenizer = tokenizer_as_published(base)
     for adapter in adapters:
         if checkpoint_file(adapter, "adapter_config.json") is None:

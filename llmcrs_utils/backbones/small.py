@@ -36,6 +36,7 @@ from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.corpus.schema import Dialogue
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded, train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
@@ -153,6 +154,8 @@ def text_blocks(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], block_size: int, seed: int
 ) -> tuple[list[dict], list[dict]]:
     """The texts, each closed by the end token, cut into blocks (``input_ids``): those to learn from, and one in twenty held out."""
+    special = special_of(tokenizer)
+    texts = [plain(text, special) for text in texts]
     ids = [token for text in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
     blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
     examples = [{"input_ids": block} for block in blocks if len(block) > 1]

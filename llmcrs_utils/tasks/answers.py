@@ -12,20 +12,23 @@ if TYPE_CHECKING:
     from torch import Tensor  # only whoever brings scores needs torch
 
 # Full-width signs that a tokeniser with NFKC (ChatGLM's) writes half-width. Chinese text means the full-width ones, save
-# between two ASCII letters or digits (1,000 or 3:1) and in the service desk's emoji codes (/:065).
+# between two ASCII letters or digits (1,000 or 3:1), in addresses (https://) and in the service desk's emoji codes (/:065).
 WIDE = str.maketrans(":;,!?()", "：；，！？（）")
-NARROW_SIGN = re.compile(r"(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9])")
+NARROW_SIGN = re.compile(r"(?!://)(?:(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9]))")
+FIRST_COLON = re.compile(r"^([^:]*):(?!//)")
 
 
 def restore_width(task: str, raw: str, prompts: Prompts) -> str:
     """What a model with such a tokeniser wrote, its signs full-width again in a language that writes them so.
 
-    In a set every semicolon parts members, and the first colon of a member its attribute from its value.
+    In a set every semicolon parts members, and the first colon of a member its attribute from its value. What such a
+    tokeniser narrows and nothing tells from half-width signs stays half-width: dots (``……`` was read as six), ``％``, and
+    brackets between letters or digits.
     """
     if prompts.space:
         return raw
     if task in ("understand", "elicit"):
-        raw = "；".join(member.replace(":", "：", 1) if "：" not in member else member for member in re.split("[;；]", raw))
+        raw = "；".join(FIRST_COLON.sub(r"\1：", member) if "：" not in member else member for member in re.split("[;；]", raw))
     return NARROW_SIGN.sub(lambda match: match.group().translate(WIDE), raw)
 
 

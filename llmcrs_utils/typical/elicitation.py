@@ -14,7 +14,6 @@ and head.
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -25,12 +24,12 @@ from transformers import PreTrainedTokenizerBase
 
 from llmcrs_utils.backbones.loading import device, load_tokenizer
 from llmcrs_utils.corpus.schema import Corpus, write_atomically
-from llmcrs_utils.crs.batches import shield, widen
 from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.prompts import Prompts, parse_attributes
+from llmcrs_utils.tasks.shielding import plain, shield, special_of
 from llmcrs_utils.training import finished, mark_finished, pad, right_padded, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
@@ -258,14 +257,14 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
     Too long a dialogue loses its oldest turns, never an attribute; should its last turn alone be too long, that loses its
     beginning.
     """
-    special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special = special_of(tokenizer)
     texts = []
     for sample in samples.to_dict("records"):
         turns = [
             "".join(shield(segment, special) for segment in turn if segment.startswith(("[user]", "[system]")))
             for turn in [*sample["context"], sample["current"]]
         ]
-        spoken = special.sub(widen, prompts.items.join(spoken_attributes(sample, prompts)))
+        spoken = plain(prompts.items.join(spoken_attributes(sample, prompts)), special)
         texts.append((turns[:-1], turns[-1] + tokenizer.sep_token + spoken))
     return text_ids(texts, tokenizer, cutoff_len)
 

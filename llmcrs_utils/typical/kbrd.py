@@ -7,7 +7,6 @@ Sizes and wiring are those of the published code (github.com/THUDM/KBRD).
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +23,7 @@ from llmcrs_utils.processes import first_process
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded, train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
@@ -218,7 +218,8 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
     rows = samples[samples["task"] == "respond"].to_dict("records")
     if not rows:
         return []
-    labels = tokenizer([row["label"] for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
+    special = special_of(tokenizer)
+    labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     examples = read_texts(rows, tokenizer, prompts, linker, cutoff_len)
     # The decoder starts at the token that opens a text, so that its first word is the reply's.
     return [{**example, "labels": label[1:]} for example, label in zip(examples, labels, strict=True)]
@@ -226,7 +227,7 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
 
 def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, linker, cutoff_len: int) -> list[dict]:
     """``input_ids`` and ``entities`` of each sample."""
-    special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special = special_of(tokenizer)
     ids = text_ids([crs_segments(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
     return [{"input_ids": tokens, "entities": linker(row)} for row, tokens in zip(rows, ids, strict=True)]
 

@@ -18,7 +18,6 @@ answer to these systems; ``coldness`` counts how often such an item is the right
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from llmcrs_utils.processes import weights
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import special_of
 from llmcrs_utils.training import finished, mark_finished, pad, read_json, right_padded, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
@@ -298,7 +298,7 @@ def inputs_of(
 
 def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
     """Per sample the token ids of the dialogue's segments."""
-    special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special = special_of(tokenizer)
     return text_ids([crs_segments(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
 
 

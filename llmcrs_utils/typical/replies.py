@@ -7,7 +7,6 @@ utterances are cut, and decoding is greedy, where the code takes 4 beams.
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 
 from llmcrs_utils.backbones.loading import device, load_causal, load_tokenizer
 from llmcrs_utils.corpus.schema import Corpus, write_atomically
-from llmcrs_utils.crs.batches import widen
 from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.llm.batches import make_collator, with_labels
 from llmcrs_utils.llm.predict import generate
@@ -25,6 +23,7 @@ from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.instructions import spoken_lines
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import train
 
 TASK = "respond"
@@ -108,7 +107,7 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
     for sample in samples.to_dict("records"):
         earlier = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
         lines = earlier + spoken_lines(sample["current"], prompts)
-        dialogues.append((len(earlier), [special.sub(widen, line) for line in lines]))
+        dialogues.append((len(earlier), [plain(line, special) for line in lines]))
 
     def render(index: int, dropped: int) -> str:
         return "\n".join([*dialogues[index][1][dropped:], prompts.system.rstrip()])
@@ -126,17 +125,12 @@ def open_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[
 
 def reply_ids(replies: pd.Series, tokenizer: PreTrainedTokenizerBase, prompts: Prompts) -> list[list[int]]:
     special = special_of(tokenizer)
-    texts = [prompts.space + special.sub(widen, reply.strip()) for reply in replies]
+    texts = [prompts.space + plain(reply.strip(), special) for reply in replies]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def closed(reply: list[int], tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> list[int]:
     return [*reply[: max_new_tokens - 1], tokenizer.eos_token_id]
-
-
-def special_of(tokenizer: PreTrainedTokenizerBase) -> re.Pattern:
-    """What no text may pass for."""
-    return re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
 
 
 @torch.no_grad()
