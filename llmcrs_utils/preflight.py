@@ -10,10 +10,18 @@ from pathlib import Path
 import yaml
 
 from llmcrs_utils.backbones.checkpoints import check_adapter, check_checkpoint
+from llmcrs_utils.backbones.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.corpus.world import Knobs
-from llmcrs_utils.params import TRAINED_BY, ParameterError, load_profile, system_parameters
+from llmcrs_utils.params import (
+    TRAINED_BY,
+    ParameterError,
+    load_profile,
+    notebook_parameters,
+    project_root,
+    system_parameters,
+)
 from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
 
@@ -75,6 +83,8 @@ def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     for key, values in trained.items():
         check_model(profile, key, values, path)
+        if SYSTEMS[key].family == "llm":
+            check_tuning(key, values, path)
     for backbone in sorted({SYSTEMS[key].backbone for key in typical} - {None}):
         check_typical_backbone(profile, backbone, path)
     return profile, report
@@ -103,6 +113,25 @@ def check_model(profile: dict, key: str, values: dict, path: str) -> None:
     elif not (system.backbone and "02_prepare_backbones" in profile):
         section = system.base or key
         raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")
+
+
+def check_tuning(key: str, values: dict, path: str) -> None:
+    """Raise ``ParameterError`` unless an LLM has the layers to be tuned and, where it is asked for, a chat template."""
+    notebook = TRAINED_BY["llm"]
+    defaults = notebook_parameters(project_root() / "notebooks" / f"{notebook}.ipynb")
+    layers, whole, template, adapters = (
+        values.get(name, defaults[name][1]) for name in ("lora_target", "modules_to_save", "template", "adapter_name_or_path")
+    )
+    where, name, small = f"{path}: section {key} or {notebook}", values.get("model_name_or_path"), SYSTEMS[key].backbone
+    missing = missing_layers(name, small, layers, whole)
+    if missing:
+        parameter, unknown, known = missing
+        raise ParameterError(
+            f"{where}: {parameter}: {', '.join(unknown)}: no such layers in {name or f'the small {small}'}; "
+            f"known: {', '.join(known)}"
+        )
+    if template == "chat" and lacks_chat_template(name, adapters):
+        raise ParameterError(f"{where}: template chat: {name or f'the small {small}'} has no chat template; give template: plain")
 
 
 def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:

@@ -369,7 +369,8 @@ def test_merging_rounds_nothing_where_computing_would(tmp_path, monkeypatch, tok
     tokenizer.save_pretrained(tmp_path / "adapter")
     load = AutoModelForCausalLM.from_pretrained
     rounding = {torch.float32: torch.bfloat16}  # of a base to compute with, as on a GPU
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name, dtype, **rest: load(name, dtype=rounding.get(dtype, dtype), **rest))
+    rounded = lambda name, dtype, **rest: load(name, dtype=rounding.get(dtype, dtype), **rest)  # noqa: E731
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", rounded)
     merge(tmp_path / "adapter", tmp_path / "merged")
     merged = load(tmp_path / "merged", dtype="auto")
     assert merged.dtype == torch.float16
