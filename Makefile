@@ -7,7 +7,7 @@ PSCON ?= $(PSCON_SOURCE)
 FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
 
 # data and checkpoints to take instead of those that a profile names
-GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
+GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BERT GPT2 BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
 
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
@@ -61,10 +61,11 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
 test: $(INSTALLED) ## ~7 min | all tests
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m pytest tests --nbval-lax notebooks/07_tables.ipynb
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile \
+		tests --nbval-lax notebooks/07_tables.ipynb
 
-publish: $(INSTALLED) ## ~10 s | take over a finished run, PROFILE=demo or grid, as results/, executed notebooks (demo) and the READMEs' table
-	$(VENV_PYTHON) workflow/publish.py $(PROFILE)
+publish: $(INSTALLED) ## ~10 s | take over a finished `make grid` as results/, executed notebooks and the READMEs' table
+	$(VENV_PYTHON) workflow/publish.py
 
 clean: ## 1 s | remove the environment and caches; runs/ stays
 	rm -rf .venv .pytest_cache .snakemake build *.egg-info

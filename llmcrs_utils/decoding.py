@@ -28,7 +28,7 @@ def answer_in_batches(
             # Samples of one task and of like length share a batch: answers end together, little is padded, and the longest
             # come first, so that memory trouble shows at once.
             order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
-            for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False):
+            for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False, disable=not order):
                 chosen = order[start : start + batch_size]
                 answers.update(zip(chosen, answer(task, chosen), strict=True))
         return [answers[i] for i in positions]

@@ -17,10 +17,11 @@ from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
 # Profile keys that belong to no notebook.
 PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str}
 # The notebook that trains a family's systems.
-TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm"}
+TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm", "typical": "06_typical_systems"}
 # What `make` may set for a profile from outside, and the parameter it stands for.
 OVERRIDES = {"data_dir": ("01_build_data", "data_dir")}
 OVERRIDES |= {f"{system.key}_model": (system.key, "model_name_or_path") for system in (*CRSS, *LLMS)}
+OVERRIDES |= {f"{name}_model": (TRAINED_BY["typical"], f"{name}_model_name_or_path") for name in ("bert", "gpt2")}
 
 
 class ParameterError(ValueError):
@@ -78,7 +79,9 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
         if key in PROFILE_KEYS:
             check_value(f"{source}: {key}", value, PROFILE_KEYS[key])
         elif key in notebooks:
-            check_parameters(notebooks[key], value, f"{source}: section {key}")
+            profile[key] = check_parameters(notebooks[key], value, f"{source}: section {key}")
+        elif key in SYSTEMS and SYSTEMS[key].family == "typical":
+            raise ParameterError(f"{source}: section {key}: typical systems share one notebook; write {key} under {TRAINED_BY['typical']}")
         elif key in SYSTEMS:
             check_parameters(notebooks[TRAINED_BY[SYSTEMS[key].family]], value, f"{source}: section {key}")
         else:
@@ -98,15 +101,24 @@ def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for section in sections for name, value in profile.get(section, {}).items()}
 
 
-def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> None:
-    """Raise ``ParameterError`` unless every value is a parameter of the notebook and of its type."""
+def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> dict[str, Any]:
+    """``values``, of each group of settings those not named added from the notebook.
+
+    Raises:
+        ParameterError: unless every value is a parameter of the notebook and of its type.
+    """
     if not isinstance(values, dict):
         raise ParameterError(f"{source}: holds no parameters; write name: value lines")
     declared = notebook_parameters(notebook)
     for name, value in values.items():
         if name not in declared:
             raise ParameterError(f"{source}: {unknown('parameter', name, declared)}")
-        check_value(f"{source}, parameter {name}", value, declared[name][0])
+        expected, default = declared[name]
+        check_value(f"{source}, parameter {name}", value, expected)
+        if isinstance(default, dict):
+            for setting in value.keys() - default.keys():
+                raise ParameterError(f"{source}, parameter {name}: {unknown('setting', setting, default)}")
+    return {name: {**declared[name][1], **value} if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def check_value(where: str, value: Any, expected: Any) -> None:

@@ -22,6 +22,10 @@ SCHEMA = pa.schema(
         "valid": pa.bool_(),  # False where no usable answer could be read from it
     }
 )
+CATALOGUE = "catalogue"
+IN_CATALOGUE = 50  # places of a ranking of the whole catalogue that are kept: nobody looks further than Hit@50
+# Beside the predictions of a system that scores every item, in a folder of this name: its ranking of the whole catalogue.
+CATALOGUE_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in ("system", "seed", "split", "sample_id", "ranking"))])
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
@@ -49,8 +53,17 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Write one system's predictions, columns as in ``SCHEMA``."""
+    """Write one system's predictions, columns as in ``SCHEMA``; what a column ``catalogue`` holds goes to ``catalogue_file``."""
+    if CATALOGUE in frame and frame[CATALOGUE].map(len).any():
+        # Whoever ranks the catalogue owes a ranking wherever it ranks candidates, be it an empty one.
+        ranked = frame[frame["ranking"].map(len) > 0].drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
+        write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
     write_table(frame[SCHEMA.names], path, SCHEMA)
+
+
+def catalogue_file(path: str | Path) -> Path:
+    """Where the rankings of the whole catalogue lie that belong to the predictions in ``path``."""
+    return Path(path).parent / CATALOGUE / Path(path).name
 
 
 def with_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
@@ -60,7 +73,16 @@ def with_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
 
 def read_predictions(folder: Path) -> pd.DataFrame:
     """All systems' predictions of a folder, one row per (system, seed, sample)."""
-    files = sorted(path for path in Path(folder).glob("*.parquet") if pq.read_schema(path).equals(SCHEMA))
+    return read_all(folder, SCHEMA)
+
+
+def read_catalogue_rankings(folder: Path) -> pd.DataFrame:
+    """The rankings of the whole catalogue that belong to a folder's predictions."""
+    return read_all(Path(folder) / CATALOGUE, CATALOGUE_SCHEMA)
+
+
+def read_all(folder: Path, schema: pa.Schema) -> pd.DataFrame:
+    files = sorted(path for path in Path(folder).glob("*.parquet") if pq.read_schema(path).equals(schema))
     if not files:
         raise FileNotFoundError(f"{folder}: holds no predictions; run 03_train_crs and 04_tune_llm first")
     return pd.concat([read_table(path) for path in files], ignore_index=True)

@@ -10,17 +10,27 @@ from pathlib import Path
 import yaml
 
 from llmcrs_utils.backbones.checkpoints import check_adapter, check_checkpoint
+from llmcrs_utils.backbones.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.corpus.world import Knobs
-from llmcrs_utils.params import TRAINED_BY, ParameterError, load_profile, system_parameters
+from llmcrs_utils.params import (
+    TRAINED_BY,
+    ParameterError,
+    load_profile,
+    notebook_parameters,
+    project_root,
+    system_parameters,
+)
 from llmcrs_utils.systems import SYSTEMS, system_of
 from llmcrs_utils.tasks.prompts import PROMPTS, TEMPLATES
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
 # Parameters that sections share: the default, and who has to agree (an assistant's answers are read by seed).
 SHARED = {
-    "language": ("zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "07_tables")),
+    "language": (
+        "zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "06_typical_systems", "07_tables")
+    ),
     "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
     "max_history": (50, ("01_build_data", "03_train_crs")),
 }
@@ -51,11 +61,13 @@ def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
     if not any(system_of(key).assistant for key in systems):
         raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
-    trained = {key: system_parameters(profile, key) for key in systems}
+    typical = [key for key in systems if SYSTEMS[key].family == "typical"]
+    trained = {key: system_parameters(profile, key) for key in systems if key not in typical}
     for name, (default, users) in SHARED.items():
-        present = [key for key in users if key in profile or key != "02_prepare_backbones"]
+        left_out = {"02_prepare_backbones", *([] if typical else [TRAINED_BY["typical"]])} - profile.keys()
+        present = [key for key in users if key not in left_out]
         values = {key: profile.get(key, {}).get(name, default) for key in present}
-        values |= {key: profile[key][name] for key in systems if name in profile.get(key, {})}
+        values |= {key: profile[key][name] for key in trained if name in profile.get(key, {})}
         if len(set(values.values())) > 1:
             said = ", ".join(f"{key}: {value}" for key, value in values.items())
             raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
@@ -71,6 +83,10 @@ def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     for key, values in trained.items():
         check_model(profile, key, values, path)
+        if SYSTEMS[key].family == "llm":
+            check_tuning(key, values, path)
+    for backbone in sorted({SYSTEMS[key].backbone for key in typical} - {None}):
+        check_typical_backbone(profile, backbone, path)
     return profile, report
 
 
@@ -97,6 +113,35 @@ def check_model(profile: dict, key: str, values: dict, path: str) -> None:
     elif not (system.backbone and "02_prepare_backbones" in profile):
         section = system.base or key
         raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")
+
+
+def check_tuning(key: str, values: dict, path: str) -> None:
+    """Raise ``ParameterError`` unless an LLM has the layers to be tuned and, where it is asked for, a chat template."""
+    notebook = TRAINED_BY["llm"]
+    defaults = notebook_parameters(project_root() / "notebooks" / f"{notebook}.ipynb")
+    layers, whole, template, adapters = (
+        values.get(name, defaults[name][1]) for name in ("lora_target", "modules_to_save", "template", "adapter_name_or_path")
+    )
+    where, name, small = f"{path}: section {key} or {notebook}", values.get("model_name_or_path"), SYSTEMS[key].backbone
+    missing = missing_layers(name, small, layers, whole)
+    if missing:
+        parameter, unknown, known = missing
+        raise ParameterError(
+            f"{where}: {parameter}: {', '.join(unknown)}: no such layers in {name or f'the small {small}'}; "
+            f"known: {', '.join(known)}"
+        )
+    if template == "chat" and lacks_chat_template(name, adapters):
+        raise ParameterError(f"{where}: template chat: {name or f'the small {small}'} has no chat template; give template: plain")
+
+
+def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
+    """As ``check_model``, for the BERT or the GPT-2 that the profile's typical systems share."""
+    section, parameter = TRAINED_BY["typical"], f"{backbone}_model_name_or_path"
+    name = profile.get(section, {}).get(parameter)
+    if name:
+        check_checkpoint(name, "encoder" if backbone == "bert" else "llm")
+    elif "02_prepare_backbones" not in profile:
+        raise ParameterError(f"{path}: section {section}: {parameter} is missing; give it, or {backbone}_model=...")
 
 
 def check_data(build: dict, where: str) -> Report:

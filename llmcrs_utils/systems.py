@@ -39,6 +39,11 @@ class System:
             return "No collaboration"
         return "LLM assisting CRS" if self.family == "crs" else "CRS assisting LLM"
 
+    @property
+    def ranks_catalogue(self) -> bool:
+        """Whether it scores every item, and not the 20 candidates alone: an LLM has to read what it ranks."""
+        return self.family != "llm" and "recommend" in self.tasks
+
 
 # One task each (paper appendix B); names are the paper's, where Bert is a row of two tables. KBRD takes its backbone's tokens only.
 TYPICAL = (
@@ -59,6 +64,15 @@ LLMS = (
     System("allm", "Chinese-Alpaca", "llm", "llama"),
     System("mllm", "Modern LLM", "llm", ""),  # any causal LM with a chat template (params/modern.yaml)
 )
+
+# Rows of those who are no system: what needs no training, and what only a synthetic world knows.
+FLOORS = {
+    "trivial": "Most frequent / random",
+    "dictionary": "Dictionary of the catalogue",
+    "popular": "Most popular in the shop",
+    "last_viewed": "Last viewed",
+}
+ORACLE = "oracle"
 
 
 def assisted(base: System, assistant: System) -> System:

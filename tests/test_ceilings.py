@@ -21,9 +21,10 @@ from llmcrs_utils.evaluation.ceilings import (
     shares,
     true_labels,
 )
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, ORACLE, score, trivial_predictions
+from llmcrs_utils.evaluation.floors import trivial_predictions
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, score
 from llmcrs_utils.predictions import SCHEMA
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems import ORACLE, TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.prompts import CHINESE, parse_needs
 from llmcrs_utils.tasks.samples import build_samples

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import hub
 import tiny
 from llmcrs_utils.backbones import checkpoints
 from llmcrs_utils.backbones.checkpoints import CheckpointError, architecture, check_checkpoint, weight_names
-from llmcrs_utils.backbones.loading import load_causal, load_seq2seq, load_tokenizer
+from llmcrs_utils.backbones.loading import load_causal, load_encoder, load_seq2seq, load_tokenizer, merge_adapters
 
 KIND = {"bart_base_chinese": "crs", "cpt_base": "crs", "chatglm_6b": "llm", "chinese_alpaca_plus_7b": "llm"}
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -105,6 +105,13 @@ def test_a_missing_tokeniser_is_told_with_the_files_looked_for(copy, name, file,
     assert "no tokeniser here; looked for" in message and looked_for in message
 
 
+def test_another_architecture_s_tokeniser_is_none(originals, copy):
+    folder = copy("chinese_alpaca_plus_7b")
+    (folder / "tokenizer.model").unlink()
+    shutil.copy(originals["bart_base_chinese"] / "vocab.txt", folder)
+    assert "no tokeniser here; looked for tokenizer.json, tokenizer.model" in refusal(folder, "llm")
+
+
 def test_a_tokeniser_that_is_none_is_told(copy):
     folder = copy("chinese_alpaca_plus_7b")
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0e")
@@ -130,7 +137,34 @@ def test_tokens_of_a_small_backbone_are_counted(tmp_path, architecture_):
     tokens = len(load_tokenizer(str(folder)))
     assert checkpoints.vocabulary_size(folder / "tokenizer.json") == tokens
     change_config(folder, vocab_size=tokens - 1)
-    assert f"tokenizer.json: the tokeniser knows {tokens} tokens" in refusal(folder, "crs" if architecture_ == "bart" else "llm")
+    with pytest.raises(CheckpointError, match=f"tokenizer.json: the tokeniser knows {tokens} tokens"):
+        checkpoints.check_tokenizer(folder)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_config_with_another_number_of_rows_than_the_weights_is_told(tmp_path, sharded):
+    folder = Path(shutil.copytree(tiny.backbone("llama"), tmp_path / "copy"))
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    file = "model.safetensors"
+    if sharded:
+        file = "model-00001-of-00001.safetensors"
+        names = weight_names(folder)
+        (folder / "model.safetensors").rename(folder / file)
+        hub.save_json(folder / "model.safetensors.index.json", {"weight_map": dict.fromkeys(names, file)})
+    check_checkpoint(str(folder), "llm")
+    change_config(folder, vocab_size=rows + 1)
+    message = f"config.json says vocab_size {rows + 1}, {file} has {rows} rows in model.embed_tokens.weight"
+    assert message in refusal(folder, "llm")
+    with pytest.raises(CheckpointError, match=message):
+        load_causal(str(folder))
+
+
+def test_a_tokeniser_with_far_fewer_tokens_than_rows_is_told(copy, tmp_path):
+    folder = copy("chinese_alpaca_plus_7b")
+    hub.llama(tmp_path / "base", hub.llama_tokenizer())
+    shutil.copy(tmp_path / "base" / "tokenizer.model", folder)
+    assert "knows 360 tokens, the model has rows for" in refusal(folder, "llm")
+    assert "take the adapter's tokeniser" in refusal(folder, "llm")
 
 
 def test_added_tokens_count(copy):
@@ -157,6 +191,23 @@ def test_a_shard_that_was_cut_short_is_told(copy, share):
     assert f"{SHARD}: this file of {int(share * len(content))} bytes is damaged or was cut short; get it again" in message
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
+def test_a_hole_in_a_file_that_has_both_of_its_ends_is_told(copy, share):
+    folder = copy("bart_base_chinese")
+    content = bytearray((folder / "pytorch_model.bin").read_bytes())
+    start, length = int(share * len(content)), len(content) // 5
+    content[start : start + length] = bytes(length)
+    (folder / "pytorch_model.bin").write_bytes(content)
+    assert f"pytorch_model.bin: this file of {len(content)} bytes is damaged" in refusal(folder, "crs")
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": {}}])
+def test_an_index_that_names_nothing_is_told(copy, content):
+    folder = copy("chinese_alpaca_plus_7b")
+    hub.save_json(folder / "pytorch_model.bin.index.json", content)
+    assert "pytorch_model.bin.index.json: its weight_map names no weights" in refusal(folder, "llm")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.5, 0.9999])
 def test_a_safetensors_file_that_was_cut_short_is_told(copy, share):
     folder = copy("bart_base_chinese")
@@ -181,6 +232,48 @@ def test_a_pointer_in_place_of_weights_and_no_weights_at_all_are_told(copy):
     (folder / "pytorch_model.bin").unlink()
     message = refusal(folder, "crs")
     assert "no weights here; looked for model.safetensors, " in message and "pytorch_model.bin.index.json" in message
+
+
+@pytest.mark.parametrize("name", ["bart_base_chinese", "cpt_base"])
+def test_weights_of_something_else_are_never_filled_up_at_random(copy, name):
+    folder = copy(name)
+    names = {"x.weight"} | ({checkpoints.CPT_WEIGHT} if name == "cpt_base" else set())
+    torch.save({key: torch.ones(1024, 32) for key in names}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=rf"{name}: its weights lack \d+ parameters .*, \.\.\.\); take config.json and all files"):
+        load_seq2seq(str(folder))
+
+
+@pytest.mark.parametrize("bits", [0, 4, 8])
+def test_a_config_of_more_layers_than_the_weights_is_told(copy, bits):
+    for name, layers in {"chatglm_6b": "num_layers", "chinese_alpaca_plus_7b": "num_hidden_layers"}.items():
+        folder = copy(name)
+        change_config(folder, **{layers: 3})
+        with pytest.raises(CheckpointError, match=r"its weights lack \d+ parameters of the model .*layers\.2\."):
+            load_causal(str(folder), bits)
+        with pytest.raises(CheckpointError, match="its weights lack"):
+            merge_adapters(str(folder), [], folder / "merged")
+
+
+def test_an_encoder_without_a_weight_is_told_and_one_without_its_pooler_is_not(tmp_path):
+    folder = Path(shutil.copytree(tiny.backbone("bert"), tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    assert not any("pooler" in name for name in weights)
+    load_encoder(str(folder))
+    lost = next(name for name in weights if name.endswith("LayerNorm.bias"))
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"its weights lack 1 parameters .*LayerNorm\.bias\)"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("architecture_", ["llama", "chatglm"])
+def test_a_head_tied_to_the_embeddings_need_not_be_stored(tmp_path, architecture_):
+    folder = Path(shutil.copytree(tiny.backbone(architecture_), tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight", None)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    change_config(folder, tie_word_embeddings=True)
+    model = load_causal(str(folder))
+    assert model.lm_head.weight is model.get_input_embeddings().weight
 
 
 def test_chatglms_other_releases_are_told(copy):

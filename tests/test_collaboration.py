@@ -20,6 +20,7 @@ SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
 
 class ByCharacter:
     all_special_tokens = SEGMENTS
+    added_tokens_decoder = {}
 
     def __call__(self, texts, **_):
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}

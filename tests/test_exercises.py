@@ -5,7 +5,7 @@ from random import Random
 import pandas as pd
 import pytest
 import torch
-from conftest import corpus_of, dialogue_of, said
+from conftest import corpus_of, dialogue_of, said, shop_of
 
 import tiny
 from llmcrs_utils.backbones import exercises
@@ -244,6 +244,23 @@ def test_training_in_rounds_reads_what_was_asked_for_and_goes_on_after_a_kill(sh
     assert len(rounds) == 1
     pd.testing.assert_frame_equal(whole_history, history, check_exact=False, rtol=1e-6)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_catalogue_too_small_for_held_out_lists_has_exercises_and_no_accuracy(architecture, tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "ROUNDS", 2)
+    knowledge = corpus_of(knowledge=shop_of("shop", ["i1", "i2", "i3"])).knowledge
+    shelf = make_shelf(knowledge, [], CHINESE)
+    lookups = held_out_lookups(shelf, CHINESE)
+    model, tokenizer = load_causal(tiny.backbone(architecture)), load_tokenizer(tiny.backbone(architecture))
+    assert lookups.empty and list(lookups) == ["size", "place", "prompt", "answer"]
+    assert lookup_accuracy(model, tokenizer, lookups).empty
+    history = pretrain_with_exercises(
+        model, tokenizer, tiny.texts(), shelf, CHINESE, exercise_tokens=1000, block_size=64, seed=1, num_train_epochs=0.2,
+        learning_rate=0.003, per_device_train_batch_size=8, output_dir=tmp_path, settings={},
+    )  # fmt: skip
+    assert len(history) == 2 and not [name for name in history if name.startswith("accuracy_")]
+    (axes,) = lookup_curve(history, "title").axes
+    assert not axes.lines and "too small" in axes.texts[0].get_text()
 
 
 def test_the_curve_shows_each_length_of_list_and_its_chance_level():

@@ -90,6 +90,7 @@ class ByCharacter:
     """A tokeniser of single characters."""
 
     all_special_tokens = SEGMENTS
+    added_tokens_decoder = {}
     eos_token_id = 0
 
     def __call__(self, texts, **_):

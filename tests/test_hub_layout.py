@@ -203,6 +203,21 @@ def test_a_llama_of_another_maker_keeps_its_own_tokens(tmp_path, folders):
         load_tokenizer(str(tmp_path))
 
 
+def test_a_llama_may_end_texts_with_a_token_added_beside_its_file(tmp_path, folders):
+    for name in ("tokenizer.model", "config.json"):
+        (tmp_path / name).write_bytes((Path(folders["chinese_alpaca_plus_7b"]) / name).read_bytes())
+    pieces = json.loads((tmp_path / "config.json").read_text())["vocab_size"]
+    hub.save_json(tmp_path / "added_tokens.json", {"<|im_start|>": pieces, "<|im_end|>": pieces + 1})
+    hub.save_json(tmp_path / "tokenizer_config.json", {"eos_token": "<|im_end|>"})
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert type(tokenizer) is SentencePieceLlamaTokenizer and len(tokenizer) == pieces + 2
+    ids = tokenizer("推荐一款<|im_end|>")["input_ids"]
+    assert ids[-1] == tokenizer.eos_token_id == pieces + 1 and ids[:-1] == tokenizer("推荐一款")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "推荐一款"
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert load_tokenizer(str(tmp_path / "saved"))("推荐一款<|im_end|>")["input_ids"] == ids
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @torch.no_grad()
 def test_both_llms_can_be_held_in_few_bits(folders, bits):
@@ -286,6 +301,24 @@ def test_a_merge_is_made_once_anew_for_other_sources_and_over_nothing_else(plus,
     with pytest.raises(ZeroDivisionError):
         merge_adapters(base, adapters[1:], output)
     assert made() == second
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_another_job_merged_meanwhile_is_kept(plus, tmp_path, monkeypatch):
+    base, adapters, _ = plus
+    output, check = tmp_path / "merged", loading.check_tokenizer
+
+    def late(folder):
+        monkeypatch.setattr(loading, "check_tokenizer", check)
+        merge_adapters(base, adapters[:1], output)
+        (output / "in use").touch()
+
+    monkeypatch.setattr(loading, "check_tokenizer", late)
+    merge_adapters(base, adapters[:1], output)
+    assert (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
+    monkeypatch.setattr(loading, "check_tokenizer", late)
+    merge_adapters(base, adapters, output)  # of other sources: replaced
+    assert not (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.metrics import CUTOFFS, METRICS, score, trivial_predictions
-from llmcrs_utils.predictions import read_predictions, write_predictions
+from llmcrs_utils.evaluation.metrics import CUTOFFS, METRICS, score, score_catalogue
 from llmcrs_utils.systems import TASKS
 
 ITEMS = [f"i{n}" for n in range(20)]
@@ -220,27 +219,18 @@ def test_tables_that_do_not_fit_raise(study, spoil, message):
         score(*spoil(*study), "zh")
 
 
-def test_trivial_predictions(tmp_path):
-    train = samples_of([("elicit", "b"), ("elicit", "a"), ("elicit", "b"), ("respond", "y"), ("respond", "x")], split="train")
-    test = samples_of([("elicit", "a"), ("respond", "x"), ("recommend", "i3"), ("recommend", "i4")])
-    samples = pd.concat([train, test], ignore_index=True)
-    trivial = trivial_predictions(samples)
-    assert list(trivial["sample_id"]) == list(test["sample_id"])
-    assert list(trivial["text"][:2]) == ["b", "x"]  # x and y are as frequent
-    assert [sorted(ranking) for ranking in trivial["ranking"][2:]] == [sorted(ITEMS)] * 2
-    assert trivial["ranking"][2] != trivial["ranking"][3]
-    assert trivial["text"][2] == trivial["ranking"][2][0]
-
-    # A sample's order depends on no other sample, and the seed matters.
-    fewer = trivial_predictions(samples.drop(index=samples.index[samples["sample_id"] == "test-2"]))
-    assert fewer["ranking"].iloc[-1] == trivial["ranking"].iloc[-1]
-    assert trivial_predictions(samples, seed=2)["ranking"].iloc[-1] != trivial["ranking"].iloc[-1]
-
-    write_predictions(trivial, tmp_path / "trivial.parquet")
-    stored = score(samples, read_predictions(tmp_path), "zh")
-    pd.testing.assert_frame_equal(stored, score(samples, trivial, "zh"), check_dtype=False)
-
-
-def test_trivial_needs_train_samples():
-    with pytest.raises(ValueError, match="'elicit' has test samples but no train samples"):
-        trivial_predictions(samples_of([("elicit", "a")]))
+def test_rankings_of_the_catalogue_are_scored_to_their_fiftieth_place():
+    samples = samples_of([("recommend", "i3"), ("recommend", "i4"), ("recommend", "i5"), ("elicit", "a")])
+    places = {0: 1, 1: 12, 2: None}  # of the gold item
+    rankings = [[f"x{n}" for n in range(50)] for _ in places]
+    for row, place in places.items():
+        if place:
+            rankings[row][place - 1] = samples["label"][row]
+    frame = predictions_of(samples[:3], rankings)[["system", "seed", "split", "sample_id", "ranking"]]
+    scores = score_catalogue(samples, frame).set_index("sample_id")
+    assert set(scores["task"]) == {"catalogue"} and set(METRICS["catalogue"]) < set(scores.columns)
+    assert list(scores["Hit@10"]) == [1, 0, 0] and list(scores["Hit@50"]) == [1, 1, 0]
+    assert list(scores["MRR@50"]) == exactly([1, 1 / 12, 0])
+    assert list(scores["NDCG@50"]) == exactly([1, 1 / math.log2(13), 0]) and list(scores["NDCG@10"]) == [1, 0, 0]
+    with pytest.raises(ValueError, match="test-2: a sample of recommend, which bcrs .* did not predict"):
+        score_catalogue(samples, frame[:2])

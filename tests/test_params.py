@@ -13,6 +13,7 @@ import yaml
 import tiny
 from conftest import corpus_of, dialogue_of, said
 
+from llmcrs_utils.backbones.layers import ADAPTABLE, layers_of
 from llmcrs_utils.corpus.schema import CorpusError, write_corpus
 from llmcrs_utils.params import (
     PROFILE_KEYS,
@@ -125,7 +126,13 @@ def refusal(capsys, *arguments):
         (changed(**{"03_train_crs": "cutoff_len"}), "section 03_train_crs: holds no parameters; write name: value lines"),
         (changed(sytems=["bcrs"]), "no section 'sytems'; did you mean 'systems'?"),
         (changed(systems="bcrs"), "systems: 'bcrs' is no list[str]"),
-        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bcrs, ccrs, cllm, allm, mllm, cllm-bcrs"),
+        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bert, bert_crf, bert_bilstm_crf, dia_multiclass"),
+        (
+            changed("06_typical_systems", bert={"num_train_epoch": 1.0}),
+            "section 06_typical_systems, parameter bert: no setting 'num_train_epoch'; did you mean 'num_train_epochs'?",
+        ),
+        (changed("06_typical_systems", kbrd={"learning_rate": "1e-3"}), "section 06_typical_systems, parameter kbrd: {'learning_rate': '1e-3'} is no"),
+        (changed("bert", learning_rate=0.1), "section bert: typical systems share one notebook; write bert under 06_typical_systems"),
         (changed(systems=["bcrs", "allm-bcrs"]), "systems: allm-bcrs needs allm; add it to the list"),
         (changed(systems=["bcrs", "bcrs-allm"]), "systems: bcrs-allm needs allm; add it to the list"),
         ({k: v for k, v in MINIMAL.items() if k != "01_build_data"}, "01_build_data is missing; see params/demo.yaml"),
@@ -180,6 +187,28 @@ def test_a_collaboration_is_trained_like_its_base_save_where_it_says_otherwise(t
     assert system_parameters(profile, "allm") == alone
     assert system_parameters(profile, "bcrs-allm") == alone | {"learning_rate": 0.25}
     assert system_parameters(profile, "allm-bcrs") == {"num_beams": 3}
+
+
+def test_settings_of_a_typical_system_that_are_not_named_stay_the_notebooks(tmp_path):
+    profile = load_profile(write_profile(tmp_path, {**MINIMAL, "06_typical_systems": {"kbrd": {"num_train_epochs": 1.0}}}))
+    default = notebook_parameters(ROOT / "notebooks/06_typical_systems.ipynb")["kbrd"][1]
+    assert profile["06_typical_systems"] == {"kbrd": {**default, "num_train_epochs": 1.0}} and default["num_train_epochs"] > 1
+
+
+def test_typical_systems_need_a_bert_and_a_causal_model_or_small_ones(tmp_path, capsys):
+    profile = with_data(corpus_folder(tmp_path / "data"), model=tiny.backbone("llama"))
+    profile |= {"bcrs": {"model_name_or_path": tiny.backbone("bart")}, "systems": [*MINIMAL["systems"], "bert", "gpt2", "sasrec"]}
+    path = write_profile(tmp_path, profile)
+    bert, gpt2 = f"bert_model={tiny.backbone('bert')}", f"gpt2_model={tiny.backbone('gpt2')}"
+    capsys.readouterr()  # of what saving them shows
+    assert "section 06_typical_systems: bert_model_name_or_path is missing; give it, or bert_model=..." in refusal(capsys, path)
+    assert "gpt2_model_name_or_path is missing" in refusal(capsys, path, bert)
+    assert main([str(path), bert, gpt2]) == 0
+    capsys.readouterr()
+    assert "type llama; the typical systems read with a BERT" in refusal(capsys, path, f"bert_model={tiny.backbone('llama')}", gpt2)
+    assert "type bart; an LLM has to be" in refusal(capsys, path, bert, f"gpt2_model={tiny.backbone('bart')}")
+    write_profile(tmp_path, {**profile, "02_prepare_backbones": {}})
+    assert main([str(path)]) == 0
 
 
 def test_checking_changes_nothing_in_the_profile_given():
@@ -302,6 +331,46 @@ def test_every_checkpoint_is_checked_for_what_it_is_given_for(tmp_path, capsys):
     (tmp_path / "no_adapter").mkdir()
     assert "adapter_config.json is not there" in refusal(capsys, write_profile(tmp_path, profile))
     assert "this is a model of type llama; a CRS needs BART or CPT" in refusal(capsys, path, f"bcrs_model={tiny.backbone('llama')}")
+
+
+def test_llm_that_cannot_be_tuned_as_asked_is_one_line(tmp_path, capsys):
+    folder = shutil.copytree(tiny.backbone("chatglm"), tmp_path / "chatglm")
+    data = with_data(corpus_folder(tmp_path / "data"), model=tiny.backbone("bart"))
+    named = data | {"04_tune_llm": {"model_name_or_path": str(folder), "lora_target": ["query_key_value"], "modules_to_save": []}}
+    known = "known: word_embeddings, query_key_value, dense, dense_h_to_4h, dense_4h_to_h, lm_head"
+
+    def told(profile, **settings):
+        return refusal(capsys, write_profile(tmp_path, profile | {"allm": settings}))
+
+    assert main([str(write_profile(tmp_path, named))]) == 0
+    capsys.readouterr()
+    line = told(named, lora_target=["q_proj", "query_key_value", "v_proj"])
+    assert f"section allm or 04_tune_llm: lora_target: q_proj, v_proj: no such layers in {folder}; {known}" in line
+    assert "lora_target: attention: no such" in told(named, lora_target=["attention"])  # it is no linear layer
+    assert f"modules_to_save: embed_tokens: no such layers in {folder}" in told(named, modules_to_save=["embed_tokens"])
+    assert f"template chat: {folder} has no chat template; give template: plain" in told(named, template="chat")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    fitting = {"template": "chat", "lora_target": ["layers.0.attention.dense"], "modules_to_save": ["final_layernorm"]}
+    assert main([str(write_profile(tmp_path, named | {"allm": fitting}))]) == 0
+    capsys.readouterr()
+    assert "lora_target: no_such: no such layers in the small llama" in told(MINIMAL, lora_target=["q_proj", "no_such"])
+    assert "template chat: the small llama has no chat template" in told(MINIMAL, template="chat")
+    glm = MINIMAL | {"systems": ["bcrs", "cllm", "cllm-bcrs"]}
+    assert "section cllm or 04_tune_llm: lora_target: q_proj, k_proj" in refusal(capsys, write_profile(tmp_path, glm))
+
+
+@pytest.mark.parametrize("model_type", ADAPTABLE)
+def test_layers_known_without_loading_are_those_of_the_models(model_type):
+    for named in (None, tiny.backbone(model_type)):
+        layers = layers_of(named, model_type)
+        assert {name.rpartition(".")[2] for name, can_adapt in layers.items() if can_adapt} == set(ADAPTABLE[model_type])
+
+
+def test_small_models_are_checked_without_loading_torch(tmp_path):
+    glm = {"lora_target": ["query_key_value"], "modules_to_save": []}
+    path = write_profile(tmp_path, MINIMAL | {"systems": ["bcrs", "allm", "cllm", "allm-bcrs"], "cllm": glm})
+    program = f"import sys; from llmcrs_utils import preflight as p; assert p.main([{str(path)!r}]) == 0 and 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):

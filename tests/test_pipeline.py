@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from llmcrs_utils.predictions import read_predictions, read_table
-from llmcrs_utils.systems import SYSTEMS, TASKS
+from llmcrs_utils.systems import FLOORS, ORACLE, SYSTEMS, TASKS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
-TWELVE = [key for key in SYSTEMS if "mllm" not in key]
-TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
+TRAINED = [key for key in SYSTEMS if "mllm" not in key]
+TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, "3b", 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
 COMMAND = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/smoke.yaml"]
 COMMAND += ["--cores", "2", "--resources", "gpu=1", "--nolock", "--rerun-incomplete", "--quiet", "all"]
 
@@ -32,8 +32,8 @@ def test_slurm_profile_submits_the_whole_grid():
     assert shown.returncode == 0, shown.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
     assert counts == {
-        "build_data": "1", "prepare_backbone": "4", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
-        "all": "1", "total": "27",
+        "build_data": "1", "prepare_backbone": "6", "typical_systems": "1", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
+        "all": "1", "total": "30",
     }  # fmt: skip
     jobs = (shown.stdout + shown.stderr).split("rule ")
     assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
@@ -86,10 +86,12 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed):
     figures = folder / "runs/smoke/figures"
     assert all((figures / name).stat().st_size for name in [*TABLES, "gains.png"])
     assert "runs/smoke/figures" in output.splitlines()[-1]
-    assert all(f"# Table {number}:" in output for number in (1, 2, 3, 4))
+    assert all(f"# Table {number}:" in output for number in (1, 2, 3, "3b", 4))
     metrics = pd.read_csv(figures / "metrics.csv")
-    assert set(metrics["system"]) == {"trivial", "oracle", *TWELVE}
-    assert set(metrics["task"]) == set(TASKS)
+    assert len(TRAINED) == 22 and set(metrics["system"]) == {*FLOORS, ORACLE, *TRAINED}
+    assert set(metrics["task"]) == {*TASKS, "catalogue"}
+    ranking = set(metrics.loc[metrics["task"] == "catalogue", "system"])
+    assert ranking == {"popular", "last_viewed", *(key for key in TRAINED if SYSTEMS[key].ranks_catalogue)} and len(ranking) == 11
     assert metrics["value"].between(0, 1).all()
 
 
@@ -97,20 +99,24 @@ def test_every_system_answers_every_test_sample(undisturbed):
     folder, _ = undisturbed
     samples = read_table(folder / "runs/smoke/data/samples.parquet")
     predictions = read_predictions(folder / "runs/smoke/predictions")
-    wanted = set(samples.loc[samples["split"] == "test", "sample_id"])
+    test = samples[samples["split"] == "test"]
+    tasks = {key: SYSTEMS[key].tasks for key in TRAINED}
+    tasks |= {"trivial": TASKS, ORACLE: TASKS, "dictionary": ("understand",), "popular": ("recommend",), "last_viewed": ("recommend",)}
     for system, answers in predictions[predictions["split"] == "test"].groupby("system"):
-        assert set(answers["sample_id"]) == wanted, system
+        assert set(answers["sample_id"]) == set(test.loc[test["task"].isin(tasks.pop(system)), "sample_id"]), system
+    assert not tasks
     ranked = predictions.merge(samples[samples["task"] == "recommend"][["sample_id", "candidates"]], on="sample_id")
     assert len(ranked) and all(sorted(r) == sorted(c) for r, c in zip(ranked["ranking"], ranked["candidates"], strict=True))
 
 
 def test_every_system_says_what_made_it(undisturbed):
     folder, _ = undisturbed
-    for system in TWELVE:
+    for system in TRAINED:
         record = json.loads((folder / f"runs/smoke/systems/{system}/provenance.json").read_text())
-        backbone = record["settings"]["model_name_or_path"]
-        assert record["settings"]["system"] == system and backbone == f"runs/smoke/backbones/{SYSTEMS[system].backbone}"
-        assert record["packages"]["torch"] and len(record["inputs"]) == 2 + (SYSTEMS[system].assistant is not None)
+        backbone = SYSTEMS[system].backbone and f"runs/smoke/backbones/{SYSTEMS[system].backbone}"
+        assert record["settings"]["system"] == system and record["settings"]["model_name_or_path"] == backbone
+        corpus_files = 5 if SYSTEMS[system].family == "typical" else 0
+        assert record["packages"]["torch"] and len(record["inputs"]) == 2 + corpus_files + (SYSTEMS[system].assistant is not None)
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,23 @@ import pytest
 
 from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
-from llmcrs_utils.evaluation.tables import TABLES, metrics_table, paper_numbers, task_table, write_tables
+from llmcrs_utils.evaluation.tables import TABLES, metrics_table, paper_numbers, summary_markdown, task_table, write_tables
 from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS
 
-PAPER = [key for key in SYSTEMS if "mllm" not in key]
+PAPER = [key for key, system in SYSTEMS.items() if "mllm" not in key and system.family != "typical"]
 NOTE = "Synthetic demo corpus, 100% made up"
 CELL = ["system", "category", "metric"]
 
 
 def scores_of(domains=CATEGORIES, without=(), systems=("trivial", *PAPER), dialogues=4):
-    """Two seeds of random scores; ``without`` holds (task, domain) pairs that have no samples."""
+    """Two seeds of random scores; ``without`` holds (task, domain) pairs that have no samples. A registered system answers its tasks."""
     rng = np.random.default_rng(0)
     rows = [
         {"system": system, "seed": seed, "sample_id": f"{domain}{i}{task}", "sid": f"{domain}{i}", "domain": domain, "task": task}
         | dict(zip(METRICS[task], rng.random(len(METRICS[task]))))
         for system in systems
         for seed in (1, 2)
-        for task in TASKS
+        for task in (SYSTEMS[system].tasks if system in SYSTEMS else TASKS)
         for domain in domains
         if (task, domain) not in without
         for i in range(dialogues)
@@ -60,8 +60,39 @@ def test_floor_is_the_first_row_and_ceiling_the_last():
     metrics = metrics_table(scores_of(systems=("oracle", "trivial", *SYSTEMS)))
     for task in TASKS:
         groups = list(dict.fromkeys(metrics.loc[metrics["task"] == task, "group"]))
-        assert (groups[0], groups[-1]) == ("Trivial", "Ceiling")
+        assert (groups[0], groups[-1]) == ("Floor", "Ceiling")
         assert task_table(task, metrics).index[-1] == ("Ceiling", "The world's own probabilities")
+
+
+def test_typical_systems_stand_between_floor_and_crs_in_their_own_table():
+    metrics = metrics_table(scores_of(systems=("trivial", *SYSTEMS)))
+    rows = {task: list(task_table(task, metrics).loc["Typical"].index) for task in TASKS}
+    assert rows == {
+        "understand": ["Bert", "Bert+CRF", "Bert+BiLSTM+CRF"],
+        "elicit": ["DiaMultiClass", "DiaSeq"],
+        "recommend": ["Bert", "SASRec", "TG-CRS"],
+        "respond": ["GPT-2", "KBRD"],
+    }
+    paper = metrics[metrics["system"].isin(["bert", "bert_rec"]) & (metrics["category"] == "All 5")]
+    numbers = paper.set_index(["system", "metric"])["paper"]
+    assert (numbers["bert_rec", "Acc"], numbers["bert_rec", "MRR@5"]) == (0.0118, 0.0151) and numbers["bert", "F1"] > 0.5
+    lines = [line for line in summary_markdown(metrics).splitlines() if line.startswith("| Bert |")]
+    assert [[bool(cell.strip()) for cell in line.split("|")[2:-1]] for line in lines] == [
+        [True, False, False, False, False, False], [False, False, True, True, False, False],
+    ]  # fmt: skip
+
+
+def test_rankings_of_the_catalogue_have_a_table_of_totals():
+    found = scores_of(systems=("popular", "bcrs"))
+    rng = np.random.default_rng(1)
+    asked = found[found["task"] == "recommend"].drop(columns=[*METRICS["recommend"]])
+    below = asked.assign(task="catalogue", **{name: rng.random(len(asked)) for name in METRICS["catalogue"]})
+    table = task_table("catalogue", metrics_table(pd.concat([found, below])))
+    assert list(table.columns.unique("category")) == ["All 5"]
+    assert list(table.columns.unique("metric")) == ["Hit@10", "Hit@50", "MRR@50", "NDCG@10", "NDCG@50"]
+    assert [name for _, name in table.index] == ["Samples", "Most popular in the shop", "UniMIND(BART)"]
+    expected = below.loc[below["system"] == "bcrs", "MRR@50"].mean()
+    assert table.loc[("No collaboration", "UniMIND(BART)"), ("All 5", "MRR@50")].startswith(f"{expected:.3f} [")
 
 
 def test_values_are_means_over_samples_and_seeds():
@@ -92,7 +123,7 @@ def test_layout_is_the_papers():
     assert list(table.columns.unique("metric")) == ["Acc", "Hit@5", "MRR@5"]
     assert list(table.index) == [
         ("", "Samples"),
-        ("Trivial", "Most frequent / random"),
+        ("Floor", "Most frequent / random"),
         ("No collaboration", "UniMIND(BART)"),
         ("No collaboration", "UniMIND(CPT)"),
         ("No collaboration", "ChatGLM"),
@@ -166,7 +197,7 @@ def test_single_dialogue_has_no_interval():
 def test_written_files(tmp_path):
     metrics = metrics_table(scores_of(["A & B_1|2", *CATEGORIES]))
     write_tables(metrics, tmp_path / "tables", NOTE)
-    names = {f"table{n}.{ending}" for n in range(1, 5) for ending in ("md", "tex", "csv")}
+    names = {f"table{n}.{ending}" for n in (1, 2, 3, "3b", 4) for ending in ("md", "tex", "csv")}
     assert {path.name for path in (tmp_path / "tables").iterdir()} == names | {"metrics.csv"}
 
     for task, table in TABLES.items():
@@ -196,7 +227,7 @@ def test_files_are_the_same_every_time(tmp_path):
 def test_figure_shows_the_gain_of_each_collaboration():
     scores = scores_of(without={("respond", "手机行业")})
     figure = gain_figure(scores, NOTE)
-    assert [axes.get_title() for axes in figure.axes] == [table.title for table in TABLES.values()]
+    assert [axes.get_title() for axes in figure.axes] == [TABLES[task].title for task in TASKS]
     assert NOTE in figure.get_suptitle()
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
     assert {"ALLM-BCRS over UniMIND(BART)", "CCRS-CLLM over ChatGLM"} < labels and len(labels) == 8

@@ -41,7 +41,7 @@ from llmcrs_utils.typical.tagging import (
 )
 
 SYSTEMS = list(PARTS)
-ANSWERS = ["split", "sample_id", "text", "ranking", "scores", "raw", "valid"]
+ANSWERS = ["split", "sample_id", "text", "ranking", "scores", "raw", "valid", "catalogue"]
 
 
 def marked(act, text, *needs):

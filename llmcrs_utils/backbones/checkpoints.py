@@ -4,6 +4,7 @@ import json
 import pickletools
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,14 @@ HUB_SECONDS = 5  # a hub that is out of reach shall not delay the answer
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
-CHATGLM_TOKENIZERS = ("ice_text.model",)
+# Of architectures that read some of these, or another file, alone.
+OWN_TOKENIZERS = {
+    "chatglm": ("ice_text.model",),
+    "llama": ("tokenizer.json", "tokenizer.model", "vocab.json"),
+    "bert": ("tokenizer.json", "vocab.txt"),
+}
+EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "shared.weight", "wte.weight")
+LEAST_KNOWN = 0.9  # of the rows; published models have some to spare
 CRS_ARCHITECTURES = ("bart", "cpt")
 Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
@@ -110,11 +118,13 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
 
 
 def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:
-    """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole."""
+    """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole and what the config says."""
     folder = Path(model_name_or_path).expanduser()
     if folder.is_dir():
         check_weights(folder)
     config = read_json(checkpoint_file(model_name_or_path, "config.json", cached_only))
+    if folder.is_dir():
+        check_rows(folder, config)
     found = architecture(model_name_or_path, cached_only)
     if not found:
         raise CheckpointError(f"{model_name_or_path}: config.json names no model_type; give a checkpoint of transformers")
@@ -158,7 +168,10 @@ def check_weights(folder: Path) -> None:
     if first.suffix != ".json":
         check_whole(first)
         return
-    for shard in sorted(set(read_json(first).get("weight_map", {}).values())):
+    shards = read_json(first).get("weight_map")
+    if not shards:
+        raise CheckpointError(f"{first}: its weight_map names no weights; get the file again")
+    for shard in sorted(set(shards.values())):
         if not (folder / shard).is_file():
             raise CheckpointError(f"{folder}: {first.name} names {shard}, which is not here; get the file")
         check_whole(folder / shard)
@@ -174,11 +187,22 @@ def check_whole(file: Path) -> None:
         if file.suffix == ".safetensors":
             whole = len(start) == 8 and size == 8 + struct.unpack("<Q", start)[0] + safetensors_end(file)
         elif start.startswith(b"PK"):
-            whole = zipfile.is_zipfile(file)  # the list of what a zip holds stands at its end
+            whole = whole_zip(file)
         else:
             whole = start.startswith(b"\x80")  # torch's format before 1.6, a row of pickles; where it ends is not said
     if not whole:
         raise CheckpointError(f"{file}: this file of {size} bytes is damaged or was cut short; get it again")
+
+
+def whole_zip(file: Path) -> bool:
+    """Whether a file of torch's has the list at its end, a header where the list says for each tensor, and a whole pickle."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                archive.open(member).close()  # reads the header alone
+            return any(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    except (zipfile.BadZipFile, struct.error, zlib.error, ValueError, RuntimeError, EOFError):  # what a hole may look like
+        return False
 
 
 def safetensors_header(file: Path) -> dict:
@@ -196,6 +220,21 @@ def safetensors_header(file: Path) -> dict:
 def safetensors_end(file: Path) -> int:
     """Bytes of tensors that the header announces."""
     return max((entry["data_offsets"][1] for name, entry in safetensors_header(file).items() if name != "__metadata__"), default=-1)
+
+
+def check_rows(folder: Path, config: dict) -> None:
+    """Raise ``CheckpointError`` where embeddings in a folder's safetensors have not as many rows as the config says."""
+    first = next(folder / name for name in WEIGHTS if (folder / name).is_file())
+    shards = read_json(first)["weight_map"] if first.suffix == ".json" else {name: first.name for name in weight_names(folder)}
+    for name, shard in shards.items():
+        if name.endswith(EMBEDDINGS) and shard.endswith(".safetensors"):
+            (rows, *_) = safetensors_header(folder / shard).get(name, {}).get("shape") or [None]
+            said = config.get("vocab_size", rows)
+            if rows not in (None, said):
+                raise CheckpointError(
+                    f"{folder}: config.json says vocab_size {said}, {shard} has {rows} rows in {name}: they do not belong together; "
+                    "take both from one checkpoint"
+                )
 
 
 def weight_names(model_name_or_path: str | Path, cached_only: bool = False) -> set[str]:
@@ -221,17 +260,18 @@ def pickled_texts(pickle) -> set[str]:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows."""
+    """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows, nor far fewer."""
     config = read_json(folder / "config.json")
-    names = CHATGLM_TOKENIZERS if config.get("model_type") == "chatglm" else TOKENIZERS
+    names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder}: no tokeniser here; looked for {', '.join(names)}")
     size, rows = vocabulary_size(file), config.get("vocab_size")
-    if rows and size > rows:
+    if rows and not LEAST_KNOWN * rows <= size <= rows:
+        adapter = "merge the adapter first" if size > rows else "take the adapter's tokeniser"
         raise CheckpointError(
             f"{file}: the tokeniser knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
-            "one checkpoint (a base model whose vocabulary an adapter enlarged: merge the adapter first)"
+            f"one checkpoint (a base model whose vocabulary an adapter enlarged: {adapter})"
         )
 
 

@@ -236,7 +236,8 @@ def held_out_lookups(
     The words are the catalogue's. Half of the questions stand before the list, where a dialogue would, half behind it.
 
     Returns:
-        Columns ``size``, ``place`` (question before or after the list), ``prompt``, ``answer`` (a letter).
+        Columns ``size``, ``place`` (question before or after the list), ``prompt``, ``answer`` (a letter). No rows of a size that no
+        top category has items for.
     """
     random = Random(f"held-out look-ups {seed}")
     rows = []
@@ -254,7 +255,7 @@ def held_out_lookups(
             before = number % 2 == 0
             prompt = question + told if before else told + question
             rows.append({"size": size, "place": "before" if before else "after", "prompt": prompt, "answer": LETTERS[place]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["size", "place", "prompt", "answer"])
 
 
 @torch.no_grad()
@@ -262,6 +263,8 @@ def lookup_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lookups: pd.DataFrame, batch_size: int = 32
 ) -> pd.Series:
     """Whether each of ``held_out_lookups`` is answered rightly by the likeliest letter of its list, as a recommendation is."""
+    if lookups.empty:  # a catalogue too small for any list
+        return pd.Series(dtype=bool, index=lookups.index)
     model.eval()
     pieces = [[(row.prompt, False), (row.answer, True)] for row in lookups.itertuples()]
     examples = encode_pieces(pieces, tokenizer)
@@ -321,7 +324,7 @@ def pretrain_with_exercises(
 
     Returns:
         One row per round: ``epoch, train_loss, valid_loss`` (of the held-out texts), ``exercise_tokens`` so far, and
-        ``accuracy_N``, the share of ``held_out_lookups`` among N candidates that is answered rightly.
+        ``accuracy_N``, the share of ``held_out_lookups`` among N candidates that is answered rightly (no column without any).
     """
     blocks, held_out = text_blocks(tokenizer, texts, block_size, seed)
     order = Random(f"texts {seed}")

@@ -17,7 +17,7 @@ class SentencePieceLlamaTokenizer(SentencePieceBackend):
     Special tokens are those of the settings, else LLaMA's own.
 
     Raises:
-        ValueError: where the file does not hold one of them.
+        ValueError: where neither the file nor the tokens added beside it (``added_tokens.json``) hold one of them.
     """
 
     model_input_names = ["input_ids", "attention_mask"]
@@ -29,9 +29,13 @@ class SentencePieceLlamaTokenizer(SentencePieceBackend):
         self.opens = kwargs.pop("add_bos_token", None) is not False
         super().__init__(vocab_file=vocab_file, **{"legacy": True} | kwargs | specials)
         known = {self.sp_model.id_to_piece(index) for index in range(self.sp_model.get_piece_size())}
+        known |= {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
         missing = [str(token) for token in specials.values() if str(token) not in known]
         if missing:
-            raise ValueError(f"{vocab_file} holds no {', '.join(missing)}: it is not LLaMA's; give the checkpoint's tokenizer.json with it")
+            raise ValueError(
+                f"{vocab_file} holds no {', '.join(missing)}: it is not LLaMA's; give the checkpoint's tokenizer.json or "
+                "added_tokens.json with it"
+            )
 
     def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: list[int] | None = None) -> list[int]:
         return [*([self.bos_token_id] if self.opens else []), *token_ids_0, *(token_ids_1 or [])]

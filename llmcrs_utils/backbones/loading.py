@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +87,23 @@ def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
 
 
+def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedModel:
+    """``kind.from_pretrained``, which would fill up with random numbers what the weight files lack.
+
+    Raises:
+        CheckpointError: where they lack a parameter that is not tied to one that they hold.
+    """
+    model, found = kind.from_pretrained(model_name_or_path, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
+    if missing:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise CheckpointError(
+            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({named}); "
+            "take config.json and all files of weights from one checkpoint"
+        )
+    return model
+
+
 def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = None) -> PreTrainedModel:
     """An encoder-decoder with a language-model head (BART or CPT) in float32.
 
@@ -95,11 +112,11 @@ def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = No
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "crs")
     if architecture(model_name_or_path) == "bart":
-        return AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=torch.float32)
+        return load_whole(AutoModelForSeq2SeqLM, model_name_or_path, dtype=torch.float32)
     said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
     found = CPTConfig.get_config_dict(model_name_or_path)[0]
     config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
-    return CPTForConditionalGeneration.from_pretrained(model_name_or_path, config=config, dtype=torch.float32)
+    return load_whole(CPTForConditionalGeneration, model_name_or_path, config=config, dtype=torch.float32)
 
 
 class Encoder(BertModel):
@@ -112,7 +129,7 @@ def load_encoder(model_name_or_path: str) -> PreTrainedModel:
     """A BERT without heads in float32."""
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "encoder")
-    return Encoder.from_pretrained(model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
+    return load_whole(Encoder, model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
 
 
 def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
@@ -127,15 +144,16 @@ def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if not quantization_bit:
         dtype = torch.float32 if for_training else dtype
-        return AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=dtype, trust_remote_code=False)
+        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=dtype, trust_remote_code=False)
     if quantization_bit == 4:
         quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     else:
         quantization = BitsAndBytesConfig(load_in_8bit=True)
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
-    model = AutoModelForCausalLM.from_pretrained(
-        model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()}, trust_remote_code=False
-    )
+    model = load_whole(
+        AutoModelForCausalLM, model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()},
+        trust_remote_code=False,
+    )  # fmt: skip
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # On some CPUs evaluation repacks the weights, and training after it reads their scales in a wrong order.
@@ -143,12 +161,20 @@ def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training
     return model
 
 
+def load_unrounded(model_name_or_path: str) -> PreTrainedModel:
+    """A causal LM on the CPU, its weights in the dtype of their files, as merging needs it."""
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "llm")
+    return load_whole(AutoModelForCausalLM, model_name_or_path, dtype="auto", trust_remote_code=False)
+
+
 def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> None:
     """Fold published LoRA adapters into their base, one after the other, and save one plain checkpoint with tokeniser.
 
     Chinese-Alpaca-Plus is made so of LLaMA, the Chinese-LLaMA-Plus LoRA and the Chinese-Alpaca-Plus LoRA (Cui et al. 2023),
     each of which brings a larger vocabulary and its own embeddings. The tokeniser saved is the last that was brought. The
-    weights keep the base's dtype. A folder that was made of the same files is left as it is.
+    weights keep the base's dtype. A folder that was made of the same files is left as it is, also one that another job made
+    meanwhile.
 
     Raises:
         CheckpointError: for a base that is no causal LM, an adapter that is none or brings new tokens without their
@@ -159,11 +185,15 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
     output_dir = Path(output_dir)
     sources = json.dumps({"base": files_of(base), "adapters": [files_of(adapter) for adapter in adapters]}, indent=1) + "\n"
     record = output_dir / MERGED_FROM
-    if record.exists() and record.read_text(encoding="utf-8") == sources:
+
+    def made() -> bool:
+        return record.exists() and record.read_text(encoding="utf-8") == sources
+
+    if made():
         return
     if output_dir.exists() and not record.exists() and any(output_dir.iterdir()):
         raise CheckpointError(f"{output_dir}: this folder holds something that was not merged here; give another output_dir")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=False)
+    model = load_unrounded(base)
     tokenizer = tokenizer_as_published(base)
     for adapter in adapters:
         if checkpoint_file(adapter, "adapter_config.json") is None:
@@ -178,7 +208,7 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
         config = PeftConfig.from_pretrained(adapter)
         model = PeftModel.from_pretrained(model, adapter, config=config).merge_and_unload(safe_merge=True)
-    with half_made(output_dir) as folder:
+    with half_made(output_dir, unless=made) as folder:
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
         check_tokenizer(folder)
@@ -200,15 +230,22 @@ def with_adapters(model_name_or_path: str, adapters: list[str], folder: str | Pa
 
 
 @contextmanager
-def half_made(output_dir: str | Path) -> Iterator[Path]:
-    """A folder to write in, which takes the name ``output_dir`` when all is there; what was there before is replaced."""
+def half_made(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """A folder to write in, which takes the name ``output_dir`` when all is there.
+
+    What stands there by then is replaced, or kept if ``unless`` says so.
+    """
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{output_dir.name}.", dir=output_dir.parent))
     try:
         yield folder
-        shutil.rmtree(output_dir, ignore_errors=True)
-        folder.rename(output_dir)
+        try:
+            folder.rename(output_dir)  # one step, so that of several jobs one comes first
+        except OSError:  # something is there
+            if not unless():
+                shutil.rmtree(output_dir, ignore_errors=True)
+                folder.rename(output_dir)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -30,9 +30,14 @@ class SASRec(nn.Module):
         batch, slots, _ = embedded.shape
         if slots == 0:
             return embedded.new_zeros(batch, embedded.shape[-1])
+        states = self.states(embedded)
+        last = states[torch.arange(batch, device=states.device), (lengths - 1).clamp(min=0)]
+        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+
+    def states(self, embedded: Tensor) -> Tensor:
+        """[batch, slots, dim]: the state after each action of ``embedded`` (as for ``forward``, at least one slot)."""
+        slots = embedded.shape[1]
         # Real slots come first, so under a causal mask none of them ever sees a pad.
         future = torch.ones(slots, slots, dtype=torch.bool, device=embedded.device).triu(1)
         states = self.norm(embedded + self.positions.weight[:slots])
-        states = self.layers(self.dropout(states), mask=future)
-        last = states[torch.arange(batch, device=states.device), (lengths - 1).clamp(min=0)]
-        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+        return self.layers(self.dropout(states), mask=future)

@@ -36,6 +36,7 @@ from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.corpus.schema import Dialogue
 from llmcrs_utils.tasks.prompts import Prompts
 from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded, train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
@@ -114,12 +115,14 @@ def new_backbone(
             )
         )  # fmt: skip
     if architecture == "gpt2":
-        return GPT2LMHeadModel(
+        model = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=len(tokenizer), n_embd=hidden_size, n_layer=layers, n_head=heads, n_positions=max_positions,
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=start, **ids,
             )
         )  # fmt: skip
+        model.loss_type = "ForCausalLM"  # which the library does not tell from the name of its class
+        return model
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=3 * hidden_size, num_hidden_layers=layers,
@@ -151,6 +154,8 @@ def text_blocks(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], block_size: int, seed: int
 ) -> tuple[list[dict], list[dict]]:
     """The texts, each closed by the end token, cut into blocks (``input_ids``): those to learn from, and one in twenty held out."""
+    special = special_of(tokenizer)
+    texts = [plain(text, special) for text in texts]
     ids = [token for text in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
     blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
     examples = [{"input_ids": block} for block in blocks if len(block) > 1]

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import plain, shield, special_of
 from llmcrs_utils.training import pad, right_padded
 
 
@@ -27,7 +28,7 @@ def encode_samples(
     """
     rows = samples.to_dict("records")
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
-    special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special = special_of(tokenizer)
     texts = [crs_segments(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
 
     def render(index: int, dropped: int) -> str:
@@ -36,7 +37,7 @@ def encode_samples(
 
     droppable = [len(earlier) for earlier, _ in texts]
     input_ids, report = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
-    labels = tokenizer([row["label"] for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
+    labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     none = len(items)
     examples = []
     for row, ids, label in zip(rows, input_ids, labels, strict=True):
@@ -55,18 +56,8 @@ def crs_segments(sample: dict, prompts: Prompts, help: dict | None, special: re.
     droppable = ["".join(shield(segment, special) for segment in turn) for turn in sample["context"]]
     current = "".join(shield(segment, special) for segment in sample["current"])
     if help is not None and help["usable"] and sample["task"] != "recommend":
-        current += "[LLM]" + special.sub(widen, help["text"])
+        current += "[LLM]" + plain(help["text"], special)
     return droppable, current + prompts.crs[sample["task"]]
-
-
-def shield(segment: str, special: re.Pattern) -> str:
-    """A segment whose text cannot pass for a special token: a shopper may type ``[SEP]`` or ``[user]``."""
-    marker, bracket, text = segment.partition("]")
-    return marker + bracket + special.sub(widen, text)
-
-
-def widen(match: re.Match) -> str:
-    return match.group().translate(str.maketrans("[]<>", "［］＜＞"))
 
 
 def make_collator(pad_token_id: int, none: int):

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from llmcrs_utils.crs.batches import make_collator
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.decoding import answer_in_batches
-from llmcrs_utils.tasks.answers import ranked_answer, text_answer
+from llmcrs_utils.tasks.answers import ranked, text_answer
 from llmcrs_utils.tasks.prompts import Prompts
 
 
@@ -24,7 +24,10 @@ def predict(
     max_target_len: int,
     batch_size: int,
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``."""
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed, and ``catalogue``), in the order of ``samples``.
+
+    ``catalogue`` holds for recommend the 50 best item ids of the whole catalogue, best first.
+    """
     model.eval()
     device = model.item_bias.device
     collate = make_collator(tokenizer.pad_token_id, model.config.n_items)
@@ -41,6 +44,7 @@ def predict(
 
 
 def generate(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_len: int) -> list[str]:
+    """Texts; whatever else the backbone's generation settings say (``no_repeat_ngram_size``) holds, as in the published code."""
     written = model.backbone.generate(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
         num_beams=num_beams, do_sample=False, use_cache=True, max_new_tokens=max_target_len, early_stopping=num_beams > 1,
@@ -51,9 +55,4 @@ def generate(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_
 def rank(model: UniMind, rows: list[dict], batch: dict, items: dict[str, int]) -> list[dict]:
     states = model.backbone_states(batch["input_ids"], batch["attention_mask"])
     scores = model.item_scores(states, batch["history"], batch["history_length"], batch["helped"])
-    candidates = torch.tensor([[items[item] for item in row["candidates"]] for row in rows], device=scores.device)
-    best = scores.gather(1, candidates).sort(dim=1, descending=True, stable=True)
-    return [
-        ranked_answer(row["candidates"], order, values, "")
-        for row, order, values in zip(rows, best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    return ranked(scores, rows, items)

@@ -58,6 +58,8 @@ class UniMind(PreTrainedModel):
         with torch.no_grad():
             self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
         self.post_init()
+        # Sharding wraps these; a BART's list is every BART's, and a CPT has no layers of its encoder.
+        self._no_split_modules = {type(module).__name__ for module in self.modules()} & set(self._no_split_modules)
 
     def _init_weights(self, module):
         """The parts initialise themselves; a loaded backbone must not be touched again."""

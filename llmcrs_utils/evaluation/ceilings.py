@@ -12,9 +12,10 @@ import pandas as pd
 
 from llmcrs_utils.corpus.world import Truth
 from llmcrs_utils.corpus.world.dialogues import Choice, Turn
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, ORACLE, score
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, score
 from llmcrs_utils.evaluation.tables import category_name, category_names, total_name
 from llmcrs_utils.predictions import SCHEMA
+from llmcrs_utils.systems import ORACLE, TASKS
 from llmcrs_utils.tasks.prompts import CHINESE, parse_needs
 
 LANGUAGE = "zh"  # the world's
@@ -88,7 +89,7 @@ def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd
         unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"])[SCHEMA.names], LANGUAGE, split
     )
     scored = scored.rename(columns={"sample_id": "variant"}).merge(possible[["variant", "sample_id", "probability"]], on="variant")
-    metrics = list(dict.fromkeys(metric for task in METRICS for metric in METRICS[task]))
+    metrics = list(dict.fromkeys(metric for task in TASKS for metric in METRICS[task]))
     weighted = scored[metrics].mul(scored["probability"], axis=0)
     about = ["system", "seed", "sample_id", "sid", "domain", "task"]
     return weighted.groupby([scored[column] for column in about], sort=False).sum(min_count=1).reset_index()

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gain
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
-from llmcrs_utils.systems import SYSTEMS, system_of
+from llmcrs_utils.systems import SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
 PAPER_COLOURS = {
@@ -39,14 +39,19 @@ def colours() -> dict[str, str]:
 def learning_curve(history: pd.DataFrame, title: str) -> Figure:
     """Training and validation loss by epoch (``training.train``'s history), a panel per stage where there are stages."""
     stages = list(history.groupby("stage", sort=False)) if "stage" in history else [("", history)]
-    figure = Figure(figsize=(4.2 * len(stages) + 0.6, 3.0), layout="constrained")
-    for axes, (stage, part) in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
+    columns = min(len(stages), 3)
+    rows = -(-len(stages) // columns)
+    figure = Figure(figsize=(4.2 * columns + 0.6, 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (stage, part) in zip(panels, stages):
         axes.plot(part["epoch"], part["train_loss"], color="0.6", marker="o", markersize=3, label="training")
         axes.plot(part["epoch"], part["valid_loss"], color="#332288", marker="o", markersize=4, label="validation")
         axes.set(xlabel="epoch", ylabel="loss (nats)", title=stage, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
+    for axes in panels[len(stages) :]:
+        axes.set_axis_off()
     figure.suptitle(title)
     return figure
 
@@ -60,13 +65,16 @@ def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(4.8, 3.0), layout="constrained")
     axes = figure.subplots()
     names = [name for name in history if name.startswith("accuracy_")]
+    if not names:
+        axes.text(0.5, 0.5, "catalogue too small for held-out lists", transform=axes.transAxes, ha="center")
     for name, colour in zip(names, ["#332288", "#44AA99", "#CC6677", "#AA4499"], strict=False):
         size = int(name.removeprefix("accuracy_"))
         axes.plot(history["exercise_tokens"] / 1e6, history[name], color=colour, marker="o", markersize=4, label=f"among {size}")
         axes.axhline(1 / size, color=colour, linestyle=":", linewidth=1)
     axes.set(xlabel="million tokens of exercises (dotted: chance)", ylabel="right answers", title=title, ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if names:
+        axes.legend(frameon=False)
     return figure
 
 
@@ -92,7 +100,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
 
     figure = Figure(figsize=(9, 2.2 + max(0.95, 0.22 * len(keys)) * len(shown)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    for (task, table), axes in zip(TABLES.items(), figure.subplots(2, 2).flat):
+    for task, axes in zip(TASKS, figure.subplots(2, 2).flat):
         metric = HEADLINE[task]
         labels = []
         for place, category in enumerate(shown):
@@ -101,7 +109,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
             _draw_gains(axes, members, keys, metric, place)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         axes.axhspan(len(shown) - 1.5, len(shown) - 0.5, color="0.94", zorder=0)  # the total is set off
-        axes.set(title=table.title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
+        axes.set(title=TABLES[task].title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
         axes.set_yticks(range(len(shown)), labels)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)

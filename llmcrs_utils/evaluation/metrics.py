@@ -1,28 +1,26 @@
 """What one answer is worth: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
 
-import random
-
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics import BLEU
 
-from llmcrs_utils.predictions import SCHEMA
+from llmcrs_utils.predictions import CATALOGUE
 from llmcrs_utils.systems import TASKS
 from llmcrs_utils.tasks.prompts import Prompts, parse_attributes, parse_needs, prompts_of
 
 CUTOFFS = (1, 5, 10, 15)  # K of Hit, MRR and NDCG
+CATALOGUE_CUTOFFS = (10, 50)
 ORDERS = (1, 2, 3, 4)  # n of Dist and BLEU
 SETS = ("P", "R", "F1")
 METRICS = {
     "understand": SETS,
     "elicit": SETS,
     "recommend": ("Acc", *(f"{name}@{k}" for name in ("Hit", "MRR", "NDCG") for k in CUTOFFS)),
+    CATALOGUE: ("Hit@10", "Hit@50", "MRR@50", "NDCG@10", "NDCG@50"),  # recommend once more, among all items
     "respond": tuple(name.format(n) for name in ("Dist-{}", "BLEU-{}", "BLEU-{} (published)") for n in ORDERS),
 }
 # The one metric by which a figure compares systems.
 HEADLINE = {"understand": "F1", "elicit": "F1", "recommend": "MRR@5", "respond": "BLEU-2"}
-TRIVIAL = "trivial"  # system key of the baseline that learns nothing
-ORACLE = "oracle"  # system key of who knows the true probabilities, which only a synthetic world has
 
 # force: the text is already tokens, so a closing "." that stands alone is no reason for a warning.
 _BLEU = BLEU(max_ngram_order=max(ORDERS), smooth_method="none", tokenize="none", effective_order=False, force=True)
@@ -57,46 +55,22 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
     return about.join(pd.concat(parts).reindex(columns=list(columns)))
 
 
-def trivial_predictions(samples: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
-    """Answers that need no model: what every system has to beat.
-
-    The most frequent label of the task in the train split (of several, the first in code point order); for ``recommend`` a
-    random order of the sample's candidates, drawn from the seed and the sample's id, so that no sample changes another's.
+def score_catalogue(samples: pd.DataFrame, rankings: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Score rankings of the whole catalogue, the setting of U-NEED: Hit, MRR and NDCG of the one item that was recommended.
 
     Args:
-        samples: as for ``score``, with ``candidates`` (list of item ids) where the task is ``recommend``.
+        samples: as for ``score``.
+        rankings: columns as in ``predictions.CATALOGUE_SCHEMA``; an item beyond the ranking's end counts as not found.
 
     Returns:
-        Predictions for the test split, columns as in ``predictions.SCHEMA``, system ``trivial``.
+        As ``score``, with task ``catalogue`` and the metrics of that name.
 
     Raises:
-        ValueError: if the test split holds a task that the train split lacks.
+        ValueError: as ``score``.
     """
-    frequent = samples[samples["split"] == "train"].groupby("task")["label"].agg(lambda labels: labels.mode()[0])
-    test = samples[samples["split"] == "test"]
-    answered = test["task"].isin([*frequent.index, "recommend"])
-    if not answered.all():
-        raise ValueError(f"task {test.loc[~answered, 'task'].iloc[0]!r} has test samples but no train samples to learn from")
-
-    rankings = [
-        random.Random(f"{seed} {sample_id}").sample(list(candidates), k=len(candidates)) if task == "recommend" else None
-        for task, sample_id, candidates in zip(test["task"], test["sample_id"], test["candidates"])
-    ]
-    text = [frequent[task] if ranking is None else ranking[0] for task, ranking in zip(test["task"], rankings)]
-    return pd.DataFrame(
-        {
-            "system": TRIVIAL,
-            "seed": seed,
-            "split": "test",
-            "sample_id": test["sample_id"],
-            "text": text,
-            "ranking": rankings,
-            "scores": [ranking and [1 / place for place in range(1, len(ranking) + 1)] for ranking in rankings],
-            "raw": text,
-            "valid": True,
-        },
-        columns=SCHEMA.names,
-    ).reset_index(drop=True)
+    rows = _join(samples, rankings.assign(text="", valid=True), split)
+    about = rows[["system", "seed", "sample_id", "sid", "domain", "valid"]].assign(task=CATALOGUE)
+    return about.join(_ranking_scores(rows, cutoffs=CATALOGUE_CUTOFFS)[list(METRICS[CATALOGUE])])
 
 
 def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -153,16 +127,16 @@ def _set_scores(rows: pd.DataFrame, parse) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(SETS, ratios)), index=rows.index)
 
 
-def _ranking_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+def _ranking_scores(rows: pd.DataFrame, prompts: Prompts | None = None, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:
     """Hit, MRR and NDCG at the cut-offs; with one gold item, NDCG@K is 1 / log2(rank + 1)."""
     rank = np.array([_rank(*row) for row in zip(rows["label"], rows["ranking"], rows["valid"])])
     scores = pd.DataFrame(index=rows.index)
-    for k in CUTOFFS:
+    for k in cutoffs:
         hit = rank <= k
         scores[f"Hit@{k}"] = hit.astype(float)
         scores[f"MRR@{k}"] = np.where(hit, 1 / rank, 0.0)
         scores[f"NDCG@{k}"] = np.where(hit, 1 / np.log2(rank + 1), 0.0)
-    return scores.assign(Acc=scores["Hit@1"])
+    return scores.assign(Acc=(rank == 1).astype(float))
 
 
 def _rank(gold: str, ranking, valid: bool) -> float:

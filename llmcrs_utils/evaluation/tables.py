@@ -6,31 +6,35 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, ORACLE, TRIVIAL
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
-from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS, system_of
+from llmcrs_utils.predictions import CATALOGUE
+from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper: its number, its title and the metrics it shows."""
+    """One table: its number in the paper, its title and the metrics it shows, for each category or for all together only."""
 
-    number: int
+    number: int | str
     title: str
     metrics: tuple[str, ...]
+    by_category: bool = True
 
 
 TABLES = {
     "understand": Table(1, "Pre-sales dialogue understanding", ("P", "R", "F1")),
     "elicit": Table(2, "User needs elicitation", ("P", "R", "F1")),
     "recommend": Table(3, "User needs-based recommendation", ("Acc", "Hit@5", "MRR@5")),
+    # The setting of U-NEED, which the paper left for candidates that an LLM can read.
+    CATALOGUE: Table("3b", "Recommendation from the whole catalogue", METRICS[CATALOGUE], by_category=False),
     # Relevance and informativeness, the other columns of Table 4, are human scores.
     "respond": Table(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
 }
 PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
-GROUPS = ("Trivial", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
-# The rows of those who are no system: floor and ceiling.
-BOUNDS = {TRIVIAL: ("Trivial", "Most frequent / random"), ORACLE: ("Ceiling", "The world's own probabilities")}
+GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
+# The rows of those who are no system: floors and ceiling.
+BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Ceiling", "The world's own probabilities")}
 # A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
@@ -84,7 +88,7 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Every metric of every system in every category and in all together.
 
     Args:
-        scores: what ``metrics.score`` returns.
+        scores: what ``metrics.score`` returns, and below it, if wanted, what ``metrics.score_catalogue`` does.
 
     Returns:
         One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
@@ -102,7 +106,7 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
     if set(categories) != set(CATEGORIES.values()):  # a total over other categories is another quantity
         paper = paper[paper["category"].isin(categories)]
     rows = []
-    for task in TASKS:
+    for task in TABLES:
         for key, group, name in _systems(scores):
             ours = (scores["task"] == task) & (scores["system"] == key)
             if not ours.any():
@@ -128,7 +132,8 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     """
     *categories, total = metrics["category"].unique()
     first, *_ = shown = TABLES[task].metrics
-    columns = pd.MultiIndex.from_product([[*categories[:SHOWN_CATEGORIES], total], shown], names=["category", "metric"])
+    narrow = categories[:SHOWN_CATEGORIES] if TABLES[task].by_category else []
+    columns = pd.MultiIndex.from_product([[*narrow, total], shown], names=["category", "metric"])
     rows = metrics[(metrics["task"] == task) & metrics["metric"].isin(shown)]
     counts = dict(zip(rows["category"], rows["n"]))
     samples = [str(counts.get(category, 0)) if metric == first else "" for category, metric in columns]
@@ -174,12 +179,12 @@ SUMMARY = (("understand", "F1"), ("elicit", "F1"), ("recommend", "Acc"), ("recom
 def summary_markdown(metrics: pd.DataFrame) -> str:
     """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals."""
     total = metrics["category"].iloc[-1]
-    rows = metrics[metrics["category"] == total].set_index(["name", "task", "metric"])
+    rows = metrics[metrics["category"] == total].set_index(["system", "task", "metric"])
     lines = ["| | " + " | ".join(f"{task}<br>{metric}" for task, metric in SUMMARY) + " |"]
     lines.append("| :--- |" + " ---: |" * len(SUMMARY))
-    for name in rows.index.get_level_values("name").unique():
-        cells = [rows.loc[(name, task, metric)] for task, metric in SUMMARY]
-        shown = [f"{cell['value']:.3f}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
+    for key, _, name in _systems(metrics):
+        cells = [rows.loc[(key, *what)] if (key, *what) in rows.index else None for what in SUMMARY]
+        shown = ["" if cell is None else f"{cell['value']:.3f}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -205,7 +210,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         note = f"{corpus_note.rstrip('.')}. {_LEGEND}"
         if task == "respond" and long.loc[long["category"] == total_name(list(CATEGORIES)), "paper"].notna().any():
             note += _LEGEND_RESPOND
-        hidden = metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
+        hidden = table.by_category and metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         stem = folder / f"table{table.number}"

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.instructions import render_input
 from llmcrs_utils.tasks.prompts import TEMPLATES, Prompts
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded
 
 LETTER_TOKENS = 4  # a blank, a letter, the end token, and one to spare
@@ -23,13 +24,22 @@ def encode_instructions(
     """One example per row, in order, and the report of ``fitting.fit``.
 
     An example holds ``prompt`` and ``answer`` (token ids, the answer closed by the end token). ``cutoff_len`` counts
-    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``.
+    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``. Typed special
+    tokens are plain text, in prompt and answer.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
     if template == "chat" and not tokenizer.chat_template:
         raise ValueError(f"template chat: the tokeniser of {tokenizer.name_or_path} has no chat template; give template: plain")
-    rows = instructions.to_dict("records")
+    special = special_of(tokenizer)
+    rows = [
+        {
+            **row,
+            **{name: plain(row[name], special) for name in ("instruction", "tail", "output")},
+            "lines": [plain(line, special) for line in row["lines"]],
+        }
+        for row in instructions.to_dict("records")
+    ]
 
     def render(index: int, dropped: int) -> str:
         row = rows[index]

@@ -1,9 +1,14 @@
 """What a tuned LLM answers: greedy text, and for recommend a ranking by the logits of the 20 letters."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import permutations
 
 import pandas as pd
 import torch
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from llmcrs_utils.decoding import answer_in_batches
@@ -64,7 +69,8 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
         if not shared:  # a blank before every letter changes nothing among them
             batch = left_padded([[*prompt, *start] for prompt in prompts_ids], tokenizer.pad_token_id)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(dim=1)
+            with exact_head(model):
+                logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(dim=1)
             places, tokens = zip(*following, strict=True)
             scores[:, list(places)] += logits[:, list(tokens)]
     best = scores.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
@@ -74,11 +80,34 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
     ]
 
 
+@contextmanager
+def exact_head(model: PreTrainedModel) -> Iterator[None]:
+    """Logits in float32 of the states as they are: bfloat16 rounds those of two letters to one number.
+
+    Where the head is no plain linear layer (LoRA on it, say), logits stay what the model makes of them.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, ModulesToSaveWrapper):
+        head = head.modules_to_save[head.active_adapters[0]]
+    if type(head) is not nn.Linear or head.weight.dtype == torch.float32:
+        yield
+        return
+
+    def in_float32(layer, inputs, _):
+        return linear(inputs[0].float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
+
+    hook = head.register_forward_hook(in_float32)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def generate(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
-    """Greedy continuations, without the prompts."""
+    """Greedy continuations, without the prompts; penalties that a checkpoint's generation settings hold do not count."""
     batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
     written = model.generate(
         **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)

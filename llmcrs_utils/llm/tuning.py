@@ -6,7 +6,7 @@ import pandas as pd
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from llmcrs_utils.backbones.loading import device, half_made, load_causal, load_tokenizer
+from llmcrs_utils.backbones.loading import device, half_made, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.training import train
 from llmcrs_utils.llm.batches import make_collator, with_labels
@@ -67,13 +67,14 @@ def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
 def merge(adapter: str | Path, output_dir: str | Path) -> None:
     """Fold an adapter into its base model and save a plain checkpoint with tokenizer; of several processes the first does.
 
-    The base is taken as it is: one that was quantised for tuning gives, unquantised, other logits by what rounding to 4 or 8
+    The base is taken as it is, and its dtype kept: one that was quantised for tuning gives, unquantised, other logits by what rounding to 4 or 8
     bits did to them, so that the merged model's answers can differ from those the adapter gave on the quantised base.
     """
     if not first_process():
         return
     with half_made(output_dir) as folder:
-        load_tuned(adapter).merge_and_unload().save_pretrained(str(folder))
+        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), str(adapter))
+        tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
 
 

@@ -1,24 +1,34 @@
 """What a model wrote or scored, as a row of the predictions table."""
 
-import re
+from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from llmcrs_utils.predictions import IN_CATALOGUE
 from llmcrs_utils.tasks.prompts import Prompts, parse_needs
 
+if TYPE_CHECKING:
+    from torch import Tensor  # only whoever brings scores needs torch
+
 # Full-width signs that a tokeniser with NFKC (ChatGLM's) writes half-width. Chinese text means the full-width ones, save
-# between two ASCII letters or digits (1,000 or 3:1) and in the service desk's emoji codes (/:065).
+# between two ASCII letters or digits (1,000 or 3:1), in addresses (https://) and in the service desk's emoji codes (/:065).
 WIDE = str.maketrans(":;,!?()", "：；，！？（）")
-NARROW_SIGN = re.compile(r"(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9])")
+NARROW_SIGN = re.compile(r"(?!://)(?:(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9]))")
+FIRST_COLON = re.compile(r"^([^:]*):(?!//)")
 
 
 def restore_width(task: str, raw: str, prompts: Prompts) -> str:
     """What a model with such a tokeniser wrote, its signs full-width again in a language that writes them so.
 
-    In a set every semicolon parts members, and the first colon of a member its attribute from its value.
+    In a set every semicolon parts members, and the first colon of a member its attribute from its value. What such a
+    tokeniser narrows and nothing tells from half-width signs stays half-width: dots (``……`` was read as six), ``％``, and
+    brackets between letters or digits.
     """
     if prompts.space:
         return raw
     if task in ("understand", "elicit"):
-        raw = "；".join(member.replace(":", "：", 1) if "：" not in member else member for member in re.split("[;；]", raw))
+        raw = "；".join(FIRST_COLON.sub(r"\1：", member) if "：" not in member else member for member in re.split("[;；]", raw))
     return NARROW_SIGN.sub(lambda match: match.group().translate(WIDE), raw)
 
 
@@ -35,10 +45,48 @@ def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False) -
     text = restore_width(task, raw, prompts) if narrowed else raw
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
     valid = bool(text) if task == "respond" else bool(parse_needs(text, prompts))
-    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid}
+    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid, "catalogue": []}
 
 
-def ranked_answer(candidates: list[str], order: list[int], scores: list[float], raw: str) -> dict:
-    """A ranking of the candidates: ``order`` holds their positions, best first, ``scores`` belong to it."""
+def ranked_answer(candidates: list[str], order: list[int], scores: list[float], raw: str, catalogue: list[str] | None = None) -> dict:
+    """A ranking of the candidates: ``order`` holds their positions, best first, ``scores`` belong to it.
+
+    ``catalogue``: the best items of the whole catalogue, from a system that scores all of it.
+    """
     ranking = [candidates[position] for position in order]
-    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True}
+    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True, "catalogue": catalogue or []}
+
+
+def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict]:
+    """Every row's candidates ranked, and the best ``IN_CATALOGUE`` of all items, by the same scores.
+
+    Args:
+        scores: [batch, n_items], one row per sample.
+        rows: the samples; their ``candidates`` are read.
+        items: item id -> column of ``scores``, in the order of the columns.
+    """
+    import torch  # here, since whoever only reads answers does without
+
+    names = list(items)
+    candidates = torch.tensor([[items[item] for item in row["candidates"]] for row in rows], device=scores.device)
+    best = scores.gather(1, candidates).sort(dim=1, descending=True, stable=True)
+    return [
+        ranked_answer(row["candidates"], order, values, "", [names[column] for column in columns])
+        for row, order, values, columns in zip(
+            rows, best.indices.tolist(), best.values.tolist(), best_columns(scores, IN_CATALOGUE).tolist(), strict=True
+        )
+    ]
+
+
+def best_columns(scores: Tensor, count: int) -> Tensor:
+    """[batch, count] (all columns, where there are fewer): what a stable sort of each row would put first, without sorting it."""
+    count = min(count, scores.shape[1])
+    best = scores.topk(count, dim=1)
+    columns = best.indices.sort(dim=1).values
+    columns = columns.gather(1, scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices)
+    # Of columns that tie for the last place topk takes any.
+    last = best.values[:, -1:]
+    split = (scores == last).sum(dim=1) > (best.values == last).sum(dim=1)
+    if split.any():
+        columns[split] = scores[split].sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return columns

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.backbones.loading import load_encoder
+from llmcrs_utils.tasks.fitting import fit
 
 
 class TypicalConfig(PretrainedConfig):
@@ -48,14 +49,42 @@ class TypicalModel(PreTrainedModel):
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-def new_model(kind: type[TypicalModel], model_name_or_path: str | None, seed: int, **shape) -> TypicalModel:
-    """A model with random parts on the encoder of a checkpoint (``None``: without one)."""
+def new_model(
+    kind: type[TypicalModel], model_name_or_path: str | None, seed: int, tokenizer: PreTrainedTokenizerBase | None = None, **shape
+) -> TypicalModel:
+    """A model with random parts on the encoder of a checkpoint (``None``: without one).
+
+    The encoder gets a row for every token of ``tokenizer``, those added to it included; the config says what it begins, ends and
+    pads texts with.
+    """
     encoder = load_encoder(model_name_or_path) if model_name_or_path else None
     set_seed(seed)
     model = kind(TypicalConfig(encoder.config.to_dict() if encoder is not None else None, shape))
     if encoder is not None:
         model.encoder.load_state_dict(encoder.state_dict())
+        if tokenizer is not None and len(tokenizer) > model.encoder.get_input_embeddings().num_embeddings:
+            model.encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            model.config.encoder = model.encoder.config.to_dict()
+    if tokenizer is not None:
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            setattr(model.config, name, getattr(tokenizer, name))
     return model
+
+
+def text_ids(texts: list[tuple[list[str], str]], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[list[int]]:
+    """Token ids of each (earlier turns, what must stay), at most ``cutoff_len``.
+
+    Too long a text loses its oldest turns; should what must stay be too long by itself, it loses its beginning: an encoder has no
+    more positions.
+    """
+
+    def render(index: int, dropped: int) -> str:
+        earlier, kept = texts[index]
+        return "".join(earlier[dropped:]) + kept
+
+    droppable = [len(earlier) for earlier, _ in texts]
+    ids, _ = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
+    return [row if len(row) <= cutoff_len else row[:1] + row[1 - cutoff_len :] for row in ids]
 
 
 def load_model(kind: type[TypicalModel], folder: str | Path) -> TypicalModel:

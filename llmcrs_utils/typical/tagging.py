@@ -251,7 +251,7 @@ def train_tagger(
     if not all(examples.get(split) for split in spoken):
         raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
-        new_model(Tagger, model_name_or_path, seed, attributes=attributes, **PARTS[system]),
+        new_model(Tagger, model_name_or_path, seed, tokenizer, attributes=attributes, **PARTS[system]),
         examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
         seed=seed, label_names=["labels"], tokenizer=tokenizer, save_to=output_dir, **training_options,

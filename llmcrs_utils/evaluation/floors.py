@@ -1,0 +1,158 @@
+"""What needs no training: the answers that every learned system has to beat."""
+
+import random
+import re
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from llmcrs_utils.corpus.schema import TIME_TYPE, Corpus
+from llmcrs_utils.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
+from llmcrs_utils.systems import FLOORS
+from llmcrs_utils.tasks.prompts import Prompts
+
+SPEAKER = re.compile(r"\[(user|system)\]")
+
+
+def floor_predictions(samples: pd.DataFrame, items: pd.DataFrame, corpus: Corpus, prompts: Prompts) -> dict[str, pd.DataFrame]:
+    """Every floor's answers to the test split, by its key: columns as in ``predictions.SCHEMA``, rankings with ``catalogue``.
+
+    Args:
+        samples: what ``build_samples`` makes of ``corpus``.
+        items: the catalogue's.
+    """
+    answers = (
+        trivial_predictions(samples),
+        dictionary_predictions(samples, corpus.knowledge, prompts),
+        popular_predictions(samples, items, corpus.behaviour),
+        last_viewed_predictions(samples),
+    )
+    return dict(zip(FLOORS, answers, strict=True))
+
+
+def trivial_predictions(samples: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
+    """The most frequent label of the task in the train split (of several, the first in code point order).
+
+    For ``recommend`` a random order of the sample's candidates, drawn from the seed and the sample's id, so that no sample
+    changes another's.
+
+    Args:
+        samples: as for ``metrics.score``, with ``candidates`` (list of item ids) where the task is ``recommend``.
+
+    Returns:
+        Predictions for the test split, columns as in ``predictions.SCHEMA``, system ``trivial``.
+
+    Raises:
+        ValueError: if the test split holds a task that the train split lacks.
+    """
+    frequent = samples[samples["split"] == "train"].groupby("task")["label"].agg(lambda labels: labels.mode()[0])
+    test = samples[samples["split"] == "test"]
+    answered = test["task"].isin([*frequent.index, "recommend"])
+    if not answered.all():
+        raise ValueError(f"task {test.loc[~answered, 'task'].iloc[0]!r} has test samples but no train samples to learn from")
+    rankings = [
+        random.Random(f"{seed} {sample_id}").sample(list(candidates), k=len(candidates)) if task == "recommend" else None
+        for task, sample_id, candidates in zip(test["task"], test["sample_id"], test["candidates"])
+    ]
+    text = [frequent[task] if ranking is None else ranking[0] for task, ranking in zip(test["task"], rankings)]
+    scores = [ranking and [1 / place for place in range(1, len(ranking) + 1)] for ranking in rankings]
+    return _predictions("trivial", test, text, rankings, scores).assign(seed=seed)
+
+
+def popular_predictions(samples: pd.DataFrame, items: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
+    """Items by how often anybody acted on them at the sample's shop before the turn, then by how often training dialogues
+    recommend them; candidates that are alike stay in the order in which they are given, which is random.
+    """
+    test = _recommend(samples, "test")
+    recommended = Counter(samples.loc[(samples["split"] == "train") & (samples["task"] == "recommend"), "label"])
+    names = items["item_id"].to_numpy(object)
+    index = {item: row for row, item in enumerate(names)}
+    often = np.array([recommended[item] for item in names])
+    # Of each shop its actions in order of time: those before a turn are a prefix.
+    known = behaviour[behaviour["item_id_encrypt"].isin(index)].sort_values("actime", kind="stable")
+    actions = {
+        seller: (part["actime"].to_numpy(TIME_TYPE), part["item_id_encrypt"].map(index).to_numpy())
+        for seller, part in known.groupby("seller_id_encrypt")
+    }
+    nothing = np.array([], dtype=TIME_TYPE), np.array([], dtype=int)
+    rankings, scores, catalogue = [], [], []
+    for seller, time, candidates in zip(test["seller_id"], test["time"].to_numpy(TIME_TYPE), test["candidates"]):
+        moments, acted_on = actions.get(seller, nothing)
+        counts = np.bincount(acted_on[: np.searchsorted(moments, time)], minlength=len(names))
+        rows = np.array([index[item] for item in candidates])
+        order = np.lexsort((-often[rows], -counts[rows]))
+        rankings.append([candidates[place] for place in order])
+        scores.append(counts[rows[order]].tolist())
+        catalogue.append(names[np.lexsort((-often, -counts))[:IN_CATALOGUE]].tolist())
+    return _predictions("popular", test, [ranking[0] for ranking in rankings], rankings, scores, catalogue)
+
+
+def last_viewed_predictions(samples: pd.DataFrame) -> pd.DataFrame:
+    """What the shopper acted on last comes first; candidates never acted on stay in the order in which they are given."""
+    test = _recommend(samples, "test")
+    rankings, scores, catalogue = [], [], []
+    for history, candidates in zip(test["history"], test["candidates"]):
+        place = {item: n for n, item in enumerate(history, start=1)}  # of several actions the last counts
+        ranking = sorted(candidates, key=lambda item: -place.get(item, 0))
+        rankings.append(ranking)
+        scores.append([place.get(item, 0) for item in ranking])
+        catalogue.append(sorted(place, key=lambda item: -place[item])[:IN_CATALOGUE])
+    return _predictions("last_viewed", test, [ranking[0] for ranking in rankings], rankings, scores, catalogue)
+
+
+def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    """What the product knowledge has a word for: its values, each with its most frequent relation, and the names of relations.
+
+    The current utterance is read from left to right; the longest word that begins at a place is taken and passed over. A
+    single character is no word, for it begins too many others; case does not count.
+    """
+    test = samples[(samples["split"] == "test") & (samples["task"] == "understand")]
+    dictionary = knowledge_words(knowledge, prompts)
+    longest = max((len(_pieces(word, prompts)) for word in dictionary), default=0)
+    texts = []
+    for current in test["current"]:
+        pieces = _pieces(SPEAKER.sub("", current[-1], count=1), prompts)
+        found, start = {}, 0
+        while start < len(pieces):
+            for end in range(min(start + longest, len(pieces)), start, -1):
+                word = prompts.space.join(pieces[start:end])
+                if word.lower() in dictionary:
+                    relation, named = dictionary[word.lower()]
+                    found[f"{relation}{prompts.pair}{'' if named else word}"] = None
+                    start = end - 1
+                    break
+            start += 1
+        texts.append(prompts.items.join(found))
+    empty = [[] for _ in texts]
+    return _predictions("dictionary", test, texts, empty, empty).assign(valid=[bool(text) for text in texts])
+
+
+def knowledge_words(knowledge: pd.DataFrame, prompts: Prompts) -> dict[str, tuple[str, bool]]:
+    """Word in lower case -> (relation, whether the word is the relation's own name); relations never shown are left out."""
+    shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
+    counts = shown.groupby(["value", "relation_name"]).size().sort_values(kind="stable")
+    words = {}
+    for (value, relation), _ in counts.items():  # the most frequent relation comes last and stays
+        for word in re.split("[,，、/;；]", value):  # a value may hold several
+            if len(word.strip()) > 1:
+                words[word.strip().lower()] = (relation, False)
+    return words | {relation.lower(): (relation, True) for relation in shown["relation_name"].unique()}
+
+
+def _pieces(text: str, prompts: Prompts) -> list[str]:
+    """Characters, or words and signs in a language that parts words."""
+    return re.findall(r"\w+|[^\w\s]", text) if prompts.space else list(text)
+
+
+def _recommend(samples: pd.DataFrame, split: str) -> pd.DataFrame:
+    return samples[(samples["split"] == split) & (samples["task"] == "recommend")]
+
+
+def _predictions(system: str, asked: pd.DataFrame, text: list, rankings: list, scores: list, catalogue: list | None = None) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"system": system, "seed": 1, "split": asked["split"], "sample_id": asked["sample_id"], "text": text, "ranking": rankings,
+         "scores": scores, "raw": text, "valid": True},
+        columns=SCHEMA.names,
+    ).reset_index(drop=True)  # fmt: skip
+    return frame if catalogue is None else frame.assign(**{CATALOGUE: catalogue})

@@ -1,0 +1,340 @@
+"""DiaMultiClass and DiaSeq: which attributes to ask about next, as a set of labels or as a sequence of them.
+
+The heads are those of Li, Kiseleva and de Rijke (2020, "Rethinking Supervised Learning and Reinforcement Learning in
+Task-Oriented Dialogue Systems"), put on BERT as U-NEED does (Liu et al. 2023, task 2 of its published code): the input is the
+dialogue, ``[SEP]`` and the attributes spoken of so far; either system is trained on all categories first and then goes on in
+each by itself.
+
+What differs from that code: attributes are named in words where it writes their numbers; speakers are marked; the oldest turns
+are cut, not the newest; attributes are those of training alone; heads read BERT's state at ``[CLS]``, not its pooled output; a
+category goes on with all weights of the model of all, where the code starts anew with the last layer (DiaMultiClass) or the
+decoder (DiaSeq); DiaSeq says attributes in the order of their mention, not of their numbers, at most 7 instead of 5, and none
+twice; its beam search lets ended sequences be; the best epoch has the smallest validation loss; one learning rate serves BERT
+and head.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from llmcrs_utils.backbones.loading import device, load_tokenizer
+from llmcrs_utils.corpus.schema import Corpus, write_atomically
+from llmcrs_utils.decoding import answer_in_batches
+from llmcrs_utils.processes import first_process
+from llmcrs_utils.tasks.answers import text_answer
+from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.tasks.prompts import Prompts, parse_attributes
+from llmcrs_utils.tasks.shielding import plain, shield, special_of
+from llmcrs_utils.training import finished, mark_finished, pad, right_padded, train
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
+
+TASK = "elicit"
+ALL, TOKENIZER = "all", "tokenizer"  # folders: of the model of all categories, of what they all read with
+RECORD = "elicitation.json"
+
+
+class DiaMultiClass(TypicalModel):
+    """Each attribute has a probability of its own; those above one half are asked about.
+
+    With many attributes and few to ask, a positive label weighs ``positive_weight`` in the loss (3 in U-NEED's code, which is why
+    its recall is above its precision).
+    """
+
+    def build(self, attributes: int, hidden: int, positive_weight: float) -> None:
+        self.positive_weight = positive_weight
+        self.head = nn.Sequential(
+            nn.Linear(self.encoder.config.hidden_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, attributes),
+        )  # fmt: skip
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """``labels`` are [batch, attributes], 0 or 1; the ``logits`` have the same shape."""
+        logits = self.head(self.states(input_ids, attention_mask)[:, 0])
+        if labels is None:
+            return {"logits": logits}
+        weight = torch.full_like(logits[0], self.positive_weight)
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weight), "logits": logits}
+
+    def choose(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[int]]:
+        """Per input the attributes with a probability above one half, in the vocabulary's order; none where none has."""
+        likely = self(input_ids, attention_mask)["logits"] > 0
+        return [[place for place, said in enumerate(row) if said] for row in likely.tolist()]
+
+
+class DiaSeq(TypicalModel):
+    """A recurrent decoder says one attribute after the other, and then that it ends.
+
+    What an MLP makes of BERT's first state is the decoder's own first state and, beside the symbol before, part of its input at
+    every step. Symbols are the attributes and one more, ``self.boundary``: read, it starts a sequence, written, it ends one.
+    """
+
+    def build(self, attributes: int, hidden: int, embedding: int, max_attributes: int, num_beams: int) -> None:
+        self.boundary, self.max_attributes, self.num_beams = attributes, max_attributes, num_beams
+        width = hidden // 2
+        self.start = nn.Sequential(nn.Linear(self.encoder.config.hidden_size, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.symbols = nn.Embedding(attributes + 1, embedding)
+        self.decoder = nn.GRU(embedding + width, width, batch_first=True)
+        self.output = nn.Linear(width, attributes + 1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Teacher forcing. ``labels`` are [batch, steps], each row closed by ``self.boundary`` and padded with -100.
+
+        The loss is the mean over a sequence's symbols, then over sequences, so that short sequences weigh as much as long ones.
+        """
+        start = self.start(self.states(input_ids, attention_mask)[:, 0])
+        before = torch.cat([torch.full_like(labels[:, :1], self.boundary), labels[:, :-1].clamp(min=0)], dim=1)
+        logits = self.step(before, start, start[None])[0]
+        losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+        return {"loss": (losses.sum(dim=1) / (labels != -100).sum(dim=1)).mean(), "logits": logits}
+
+    def step(self, before: Tensor, start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What may come next.
+
+        Args:
+            before: [rows, steps], the symbols that came before.
+            start: [rows, width], what the encoder's text gave.
+            state: [1, rows, width], the decoder's.
+
+        Returns:
+            logits [rows, steps, symbols] and the decoder's next state.
+        """
+        told = start[:, None].expand(-1, before.shape[1], -1)
+        outputs, state = self.decoder(torch.cat([self.symbols(before), told], dim=-1), state.contiguous())
+        return self.output(outputs), state
+
+    def choose(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[int]]:
+        """Per input the best sequence that a beam search finds, without its end."""
+        start = self.start(self.states(input_ids, attention_mask)[:, 0])
+        return beam_search(self, start, self.num_beams)[0]
+
+
+def beam_search(model: DiaSeq, start: Tensor, num_beams: int) -> tuple[list[list[int]], Tensor]:
+    """The most probable sequences of at most ``model.max_attributes`` attributes, none twice, each closed by the end symbol.
+
+    All rows and beams go one step at a time together. Sequences compete by their log-probability, the end symbol's included and
+    not normalised by length; an ended one keeps its place in the beam until better ones push it out. With a beam as wide as
+    there are sequences this is exhaustive.
+
+    Args:
+        start: [batch, width], as ``DiaSeq.step`` takes it.
+
+    Returns:
+        per row the attributes of the best sequence, and its log-probability [batch].
+    """
+    batch, width = start.shape
+    rows = torch.arange(batch, device=start.device)[:, None]
+    boundary, symbols = model.boundary, model.boundary + 1
+    start = start[:, None].expand(-1, num_beams, -1).reshape(-1, width)
+    state = start[None]
+    scores = start.new_full((batch, num_beams), -torch.inf)
+    scores[:, 0] = 0.0  # one empty sequence to start from
+    last = torch.full((batch, num_beams), boundary, device=start.device)
+    barred = torch.zeros(batch, num_beams, symbols, dtype=torch.bool, device=start.device)
+    ended = torch.zeros(batch, num_beams, dtype=torch.bool, device=start.device)
+    written = torch.empty(batch, num_beams, 0, dtype=torch.long, device=start.device)
+    attribute = torch.arange(symbols, device=start.device) != boundary
+    for length in range(model.max_attributes + 1):
+        logits, state = model.step(last.reshape(-1, 1), start, state)
+        steps = logits.float().log_softmax(dim=-1).view(batch, num_beams, symbols)
+        full = length == model.max_attributes
+        steps = steps.masked_fill(barred | (ended[..., None] | full) & attribute, -torch.inf)
+        steps[..., boundary] = steps[..., boundary].masked_fill(ended, 0.0)  # an ended sequence stays as probable as it is
+        scores, best = (scores[..., None] + steps).flatten(1).topk(num_beams)
+        origin, last = best // symbols, best % symbols
+        written = torch.cat([written[rows, origin], last[..., None]], dim=-1)
+        ended = last == boundary
+        barred = barred[rows, origin] | F.one_hot(last, symbols).bool() & attribute
+        state = state[:, (rows * num_beams + origin).flatten()]
+        if ended.all():
+            break
+    best = [[symbol for symbol in row if symbol != boundary] for row in written[:, 0].tolist()]
+    return best, scores[:, 0]
+
+
+KINDS = {"dia_multiclass": DiaMultiClass, "dia_seq": DiaSeq}
+
+
+def train_elicitation(
+    system: str,
+    dataset: Dataset,
+    corpus: Corpus,
+    prompts: Prompts,
+    *,
+    model_name_or_path: str | None,
+    output_dir: str | Path,
+    settings: dict,
+    seed: int,
+    num_train_epochs: float,
+    learning_rate: float,
+    per_device_train_batch_size: int,
+    cutoff_len: int,
+    hidden: int = 384,
+    positive_weight: float = 3.0,
+    embedding: int = 50,
+    max_attributes: int = 7,
+    num_beams: int = 5,
+    **training_options,
+) -> pd.DataFrame:
+    """Train ``dia_multiclass`` or ``dia_seq``: a model of all categories, then one for each with training and validation samples.
+
+    ``output_dir`` holds a folder per model and ``elicitation.json``: the attributes, and which folder answers which category.
+    Called again after a kill, finished models are not trained again. The defaults are U-NEED's: ``hidden`` units of the MLP,
+    of DiaMultiClass the ``positive_weight``, of DiaSeq the size of a symbol's ``embedding``, the attributes a sequence may have
+    and the beams.
+
+    Returns:
+        ``training.train``'s history with a column ``stage``: ``all categories``, then the categories' names.
+
+    Raises:
+        ValueError: where training or validation asks nothing.
+    """
+    output_dir = Path(output_dir)
+    tokenizer = load_tokenizer(model_name_or_path, segments=True)
+    splits = {name: dataset.split(name).query("task == @TASK").reset_index(drop=True) for name in ("train", "valid")}
+    for name, part in splits.items():
+        if part.empty:
+            raise ValueError(f"no elicit sample in the {name} split; {system} needs questions of the service desk in both")
+    attributes = list(dict.fromkeys(a for label in splits["train"]["label"] for a in parse_attributes(label, prompts)))
+    kind = KINDS[system]
+    shape = {"attributes": len(attributes), "hidden": hidden}
+    if kind is DiaMultiClass:
+        shape |= {"positive_weight": positive_weight}
+    else:
+        shape |= {"embedding": embedding, "max_attributes": max_attributes, "num_beams": num_beams}
+    model = new_model(kind, model_name_or_path, seed, tokenizer, **shape)
+    cutoff_len = min(cutoff_len, model.encoder.config.max_position_embeddings)
+    examples = {
+        name: with_labels(kind, encode(part, tokenizer, prompts, cutoff_len), part["label"], attributes, max_attributes, prompts)
+        for name, part in splits.items()
+    }
+    collate = make_collator(kind, tokenizer.pad_token_id)
+
+    def stage(name: str, folder: str, chosen: dict[str, list[dict]]) -> pd.DataFrame:
+        run = {**settings, "stage": name}
+        history = finished(output_dir / folder, run)
+        if history is None:
+            history = train(
+                model if folder == ALL else load_model(kind, output_dir / ALL), chosen["train"], chosen["valid"], collate,
+                output_dir=output_dir / folder, save_to=output_dir / folder, settings=run, seed=seed,
+                num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["labels"],
+                per_device_train_batch_size=per_device_train_batch_size, **training_options,
+            )  # fmt: skip
+            mark_finished(output_dir / folder, run, history)
+        return history.assign(stage=name)
+
+    histories = [stage("all categories", ALL, examples)]
+    folders = {}
+    for domain in dict.fromkeys(splits["train"]["domain"]):
+        own = {
+            name: [example for example, home in zip(examples[name], part["domain"], strict=True) if home == domain]
+            for name, part in splits.items()
+        }
+        if own["valid"]:
+            folders[domain] = f"category_{len(folders) + 1}"  # a category's name need not be fit for a file's
+            histories.append(stage(domain, folders[domain], own))
+    if first_process():
+        tokenizer.save_pretrained(str(output_dir / TOKENIZER))
+    record = {"attributes": attributes, "folders": folders, "cutoff_len": cutoff_len}
+    write_atomically(output_dir / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return pd.concat(histories, ignore_index=True)
+
+
+def spoken_attributes(sample: dict, prompts: Prompts) -> list[str]:
+    """The attributes that shopper and service desk spoke of before the turn, in order of first mention, each once."""
+    marks = ("[understand]", "[elicit]")
+    segments = [segment for turn in [*sample["context"], sample["current"]] for segment in turn if segment.startswith(marks)]
+    return list(dict.fromkeys(a for segment in segments for a in parse_attributes(segment.partition("]")[2], prompts)))
+
+
+def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
+    """Per sample the token ids of ``dialogue [SEP] attributes so far``, at most ``cutoff_len``.
+
+    Too long a dialogue loses its oldest turns, never an attribute; should its last turn alone be too long, that loses its
+    beginning.
+    """
+    special = special_of(tokenizer)
+    texts = []
+    for sample in samples.to_dict("records"):
+        turns = [
+            "".join(shield(segment, special) for segment in turn if segment.startswith(("[user]", "[system]")))
+            for turn in [*sample["context"], sample["current"]]
+        ]
+        spoken = plain(prompts.items.join(spoken_attributes(sample, prompts)), special)
+        texts.append((turns[:-1], turns[-1] + tokenizer.sep_token + spoken))
+    return text_ids(texts, tokenizer, cutoff_len)
+
+
+def with_labels(
+    kind: type[TypicalModel], ids: list[list[int]], labels: pd.Series, attributes: list[str], longest: int, prompts: Prompts
+) -> list[dict]:
+    """Training examples. Attributes that training does not know cannot be said and are left out of a validation label."""
+    index = {attribute: place for place, attribute in enumerate(attributes)}
+    known = [[index[a] for a in dict.fromkeys(parse_attributes(label, prompts)) if a in index] for label in labels]
+    if kind is DiaMultiClass:
+        targets = [[float(place in row) for place in range(len(attributes))] for row in map(set, known)]
+    else:
+        targets = [[*row[:longest], len(attributes)] for row in known]
+    return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets, strict=True)]
+
+
+def make_collator(kind: type[TypicalModel], pad_token_id: int):
+    """Examples -> ``input_ids``, ``attention_mask`` and, where examples have them, ``labels``."""
+
+    def collate(examples: list[dict]) -> dict:
+        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
+        if "labels" not in examples[0]:
+            return batch
+        labels = [example["labels"] for example in examples]
+        return {**batch, "labels": torch.tensor(labels) if kind is DiaMultiClass else pad(labels, -100)}
+
+    return collate
+
+
+@torch.no_grad()
+def answer_elicitation(
+    system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
+) -> pd.DataFrame:
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``.
+
+    Each sample is answered by the model of its category, where that has none by the model of all. An answer may be empty: no
+    attribute passed one half, or the sequence ended at once. It is then not valid, and scored as the empty set that it is.
+    """
+    record, tokenizer = made_in(output_dir)
+    attributes = record["attributes"]
+    ids = encode(samples, tokenizer, prompts, record["cutoff_len"])
+    collate = make_collator(KINDS[system], tokenizer.pad_token_id)
+
+    def answers_of(folder: str, rows: list[int]) -> pd.DataFrame:
+        model = load_model(KINDS[system], Path(output_dir) / folder).to(device())
+
+        def answer(task: str, chosen: list[int]) -> list[dict]:
+            batch = collate([{"input_ids": ids[rows[i]]} for i in chosen])
+            said = model.choose(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            texts = [prompts.items.join(attributes[place] for place in places) for places in said]
+            return [text_answer(task, text, prompts) for text in texts]
+
+        part = samples.iloc[rows].reset_index(drop=True)
+        return answer_in_batches(part, [len(ids[row]) for row in rows], batch_size, answer).set_index(pd.Index(rows))
+
+    folders = pd.Series([record["folders"].get(domain, ALL) for domain in samples["domain"]], dtype=str)
+    parts = [answers_of(folder, rows.tolist()) for folder, rows in folders.groupby(folders, sort=False).indices.items()]
+    return pd.concat(parts).sort_index()
+
+
+def seen_elicitation(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
+    """The input that the system reads of one sample, token for token, and whose model reads it."""
+    record, tokenizer = made_in(output_dir)
+    text = tokenizer.decode(encode(pd.DataFrame([sample]), tokenizer, prompts, record["cutoff_len"])[0])
+    reader = f"model of {sample['domain']}" if sample["domain"] in record["folders"] else "model of all categories"
+    return f"{text if prompts.space else ''.join(text.split())}\n({reader})"
+
+
+def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
+    """What ``train_elicitation`` noted, and its tokeniser."""
+    record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
+    return record, load_tokenizer(str(Path(output_dir) / TOKENIZER), segments=True)

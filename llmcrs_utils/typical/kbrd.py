@@ -1,0 +1,259 @@
+"""KBRD (Chen et al. 2019): a reply model that leans towards the words of the items and values spoken of.
+
+A recommender learns first: a relational graph convolution over the product knowledge, self-attention over the entities spoken
+of so far, and items scored by dot product. Then it stands still, and a Transformer learns to reply; what the recommender makes
+of the user becomes a bias on every word of the vocabulary (section 3.3; "switching mechanism" in the paper's appendix B).
+Sizes and wiring are those of the published code (github.com/THUDM/KBRD).
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LogitsProcessor, LogitsProcessorList, MarianConfig, MarianMTModel, PreTrainedTokenizerBase
+
+from llmcrs_utils.backbones.loading import device, load_tokenizer
+from llmcrs_utils.corpus.schema import Corpus, write_atomically
+from llmcrs_utils.crs.batches import crs_segments
+from llmcrs_utils.decoding import answer_in_batches
+from llmcrs_utils.processes import first_process
+from llmcrs_utils.tasks.answers import text_answer
+from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import plain, special_of
+from llmcrs_utils.training import pad, right_padded, train
+from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
+from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
+
+RECORD = "kbrd.json"  # beside the weights: what the nodes are called, and how long texts may be
+
+
+class Kbrd(TypicalModel):
+    """Both models; ``forward`` takes examples of either and returns the loss."""
+
+    def build(self, items: int, nodes: int, relations: int, edges: int, dim: int, bases: int, bias_dim: int, writer: dict) -> None:
+        self.graph = RelationalGraph(nodes, relations, edges, dim, bases)
+        self.attention = SelfAttention(dim)
+        self.item_bias = nn.Parameter(torch.zeros(items))
+        # Marian's is the Transformer of Vaswani et al. (2017) as published: fixed positions, norms after each part, tied embeddings.
+        self.writer = MarianMTModel(MarianConfig(**writer))
+        self.vocabulary_bias = nn.Sequential(nn.Linear(dim, bias_dim), nn.ReLU(), nn.Linear(bias_dim, writer["vocab_size"]))
+
+    @property
+    def recommender(self) -> list[nn.Parameter]:
+        return [*self.graph.parameters(), *self.attention.parameters(), self.item_bias]
+
+    def users(self, nodes: Tensor, entities: Tensor) -> Tensor:
+        """[batch, dim] of ``nodes`` ([nodes, dim] of the graph) and ``entities`` ([batch, slots], padded with -1)."""
+        return self.attention(nodes[entities.clamp(min=0)], entities >= 0)
+
+    def item_scores(self, entities: Tensor) -> Tensor:
+        """[batch, items]."""
+        nodes = self.graph()
+        return F.linear(self.users(nodes, entities), nodes[: len(self.item_bias)], self.item_bias)
+
+    def reply_logits(self, user: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """[batch, words, vocabulary] of each word of ``labels`` ([batch, words], padded with -100)."""
+        before = self.writer.prepare_decoder_input_ids_from_labels(labels)
+        logits = self.writer(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=before, use_cache=False).logits
+        return logits + self.vocabulary_bias(user)[:, None]
+
+    def forward(self, entities=None, gold=None, user=None, input_ids=None, attention_mask=None, labels=None, return_loss: bool = True):
+        if gold is not None:
+            return {"loss": F.cross_entropy(self.item_scores(entities), gold)}
+        return {"loss": F.cross_entropy(self.reply_logits(user, input_ids, attention_mask, labels).flatten(0, 1), labels.flatten())}
+
+    def reply(self, user: Tensor, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> Tensor:
+        """[batch, words]: the words likeliest one by one."""
+        bias = LogitsProcessorList([VocabularyBias(self.vocabulary_bias(user))])
+        return self.writer.generate(
+            input_ids=input_ids, attention_mask=attention_mask, logits_processor=bias, max_new_tokens=max_new_tokens, do_sample=False
+        )
+
+
+class VocabularyBias(LogitsProcessor):
+    def __init__(self, bias: Tensor):
+        self.bias = bias
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores + self.bias
+
+
+def train_kbrd(
+    system: str,
+    dataset: Dataset,
+    corpus: Corpus,
+    prompts: Prompts,
+    *,
+    model_name_or_path: str | None,
+    output_dir: str | Path,
+    settings: dict,
+    seed: int,
+    num_train_epochs: float,
+    learning_rate: float,
+    per_device_train_batch_size: int,
+    cutoff_len: int,
+    max_target_len: int = 64,
+    recommender_epochs: float = 10,
+    recommender_learning_rate: float = 3e-3,
+    recommender_batch_size: int = 64,
+    graph_dim: int = 128,
+    bases: int = 8,
+    bias_dim: int = 512,
+    hidden_size: int = 300,
+    layers: int = 2,
+    heads: int = 2,
+    dropout: float = 0.1,
+    **training_options,
+) -> pd.DataFrame:
+    """Train the recommender, then the reply model on it, and save both in ``output_dir``.
+
+    The recommender learns from the recommend samples (context without the gold item), the reply model from the respond samples,
+    whose items to recommend count among the entities spoken of. Of the checkpoint only the tokeniser is used.
+
+    Returns:
+        ``training.train``'s history, with ``stage`` and ``without_entities``: training samples of the stage that speak of no node
+        of the graph, whose user is zeros.
+
+    Raises:
+        ValueError: where training or validation lacks recommendations or replies.
+    """
+    graph = knowledge_graph(corpus.knowledge, dataset.items["item_id"].tolist())
+    linker = make_linker(graph.items, graph.values, prompts)
+    tokenizer = load_tokenizer(model_name_or_path, segments=True)
+    splits = [dataset.split("train"), dataset.split("valid")]
+    recommend, valid_recommend = (recommend_examples(samples, dataset.index, linker) for samples in splits)
+    respond, valid_respond = (respond_examples(samples, tokenizer, prompts, linker, cutoff_len, max_target_len) for samples in splits)
+    for task, examples in {"recommendations": (recommend, valid_recommend), "replies": (respond, valid_respond)}.items():
+        if not all(examples):
+            raise ValueError(f"no {task} in training or validation; KBRD learns from recommendations and from replies")
+    writer = {
+        "vocab_size": len(tokenizer), "d_model": hidden_size, "encoder_layers": layers, "decoder_layers": layers,
+        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": hidden_size,
+        "decoder_ffn_dim": hidden_size, "activation_function": "relu", "dropout": dropout, "activation_dropout": dropout,
+        "scale_embedding": True, "init_std": hidden_size**-0.5, "max_position_embeddings": max(cutoff_len, max_target_len),
+        "pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id, "forced_eos_token_id": None,
+    }  # fmt: skip
+    model = new_model(
+        Kbrd, None, seed, items=len(graph.items), nodes=len(graph.items) + len(graph.values), relations=graph.relations,
+        edges=graph.edges.shape[1], dim=graph_dim, bases=bases, bias_dim=bias_dim, writer=writer,
+    )  # fmt: skip
+    model.graph.edges.copy_(graph.edges)
+    output_dir, options = Path(output_dir), {"settings": settings, "seed": seed, "label_names": [], **training_options}
+    collate = make_collator(tokenizer.pad_token_id)
+
+    learning = set(model.recommender)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter in learning)
+    first = train(
+        model, recommend, valid_recommend, collate, output_dir=output_dir / "recommender", num_train_epochs=recommender_epochs,
+        learning_rate=recommender_learning_rate, per_device_train_batch_size=recommender_batch_size, group_by_length=False, **options,
+    )  # fmt: skip
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter not in learning)
+    # The recommender stands still: each sample's user is made once instead of once an epoch.
+    respond, valid_respond = with_users(model, respond), with_users(model, valid_respond)
+    second = train(
+        model, respond, valid_respond, collate, output_dir=output_dir / "reply", num_train_epochs=num_train_epochs,
+        learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, tokenizer=tokenizer, save_to=output_dir,
+        **options,
+    )  # fmt: skip
+    if first_process():
+        record = {"cutoff_len": cutoff_len, "max_target_len": max_target_len, "items": graph.items, "values": graph.values}
+        write_atomically(output_dir / RECORD, json.dumps(record, ensure_ascii=False))
+    stages = {"recommender": (first, recommend), "reply": (second, respond)}
+    return pd.concat(
+        [
+            history.assign(stage=stage, without_entities=sum(not example["entities"] for example in examples))
+            for stage, (history, examples) in stages.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def answer_kbrd(
+    system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
+) -> pd.DataFrame:
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for respond samples, in their order."""
+    record, tokenizer, linker = what_was_saved(output_dir, prompts)
+    model = load_model(Kbrd, output_dir).to(device())
+    collate = make_collator(tokenizer.pad_token_id)
+    examples = read_texts(samples.to_dict("records"), tokenizer, prompts, linker, record["cutoff_len"])
+    examples = with_users(model, examples)
+
+    @torch.no_grad()
+    def answer(task: str, chosen: list[int]) -> list[dict]:
+        batch = {name: tensor.to(model.device) for name, tensor in collate([examples[i] for i in chosen]).items()}
+        written = tokenizer.batch_decode(model.reply(**batch, max_new_tokens=record["max_target_len"]), skip_special_tokens=True)
+        return [text_answer(task, raw, prompts) for raw in written]
+
+    return answer_in_batches(samples, [len(example["input_ids"]) for example in examples], batch_size, answer)
+
+
+def seen_kbrd(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
+    """The text that the encoder reads of a respond sample, and the nodes of the graph it is found to speak of."""
+    record, tokenizer, linker = what_was_saved(output_dir, prompts)
+    (example,) = read_texts([sample], tokenizer, prompts, linker, record["cutoff_len"])
+    names = [*record["items"], *record["values"]]
+    entities = ", ".join(names[node] for node in example["entities"]) or "none; the user is zeros"
+    return f"text: {tokenizer.decode(example['input_ids'])}\nentities of the graph: {entities}"
+
+
+def what_was_saved(output_dir: str | Path, prompts: Prompts):
+    """The record, the tokeniser and the linker of a trained KBRD."""
+    record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
+    return record, load_tokenizer(str(output_dir), segments=True), make_linker(record["items"], record["values"], prompts)
+
+
+def recommend_examples(samples: pd.DataFrame, items: dict[str, int], linker) -> list[dict]:
+    rows = samples[samples["task"] == "recommend"].to_dict("records")
+    return [{"entities": linker(row), "gold": items[row["label"]]} for row in rows]
+
+
+def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker, cutoff_len: int, max_target_len: int) -> list[dict]:
+    rows = samples[samples["task"] == "respond"].to_dict("records")
+    if not rows:
+        return []
+    special = special_of(tokenizer)
+    labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
+    examples = read_texts(rows, tokenizer, prompts, linker, cutoff_len)
+    # The decoder starts at the token that opens a text, so that its first word is the reply's.
+    return [{**example, "labels": label[1:]} for example, label in zip(examples, labels, strict=True)]
+
+
+def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, linker, cutoff_len: int) -> list[dict]:
+    """``input_ids`` and ``entities`` of each sample."""
+    special = special_of(tokenizer)
+    ids = text_ids([crs_segments(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
+    return [{"input_ids": tokens, "entities": linker(row)} for row, tokens in zip(rows, ids, strict=True)]
+
+
+@torch.no_grad()
+def with_users(model: Kbrd, examples: list[dict], batch_size: int = 1024) -> list[dict]:
+    """The examples with ``user`` ([dim]), what the recommender makes of their entities."""
+    model.eval()
+    nodes = model.graph()
+    rows = [example["entities"] for example in examples]
+    batches = (pad(rows[start : start + batch_size], -1).to(model.device) for start in range(0, len(rows), batch_size))
+    users = torch.cat([model.users(nodes, entities) for entities in batches]).cpu()
+    return [{**example, "user": user} for example, user in zip(examples, users, strict=True)]
+
+
+def make_collator(pad_token_id: int):
+    """Examples of the recommender (``gold``) or of the reply model (``user``; ``labels`` where there are any) -> a batch."""
+
+    def collate(examples: list[dict]) -> dict:
+        if "gold" in examples[0]:
+            entities = pad([example["entities"] for example in examples], -1)
+            return {"entities": entities, "gold": torch.tensor([example["gold"] for example in examples])}
+        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
+        batch["user"] = torch.stack([example["user"] for example in examples])
+        if "labels" in examples[0]:
+            batch["labels"] = pad([example["labels"] for example in examples], -100)
+        return batch
+
+    return collate

@@ -1,0 +1,162 @@
+"""GPT-2 as a dialogue model: the reply is written behind the dialogue (Radford et al. 2019; paper appendix B).
+
+It reads what was said and nothing else: neither the annotation of earlier turns nor, as the task's definition would allow, the
+attributes to ask about and the items to recommend. So does the GPT-2 that U-NEED (Liu et al. 2023) takes from CRSLab. What
+differs from that code: the loss is on the whole reply and the end token, not on the last positions of a padded window; the oldest
+utterances are cut, and decoding is greedy, where the code takes 4 beams.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from llmcrs_utils.backbones.loading import device, load_causal, load_tokenizer
+from llmcrs_utils.corpus.schema import Corpus, write_atomically
+from llmcrs_utils.decoding import answer_in_batches
+from llmcrs_utils.llm.batches import make_collator, with_labels
+from llmcrs_utils.llm.predict import generate
+from llmcrs_utils.tasks.answers import loses_width, text_answer
+from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.tasks.fitting import fit
+from llmcrs_utils.tasks.instructions import spoken_lines
+from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.shielding import plain, special_of
+from llmcrs_utils.training import train
+
+TASK = "respond"
+RECORD = "replies.json"
+LEAST_DIALOGUE = 16  # tokens; an utterance or so
+
+
+def train_replies(
+    system: str,
+    dataset: Dataset,
+    corpus: Corpus,
+    prompts: Prompts,
+    *,
+    model_name_or_path: str | None,
+    output_dir: str | Path,
+    settings: dict,
+    seed: int,
+    num_train_epochs: float,
+    learning_rate: float,
+    per_device_train_batch_size: int,
+    cutoff_len: int,
+    max_new_tokens: int = 64,
+    **training_options,
+) -> pd.DataFrame:
+    """Fine-tune all weights of a causal LM on ``dialogue -> reply``, the loss on the reply and its end token.
+
+    ``cutoff_len`` counts both, of which the reply may take ``max_new_tokens``; it is lowered to the model's positions.
+    ``output_dir`` then holds an ordinary checkpoint and ``replies.json``.
+
+    Returns:
+        ``training.train``'s history.
+
+    Raises:
+        ValueError: where training or validation holds no reply, and where replies leave no room for the dialogue.
+    """
+    tokenizer = reply_tokenizer(model_name_or_path)
+    model = load_causal(model_name_or_path, for_training=True)
+    model.loss_type = "ForCausalLM"  # which the library does not tell from the name of GPT-2's class
+    cutoff_len = min(cutoff_len, model.config.max_position_embeddings)
+    if cutoff_len - max_new_tokens < LEAST_DIALOGUE:
+        raise ValueError(
+            f"cutoff_len={cutoff_len} (the model has no more positions) less max_new_tokens={max_new_tokens} leaves a dialogue "
+            f"fewer than {LEAST_DIALOGUE} tokens; give a longer cutoff_len or a smaller max_new_tokens"
+        )
+    examples = {}
+    for name in ("train", "valid"):
+        samples = dataset.split(name).query("task == @TASK").reset_index(drop=True)
+        if samples.empty:
+            raise ValueError(f"no respond sample in the {name} split; {system} needs replies of the service desk in both")
+        dialogues = encode(samples, tokenizer, prompts, cutoff_len - max_new_tokens)
+        replies = [closed(reply, tokenizer, max_new_tokens) for reply in reply_ids(samples["label"], tokenizer, prompts)]
+        examples[name] = with_labels([{"prompt": d, "answer": r} for d, r in zip(dialogues, replies, strict=True)])
+    history = train(
+        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir,
+        save_to=output_dir, settings=settings, seed=seed, tokenizer=tokenizer, num_train_epochs=num_train_epochs,
+        learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, label_names=["labels"],
+        **training_options,
+    )  # fmt: skip
+    record = {"cutoff_len": cutoff_len, "max_new_tokens": max_new_tokens}
+    write_atomically(Path(output_dir) / RECORD, json.dumps(record, indent=1) + "\n")
+    return history
+
+
+def reply_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokeniser; a BERT vocabulary, as Chinese GPT-2s have, ends a reply by ``[SEP]``."""
+    tokenizer = load_tokenizer(model_name_or_path)
+    if tokenizer.eos_token is None:
+        if tokenizer.sep_token is None:
+            raise ValueError(f"{model_name_or_path}: its tokeniser has neither an end token nor [SEP] to end a reply with")
+        tokenizer.eos_token = tokenizer.sep_token
+    return tokenizer
+
+
+def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, limit: int) -> list[list[int]]:
+    """Per sample the token ids of the dialogue, one utterance a line, and of the mark behind which the reply is to be written.
+
+    Too long a dialogue loses its oldest utterances; should the last one alone be longer than ``limit``, it loses its beginning.
+    """
+    special = special_of(tokenizer)
+    dialogues = []
+    for sample in samples.to_dict("records"):
+        earlier = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
+        lines = earlier + spoken_lines(sample["current"], prompts)
+        dialogues.append((len(earlier), [plain(line, special) for line in lines]))
+
+    def render(index: int, dropped: int) -> str:
+        return "\n".join([*dialogues[index][1][dropped:], prompts.system.rstrip()])
+
+    ids, _ = fit(render, [n for n, _ in dialogues], lambda texts: open_ids(texts, tokenizer), [limit] * len(dialogues))
+    opening = open_ids([""], tokenizer)[0]
+    return [row if len(row) <= limit else opening + row[len(row) - limit + len(opening) :] for row in ids]
+
+
+def open_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of texts that go on: a BERT tokeniser closes every text."""
+    ids = tokenizer(texts)["input_ids"]
+    return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
+
+
+def reply_ids(replies: pd.Series, tokenizer: PreTrainedTokenizerBase, prompts: Prompts) -> list[list[int]]:
+    special = special_of(tokenizer)
+    texts = [prompts.space + plain(reply.strip(), special) for reply in replies]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def closed(reply: list[int], tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> list[int]:
+    return [*reply[: max_new_tokens - 1], tokenizer.eos_token_id]
+
+
+@torch.no_grad()
+def answer_replies(
+    system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
+) -> pd.DataFrame:
+    """Greedy replies (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``."""
+    record, tokenizer = made_in(output_dir)
+    model = load_causal(str(output_dir)).to(device()).eval()
+    dialogues = encode(samples, tokenizer, prompts, record["cutoff_len"] - record["max_new_tokens"])
+    narrowed = loses_width(tokenizer)
+
+    def answer(task: str, chosen: list[int]) -> list[dict]:
+        written = generate(model, tokenizer, [dialogues[i] for i in chosen], record["max_new_tokens"])
+        return [text_answer(task, raw, prompts, narrowed) for raw in written]
+
+    return answer_in_batches(samples, [len(dialogue) for dialogue in dialogues], batch_size, answer)
+
+
+def seen_replies(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
+    """The dialogue that the model reads of one sample, token for token, up to where it writes."""
+    record, tokenizer = made_in(output_dir)
+    limit = record["cutoff_len"] - record["max_new_tokens"]
+    return tokenizer.decode(encode(pd.DataFrame([sample]), tokenizer, prompts, limit)[0])
+
+
+def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
+    """What ``train_replies`` noted, and its tokeniser."""
+    return json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8")), reply_tokenizer(str(output_dir))

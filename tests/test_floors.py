@@ -1,0 +1,157 @@
+"""What needs no training, on hand-made shops and dialogues."""
+
+import pandas as pd
+import pytest
+from conftest import corpus_of, dialogue_of, said, samples_of, shop_of
+from test_metrics import ITEMS
+from test_metrics import samples_of as asked
+
+from llmcrs_utils.evaluation.floors import (
+    dictionary_predictions,
+    floor_predictions,
+    last_viewed_predictions,
+    popular_predictions,
+    trivial_predictions,
+)
+from llmcrs_utils.evaluation.metrics import score, score_catalogue
+from llmcrs_utils.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
+from llmcrs_utils.systems import FLOORS, TASKS
+from llmcrs_utils.tasks.candidates import build_catalogue
+from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
+
+ASKING = dialogue_of(
+    said("用户需求", "有面霜吗", needs=[("品类", "面霜")]), said("系统提问", "预算呢", needs=[("价位", "")]),
+    said("系统推荐", "这款", items=["i07"]), sid="t1", user="u1",
+)  # fmt: skip
+BEHAVIOUR = [
+    ("shop", "u2", "i03", "2022-09-18 13:00:00", "0"),
+    ("shop", "u3", "i03", "2022-09-18 13:01:00", "0"),
+    ("shop", "u1", "i07", "2022-09-18 13:02:00", "0"),
+    ("shop", "u1", "i09", "2022-09-18 13:03:00", "0"),
+    ("shop", "u1", "i07", "2022-09-18 13:04:00", "0"),
+    ("shop", "u1", "i05", "2022-09-18 13:05:00", "0"),
+    ("elsewhere", "u9", "i04", "2022-09-18 13:00:00", "0"),
+    ("elsewhere", "u9", "i04", "2022-09-18 13:00:01", "0"),
+    ("elsewhere", "u9", "i04", "2022-09-18 13:00:02", "0"),
+    *[("shop", "u4", "i01", f"2022-09-18 15:00:{n:02d}", "0") for n in range(9)],  # after the turn
+]
+
+
+@pytest.fixture
+def corpus():
+    learnt = dialogue_of(
+        said("用户需求", "有水吗", needs=[("品类", "水")]), said("系统提问", "预算呢", needs=[("价位", "")]),
+        said("系统推荐", "这款", items=["i11"]), sid="s1", user="u8",
+    )  # fmt: skip
+    return corpus_of(learnt, test=[ASKING], behaviour=BEHAVIOUR, knowledge=shop_of("shop", [f"i{n:02d}" for n in range(20)]))
+
+
+def of_test(samples, task):
+    return samples[(samples["split"] == "test") & (samples["task"] == task)].iloc[0]
+
+
+def test_popular_counts_the_shops_actions_before_the_turn_then_training_recommendations(corpus):
+    samples = samples_of(corpus)
+    (answer,) = popular_predictions(samples, build_catalogue(corpus, CHINESE).items, corpus.behaviour).to_dict("records")
+    candidates = of_test(samples, "recommend")["candidates"]
+    alike = [item for item in candidates if item in ("i05", "i09")]
+    others = [item for item in candidates if item not in ("i03", "i05", "i07", "i09", "i11")]
+    assert set(answer["ranking"][:2]) == {"i03", "i07"} and answer["scores"][:2] == [2, 2]
+    assert answer["ranking"][2:] == [*alike, "i11", *others]  # ties stay in the order given
+    assert answer["catalogue"][:5] == ["i03", "i07", "i05", "i09", "i11"] and len(answer["catalogue"]) == 20
+
+
+def test_last_viewed_goes_back_in_time(corpus):
+    samples = samples_of(corpus)
+    (answer,) = last_viewed_predictions(samples).to_dict("records")
+    assert answer["ranking"][:3] == answer["catalogue"] == ["i05", "i07", "i09"]
+    assert answer["ranking"][3:] == [item for item in of_test(samples, "recommend")["candidates"] if item not in answer["catalogue"]]
+
+
+def test_without_any_behaviour_the_order_is_the_given_one(corpus):
+    bare = corpus_of(*corpus.dialogues["train"], test=[ASKING], knowledge=shop_of("shop", [f"i{n:02d}" for n in range(20)]))
+    samples = samples_of(bare)
+    candidates = of_test(samples, "recommend")["candidates"]
+    assert last_viewed_predictions(samples)["ranking"][0] == candidates
+    popular = popular_predictions(samples, build_catalogue(bare, CHINESE).items, bare.behaviour)
+    assert popular["ranking"][0] == ["i11", *[item for item in candidates if item != "i11"]]
+
+
+KNOWLEDGE = pd.DataFrame(
+    [("1", "s", "功效", "补水,保湿"), ("2", "s", "适合肤质", "干性"), ("3", "s", "功效", "干性"), ("4", "s", "功效", "干性"), ("4", "s", "功效", "干性肌肤"),
+     ("5", "s", "质地", "水"), ("6", "s", "品牌", "某牌"), ("7", "s", "screen size", "large screen"), ("8", "s", "colour", "Red")],
+    columns=["item_id_encrypt", "seller_id_encrypt", "relation_name", "value"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts", "found"),
+    [
+        ("[user]想要保湿的，干性皮肤", CHINESE, "功效：保湿；功效：干性"),  # of two relations the more frequent
+        ("[user]干性肌肤，干性", CHINESE, "功效：干性肌肤；功效：干性"),  # the longest word
+        ("[system]质地和功效呢", CHINESE, "质地：；功效："),
+        ("[user]某牌的水，[user]补水补水", CHINESE, "功效：补水"),  # no brand, no single character; nothing twice
+        ("[user]a red one, Large Screen", ENGLISH, "colour: red; screen size: Large Screen"),
+        ("[user]reddish", ENGLISH, ""),
+    ],
+)
+def test_the_dictionary_finds_words_of_the_catalogue(text, prompts, found):
+    samples = asked([("understand", "x")]).assign(current=[[text]])
+    (answer,) = dictionary_predictions(samples, KNOWLEDGE, prompts).to_dict("records")
+    assert (answer["text"], answer["valid"]) == (found, bool(found))
+
+
+def test_every_floor_answers_its_tasks_and_is_stored_with_its_rankings(corpus, tmp_path):
+    samples = samples_of(corpus)
+    floors = floor_predictions(samples, build_catalogue(corpus, CHINESE).items, corpus, CHINESE)
+    assert list(floors) == list(FLOORS)
+    for key, answers in floors.items():
+        assert set(answers["system"]) == {key}
+        write_predictions(answers, tmp_path / f"{key}.parquet")
+    scored = score(samples, read_predictions(tmp_path), "zh")
+    tasks = {key: set(part["task"]) for key, part in scored.groupby("system")}
+    recommend = {"recommend"}
+    assert tasks == {"trivial": set(TASKS), "dictionary": {"understand"}, "popular": recommend, "last_viewed": recommend}
+    assert set(read_catalogue_rankings(tmp_path)["system"]) == {"popular", "last_viewed"}
+    assert not catalogue_file(tmp_path / "trivial.parquet").exists()
+
+
+def test_a_shopper_without_behaviour_counts_in_the_catalogue_too(corpus, tmp_path):
+    guest = ASKING.model_copy(update={"sid": "t2", "userid": "nobody"})
+    samples = samples_of(corpus_of(*corpus.dialogues["train"], test=[ASKING, guest], behaviour=BEHAVIOUR))
+    write_predictions(last_viewed_predictions(samples), tmp_path / "last_viewed.parquet")
+    scores = score_catalogue(samples, read_catalogue_rankings(tmp_path)).set_index("sid")
+    assert dict(scores["Hit@10"]) == {"t1": 1.0, "t2": 0.0}
+
+
+def test_no_floor_reads_a_label_of_the_test_split(corpus):
+    samples, items = samples_of(corpus), build_catalogue(corpus, CHINESE).items
+    blind = samples.assign(label=samples["label"].where(samples["split"] == "train", "x"))
+    for one, other in zip(*(floor_predictions(s, items, corpus, CHINESE).values() for s in (samples, blind)), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_trivial_predictions(tmp_path):
+    train = asked([("elicit", "b"), ("elicit", "a"), ("elicit", "b"), ("respond", "y"), ("respond", "x")], split="train")
+    test = asked([("elicit", "a"), ("respond", "x"), ("recommend", "i3"), ("recommend", "i4")])
+    samples = pd.concat([train, test], ignore_index=True)
+    trivial = trivial_predictions(samples)
+    assert list(trivial["sample_id"]) == list(test["sample_id"])
+    assert list(trivial["text"][:2]) == ["b", "x"]  # x and y are as frequent
+    assert [sorted(ranking) for ranking in trivial["ranking"][2:]] == [sorted(ITEMS)] * 2
+    assert trivial["ranking"][2] != trivial["ranking"][3]
+    assert trivial["text"][2] == trivial["ranking"][2][0]
+
+    # A sample's order depends on no other sample, and the seed matters.
+    fewer = trivial_predictions(samples.drop(index=samples.index[samples["sample_id"] == "test-2"]))
+    assert fewer["ranking"].iloc[-1] == trivial["ranking"].iloc[-1]
+    assert trivial_predictions(samples, seed=2)["ranking"].iloc[-1] != trivial["ranking"].iloc[-1]
+
+    write_predictions(trivial, tmp_path / "trivial.parquet")
+    stored = score(samples, read_predictions(tmp_path), "zh")
+    pd.testing.assert_frame_equal(stored, score(samples, trivial, "zh"), check_dtype=False)
+
+
+def test_trivial_needs_train_samples():
+    with pytest.raises(ValueError, match="'elicit' has test samples but no train samples"):
+        trivial_predictions(asked([("elicit", "a")]))
