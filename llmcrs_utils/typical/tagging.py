@@ -244,15 +244,15 @@ def train_tagger(
         ValueError: where training or validation holds nothing to understand.
     """
     tokenizer = load_tokenizer(model_name_or_path)
-    tokenizer.model_max_length = cutoff_len  # saved with it
     spoken = {split: annotated(understand(dataset, split), corpus.dialogues[split]) for split in ("train", "valid")}
     attributes = sorted({span.attribute for text, spans in spoken["train"] for span in spans if stands(span, text, prompts)})
+    model = new_model(Tagger, model_name_or_path, seed, tokenizer, attributes=attributes, **PARTS[system])
+    tokenizer.model_max_length = min(cutoff_len, model.encoder.config.max_position_embeddings)  # saved with it
     examples = {split: tagged_examples(part, tokenizer, attributes, prompts) for split, part in spoken.items() if part}
     if not all(examples.get(split) for split in spoken):
         raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
-        new_model(Tagger, model_name_or_path, seed, tokenizer, attributes=attributes, **PARTS[system]),
-        examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
+        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
         seed=seed, label_names=["labels"], tokenizer=tokenizer, save_to=output_dir, **training_options,
     )  # fmt: skip
