@@ -21,7 +21,7 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils.logging import disable_progress_bar
 
-from llmcrs_utils.backbones.small import ARCHITECTURES, new_backbone, save_backbone
+from llmcrs_utils.backbones.small import new_backbone, save_backbone
 from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.crs import predict as crs_predict
 from llmcrs_utils.crs.unimind import new_unimind
@@ -30,6 +30,7 @@ from llmcrs_utils.llm import predict as llm_predict
 from llmcrs_utils.llm.tuning import new_lora
 from llmcrs_utils.tasks.prompts import CHINESE
 
+STUDIED = ("bart", "cpt", "llama", "chatglm")
 PADDED_TO, REPEATS = 512, 3
 # LoRA of the profile "grid".
 LORA = {
@@ -182,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\n{title}", flush=True)
         header = False
         for size in (size for size in SIZES if size.name in chosen):
-            for architecture in ARCHITECTURES:
+            for architecture in STUDIED:
                 found = measure(architecture, size)
                 for row in found if isinstance(found, list) else [found]:
                     row = {"size": size.name, "architecture": architecture, **row}

@@ -72,6 +72,7 @@ FLOORS = {
     "popular": "Most popular in the shop",
     "last_viewed": "Last viewed",
 }
+RANKING_FLOORS = ("popular", "last_viewed")  # these rank the whole catalogue
 ORACLE = "oracle"
 
 

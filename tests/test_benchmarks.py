@@ -16,7 +16,7 @@ import gpu_7b
 import material
 import memory
 
-from llmcrs_utils.backbones.small import ARCHITECTURES, new_backbone, save_backbone
+from llmcrs_utils.backbones.small import new_backbone, save_backbone
 from llmcrs_utils.llm.predict import generate
 
 
@@ -27,7 +27,7 @@ def test_every_architecture_is_timed(capsys):
     finally:
         torch.set_num_threads(threads)
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| quick")]
-    assert [row[1] for row in rows] == [*ARCHITECTURES, *ARCHITECTURES]
+    assert [row[1] for row in rows] == [*architectures.STUDIED, *architectures.STUDIED]
     assert all(float(rate) > 0 for row in rows[:4] for rate in row[4:6])  # training
     assert all(float(rate) > 0 for row in rows[4:] for rate in row[3:5])  # decoding
 

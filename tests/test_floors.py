@@ -15,7 +15,7 @@ from llmcrs_utils.evaluation.floors import (
 )
 from llmcrs_utils.evaluation.metrics import score, score_catalogue
 from llmcrs_utils.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
-from llmcrs_utils.systems import FLOORS, TASKS
+from llmcrs_utils.systems import FLOORS, RANKING_FLOORS, TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
 
@@ -61,25 +61,37 @@ def test_popular_counts_the_shops_actions_before_the_turn_then_training_recommen
     assert answer["catalogue"][:5] == ["i03", "i07", "i05", "i09", "i11"] and len(answer["catalogue"]) == 20
 
 
-def test_last_viewed_goes_back_in_time(corpus):
+def test_last_viewed_goes_back_in_time_and_on_by_popularity(corpus):
     samples = samples_of(corpus)
-    (answer,) = last_viewed_predictions(samples).to_dict("records")
-    assert answer["ranking"][:3] == answer["catalogue"] == ["i05", "i07", "i09"]
-    assert answer["ranking"][3:] == [item for item in of_test(samples, "recommend")["candidates"] if item not in answer["catalogue"]]
+    popular = popular_predictions(samples, build_catalogue(corpus, CHINESE).items, corpus.behaviour)
+    (answer,) = last_viewed_predictions(samples, popular).to_dict("records")
+    assert answer["ranking"][:5] == answer["catalogue"][:5] == ["i05", "i07", "i09", "i03", "i11"]
+    rest = [item for item in popular["ranking"][0] if item not in answer["ranking"][:3]]
+    assert answer["ranking"][3:] == rest and len(set(answer["catalogue"])) == 20
 
 
 def test_without_any_behaviour_the_order_is_the_given_one(corpus):
     bare = corpus_of(*corpus.dialogues["train"], test=[ASKING], knowledge=shop_of("shop", [f"i{n:02d}" for n in range(20)]))
     samples = samples_of(bare)
     candidates = of_test(samples, "recommend")["candidates"]
-    assert last_viewed_predictions(samples)["ranking"][0] == candidates
     popular = popular_predictions(samples, build_catalogue(bare, CHINESE).items, bare.behaviour)
     assert popular["ranking"][0] == ["i11", *[item for item in candidates if item != "i11"]]
+    assert last_viewed_predictions(samples, popular)["ranking"][0] == popular["ranking"][0]
+
+
+def test_actions_on_items_that_only_dialogues_name_tell_nothing(corpus):
+    asked_for = ASKING.model_copy(deep=True)
+    asked_for.dialogue[2].rec_item_id[:] = ["new"]
+    acting = [*BEHAVIOUR, *[("shop", "u5", "new", "2022-09-18 12:00:00", "0")] * 9]
+    told = corpus_of(*corpus.dialogues["train"], test=[asked_for], behaviour=acting)
+    (answer,) = popular_predictions(samples_of(told), build_catalogue(told, CHINESE).items, told.behaviour).to_dict("records")
+    assert answer["scores"][answer["ranking"].index("new")] == 0 and max(answer["scores"]) > 0
 
 
 KNOWLEDGE = pd.DataFrame(
     [("1", "s", "功效", "补水,保湿"), ("2", "s", "适合肤质", "干性"), ("3", "s", "功效", "干性"), ("4", "s", "功效", "干性"), ("4", "s", "功效", "干性肌肤"),
-     ("5", "s", "质地", "水"), ("6", "s", "品牌", "某牌"), ("7", "s", "screen size", "large screen"), ("8", "s", "colour", "Red")],
+     ("5", "s", "质地", "水"), ("6", "s", "品牌", "某牌"), ("7", "s", "screen size", "large screen"), ("8", "s", "colour", "Red"),
+     ("9", "s", "type", "T-Shirt"), ("9", "s", "for", "Men's")],
     columns=["item_id_encrypt", "seller_id_encrypt", "relation_name", "value"],
 )  # fmt: skip
 
@@ -92,6 +104,7 @@ KNOWLEDGE = pd.DataFrame(
         ("[system]质地和功效呢", CHINESE, "质地：；功效："),
         ("[user]某牌的水，[user]补水补水", CHINESE, "功效：补水"),  # no brand, no single character; nothing twice
         ("[user]a red one, Large Screen", ENGLISH, "colour: red; screen size: Large Screen"),
+        ("[user]a T-shirt for men's feet", ENGLISH, "type: T-shirt; for: ; for: men's"),
         ("[user]reddish", ENGLISH, ""),
     ],
 )
@@ -112,16 +125,24 @@ def test_every_floor_answers_its_tasks_and_is_stored_with_its_rankings(corpus, t
     tasks = {key: set(part["task"]) for key, part in scored.groupby("system")}
     recommend = {"recommend"}
     assert tasks == {"trivial": set(TASKS), "dictionary": {"understand"}, "popular": recommend, "last_viewed": recommend}
-    assert set(read_catalogue_rankings(tmp_path)["system"]) == {"popular", "last_viewed"}
+    assert set(read_catalogue_rankings(tmp_path)["system"]) == set(RANKING_FLOORS)
     assert not catalogue_file(tmp_path / "trivial.parquet").exists()
 
 
 def test_a_shopper_without_behaviour_counts_in_the_catalogue_too(corpus, tmp_path):
     guest = ASKING.model_copy(update={"sid": "t2", "userid": "nobody"})
-    samples = samples_of(corpus_of(*corpus.dialogues["train"], test=[ASKING, guest], behaviour=BEHAVIOUR))
-    write_predictions(last_viewed_predictions(samples), tmp_path / "last_viewed.parquet")
-    scores = score_catalogue(samples, read_catalogue_rankings(tmp_path)).set_index("sid")
-    assert dict(scores["Hit@10"]) == {"t1": 1.0, "t2": 0.0}
+    told = corpus_of(*corpus.dialogues["train"], test=[ASKING, guest], behaviour=BEHAVIOUR)
+    samples, items = samples_of(told), build_catalogue(told, CHINESE).items
+    write_predictions(floor_predictions(samples, items, told, CHINESE)["last_viewed"], tmp_path / "last_viewed.parquet")
+    assert dict(score_catalogue(samples, read_catalogue_rankings(tmp_path)).set_index("sid")["Hit@10"]) == {"t1": 1.0, "t2": 1.0}
+
+
+def test_predictions_without_rankings_leave_none_of_others_behind(corpus, tmp_path):
+    floors = floor_predictions(samples_of(corpus), build_catalogue(corpus, CHINESE).items, corpus, CHINESE)
+    write_predictions(floors["popular"], tmp_path / "x.parquet")
+    assert catalogue_file(tmp_path / "x.parquet").exists()
+    write_predictions(floors["trivial"], tmp_path / "x.parquet")
+    assert not catalogue_file(tmp_path / "x.parquet").exists()
 
 
 def test_no_floor_reads_a_label_of_the_test_split(corpus):

@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from llmcrs_utils.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
 from llmcrs_utils.systems import FLOORS
 from llmcrs_utils.tasks.prompts import Prompts
 
+WORD = r"\w+|[^\w\s]"
 SPEAKER = re.compile(r"\[(user|system)\]")
 
 
@@ -22,11 +24,12 @@ def floor_predictions(samples: pd.DataFrame, items: pd.DataFrame, corpus: Corpus
         samples: what ``build_samples`` makes of ``corpus``.
         items: the catalogue's.
     """
+    popular = popular_predictions(samples, items, corpus.behaviour)
     answers = (
         trivial_predictions(samples),
         dictionary_predictions(samples, corpus.knowledge, prompts),
-        popular_predictions(samples, items, corpus.behaviour),
-        last_viewed_predictions(samples),
+        popular,
+        last_viewed_predictions(samples, popular),
     )
     return dict(zip(FLOORS, answers, strict=True))
 
@@ -63,6 +66,8 @@ def trivial_predictions(samples: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
 def popular_predictions(samples: pd.DataFrame, items: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
     """Items by how often anybody acted on them at the sample's shop before the turn, then by how often training dialogues
     recommend them; candidates that are alike stay in the order in which they are given, which is random.
+
+    As in samples' histories, actions on items that only dialogues name do not count: they would give answers away.
     """
     test = _recommend(samples, "test")
     recommended = Counter(samples.loc[(samples["split"] == "train") & (samples["task"] == "recommend"), "label"])
@@ -70,7 +75,8 @@ def popular_predictions(samples: pd.DataFrame, items: pd.DataFrame, behaviour: p
     index = {item: row for row, item in enumerate(names)}
     often = np.array([recommended[item] for item in names])
     # Of each shop its actions in order of time: those before a turn are a prefix.
-    known = behaviour[behaviour["item_id_encrypt"].isin(index)].sort_values("actime", kind="stable")
+    listed = set(items.loc[items["listed"], "item_id"])
+    known = behaviour[behaviour["item_id_encrypt"].isin(listed)].sort_values("actime", kind="stable")
     actions = {
         seller: (part["actime"].to_numpy(TIME_TYPE), part["item_id_encrypt"].map(index).to_numpy())
         for seller, part in known.groupby("seller_id_encrypt")
@@ -88,16 +94,16 @@ def popular_predictions(samples: pd.DataFrame, items: pd.DataFrame, behaviour: p
     return _predictions("popular", test, [ranking[0] for ranking in rankings], rankings, scores, catalogue)
 
 
-def last_viewed_predictions(samples: pd.DataFrame) -> pd.DataFrame:
-    """What the shopper acted on last comes first; candidates never acted on stay in the order in which they are given."""
+def last_viewed_predictions(samples: pd.DataFrame, popular: pd.DataFrame) -> pd.DataFrame:
+    """What the shopper acted on last comes first; items never acted on follow as in ``popular`` (``popular_predictions``)."""
     test = _recommend(samples, "test")
     rankings, scores, catalogue = [], [], []
-    for history, candidates in zip(test["history"], test["candidates"]):
+    for history, candidates, items in zip(test["history"], popular["ranking"], popular[CATALOGUE]):
         place = {item: n for n, item in enumerate(history, start=1)}  # of several actions the last counts
         ranking = sorted(candidates, key=lambda item: -place.get(item, 0))
         rankings.append(ranking)
         scores.append([place.get(item, 0) for item in ranking])
-        catalogue.append(sorted(place, key=lambda item: -place[item])[:IN_CATALOGUE])
+        catalogue.append(list(dict.fromkeys([*sorted(place, key=lambda item: -place[item]), *items]))[:IN_CATALOGUE])
     return _predictions("last_viewed", test, [ranking[0] for ranking in rankings], rankings, scores, catalogue)
 
 
@@ -109,17 +115,19 @@ def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, promp
     """
     test = samples[(samples["split"] == "test") & (samples["task"] == "understand")]
     dictionary = knowledge_words(knowledge, prompts)
-    longest = max((len(_pieces(word, prompts)) for word in dictionary), default=0)
+    longest = max(map(len, dictionary), default=0)
     texts = []
     for current in test["current"]:
-        pieces = _pieces(SPEAKER.sub("", current[-1], count=1), prompts)
+        text = SPEAKER.sub("", current[-1], count=1)
+        pieces = list(re.finditer(WORD if prompts.space else ".", text))
         found, start = {}, 0
         while start < len(pieces):
             for end in range(min(start + longest, len(pieces)), start, -1):
-                word = prompts.space.join(pieces[start:end])
-                if word.lower() in dictionary:
-                    relation, named = dictionary[word.lower()]
-                    found[f"{relation}{prompts.pair}{'' if named else word}"] = None
+                word = _key((piece.group() for piece in pieces[start:end]))
+                if word in dictionary:
+                    relation, named = dictionary[word]
+                    said = text[pieces[start].start() : pieces[end - 1].end()]
+                    found[f"{relation}{prompts.pair}{'' if named else said}"] = None
                     start = end - 1
                     break
             start += 1
@@ -128,21 +136,25 @@ def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, promp
     return _predictions("dictionary", test, texts, empty, empty).assign(valid=[bool(text) for text in texts])
 
 
-def knowledge_words(knowledge: pd.DataFrame, prompts: Prompts) -> dict[str, tuple[str, bool]]:
-    """Word in lower case -> (relation, whether the word is the relation's own name); relations never shown are left out."""
+def knowledge_words(knowledge: pd.DataFrame, prompts: Prompts) -> dict[tuple[str, ...], tuple[str, bool]]:
+    """Pieces of a word, case folded -> (relation, whether the word is the relation's own name); relations never shown are left out."""
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
     counts = shown.groupby(["value", "relation_name"]).size().sort_values(kind="stable")
     words = {}
     for (value, relation), _ in counts.items():  # the most frequent relation comes last and stays
         for word in re.split("[,，、/;；]", value):  # a value may hold several
             if len(word.strip()) > 1:
-                words[word.strip().lower()] = (relation, False)
-    return words | {relation.lower(): (relation, True) for relation in shown["relation_name"].unique()}
+                words[_key(_pieces(word.strip(), prompts))] = (relation, False)
+    return words | {_key(_pieces(relation, prompts)): (relation, True) for relation in shown["relation_name"].unique()}
 
 
 def _pieces(text: str, prompts: Prompts) -> list[str]:
     """Characters, or words and signs in a language that parts words."""
-    return re.findall(r"\w+|[^\w\s]", text) if prompts.space else list(text)
+    return re.findall(WORD if prompts.space else ".", text)
+
+
+def _key(pieces: Iterable[str]) -> tuple[str, ...]:
+    return tuple(piece.casefold() for piece in pieces)
 
 
 def _recommend(samples: pd.DataFrame, split: str) -> pd.DataFrame:

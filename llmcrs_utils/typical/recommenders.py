@@ -9,7 +9,8 @@ What differs from those codes: BERT's first state is taken as it is, without the
 TG-CRS one learning rate serves all parts (there BERT's is a hundredth of the others'), and the joining layer starts from how the
 trained SASRec scores items, else it would learn that anew from the few recommendations there are; SASRec's loss is the cross entropy
 over items, where the published one tells each next action from one random item (Klenitskiy and Vasilev 2023 compare the two); a
-shopper who did nothing is scored by the items' biases, which the published SASRec lacks.
+shopper who did nothing is scored by the items' biases, which the published SASRec lacks. Its blocks are UniMIND's
+(``backbones/sasrec.py``): two heads, GELU, norms on what enters a block and on the embeddings, none behind the last block.
 
 All vectors of items start random. An item that no training label names and no training shopper touched has only ever been a wrong
 answer to these systems; ``coldness`` counts how often such an item is the right one.
@@ -256,7 +257,7 @@ def training_sequences(corpus: Corpus, dataset: Dataset, max_history: int, max_s
     return sequences
 
 
-def coldness(dataset: Dataset, corpus: Corpus) -> pd.DataFrame:
+def coldness(dataset: Dataset, corpus: Corpus, max_history: int = 50, max_sequences: int = 100_000, seed: int = 1) -> pd.DataFrame:
     """How much of recommendation these systems cannot have learned, per split.
 
     Returns:
@@ -267,7 +268,7 @@ def coldness(dataset: Dataset, corpus: Corpus) -> pd.DataFrame:
     samples = dataset.samples[dataset.samples["task"] == TASK]
     train_samples = samples[samples["split"] == "train"]
     names = dataset.items["item_id"].to_numpy(object)
-    acted_on = training_sequences(corpus, dataset, len(corpus.behaviour), len(corpus.behaviour), 0)
+    acted_on = training_sequences(corpus, dataset, max_history, max_sequences, seed)
     recommended = set(train_samples["label"])
     seen = recommended | {item for history in train_samples["history"] for item in history}
     seen |= {names[column] for actions in acted_on for column in actions}

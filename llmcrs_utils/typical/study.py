@@ -89,7 +89,8 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
     own = {"system": key, "model_name_or_path": backbone, **shared[key]}
     own |= {name: shared[name] for name in ("seed", "warmup_steps", "weight_decay", "report_to", "language")}
     inputs = [*dataset_files(shared["dataset_dir"]), *sorted(Path(shared["dataset_dir"], "corpus").iterdir())]
-    run = {**own, "data": [file_hash(path) for path in inputs]}
+    # Among other notebooks' parameters some are of decoding alone; here a system's are taken as a whole.
+    run = {**own, "own": shared[key], "data": [file_hash(path) for path in inputs]}
     history = finished(study.folder(key), run)
     if history is None:
         options = {name: value for name, value in own.items() if name not in ("system", "language")}
@@ -98,7 +99,7 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
         )
         if first_process():
             mark_finished(study.folder(key), run, history)
-    predictions = with_run(pd.concat([answers_of(study, key, split) for split in SPLITS]), key, shared["seed"])
+    predictions = with_run(pd.concat([answers_of(study, key, split) for split in SPLITS if len(asked(study, key, split))]), key, shared["seed"])
     write_predictions(predictions, study.predictions_file(key))
     write_provenance(study.folder(key) / "provenance.json", own, inputs)
     (task,) = system.tasks
