@@ -453,6 +453,21 @@ def test_another_seed_gives_another_model_and_the_reply_stage_leaves_the_recomme
     assert not same(one, faster) & {"vocabulary_bias.2.weight", "writer.model.shared.weight"}
 
 
+def test_the_recommender_learns_first_and_alone_and_then_stands_still(tmp_path, monkeypatch):
+    learning = []
+
+    def watch(model, *args, **options):
+        learning.append({name for name, parameter in model.named_parameters() if parameter.requires_grad})
+        return pd.DataFrame({"epoch": [1.0]})
+
+    monkeypatch.setattr(kbrd, "train", watch)
+    train(tmp_path)
+    first, second = learning
+    assert {name.split(".")[0] for name in first} == {"graph", "attention", "item_bias"}
+    assert {name.split(".")[0] for name in second} == {"writer", "vocabulary_bias"}
+    assert not any("embed_positions" in name for name in second)
+
+
 def test_nothing_is_left_but_weights_and_json(learnt):
     folder, _ = learnt
     files = {path.suffix for path in folder.rglob("*") if path.is_file()}

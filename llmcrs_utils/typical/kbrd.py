@@ -43,8 +43,12 @@ class Kbrd(TypicalModel):
         self.vocabulary_bias = nn.Sequential(nn.Linear(dim, bias_dim), nn.ReLU(), nn.Linear(bias_dim, writer["vocab_size"]))
 
     @property
-    def recommender(self) -> list[nn.Parameter]:
-        return [*self.graph.parameters(), *self.attention.parameters(), self.item_bias]
+    def recommender(self) -> set[nn.Parameter]:
+        return {*self.graph.parameters(), *self.attention.parameters(), self.item_bias}
+
+    def let_learn(self, learning: set[nn.Parameter]) -> None:
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter in learning)
 
     def users(self, nodes: Tensor, entities: Tensor) -> Tensor:
         """[batch, dim] of ``nodes`` ([nodes, dim] of the graph) and ``entities`` ([batch, slots], padded with -1)."""
@@ -146,15 +150,13 @@ def train_kbrd(
     output_dir, options = Path(output_dir), {"settings": settings, "seed": seed, "label_names": [], **training_options}
     collate = make_collator(tokenizer.pad_token_id)
 
-    learning = set(model.recommender)
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter in learning)
+    learning = {parameter for parameter in model.parameters() if parameter.requires_grad}  # positions never do
+    model.let_learn(model.recommender)
     first = train(
         model, recommend, valid_recommend, collate, output_dir=output_dir / "recommender", num_train_epochs=recommender_epochs,
         learning_rate=recommender_learning_rate, per_device_train_batch_size=recommender_batch_size, group_by_length=False, **options,
     )  # fmt: skip
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter not in learning)
+    model.let_learn(learning - model.recommender)
     # The recommender stands still: each sample's user is made once instead of once an epoch.
     respond, valid_respond = with_users(model, respond), with_users(model, valid_respond)
     second = train(
