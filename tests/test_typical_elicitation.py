@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_models_and_another_seed_others(tmp_path, o
     for part in (ALL, "category_2"):
         one, again, other = (load_model(KINDS[system], folder / part).state_dict() for folder in folders)
         assert all(torch.equal(one[name], again[name]) for name in one)
-        assert not torch.equal(one["encoder.embeddings.word_embeddings.weight"], other["encoder.embeddings.word_embeddings.weight"])
+        assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_after_a_kill_finished_models_are_not_trained_again(tmp_path, monkeypatch, once):
@@ -235,7 +235,7 @@ def test_after_a_kill_finished_models_are_not_trained_again(tmp_path, monkeypatc
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_corpus_that_asks_nothing_is_refused_by_name(tmp_path, system):
     dataset = toy()
-    silent = Dataset(dataset.samples[(dataset.samples["split"] != "valid") | (dataset.samples["task"] != "elicit")], dataset.items)
+    silent = Dataset(dataset.samples.query("split != 'valid' or task != 'elicit'"), dataset.items)
     with pytest.raises(ValueError, match="no elicit sample in the valid split"):
         trained(system, silent, tmp_path)
 
@@ -279,7 +279,7 @@ def test_neither_the_label_nor_what_follows_changes_a_byte_of_the_input(tokenize
     other = second_question(shop_talk(asked=("颜色", "鞋码"), later="都可以"))
     assert sample["label"].tolist() == ["材质"] and other["label"].tolist() == ["颜色；鞋码"]
     assert encode(other, tokenizer, CHINESE, 512) == ids
-    assert encode(sample.assign(label="风格", candidates=[["a"]], history=[["b"]]), tokenizer, CHINESE, 512) == ids
+    assert encode(sample.assign(label="风格", history=[["b"]], candidates=[["a"]]), tokenizer, CHINESE, 512) == ids
     assert "材质" not in tokenizer.decode(ids[0])
 
 
@@ -288,8 +288,8 @@ def test_the_dialogue_comes_first_and_then_what_was_spoken_of_each_once(tokenize
     assert spoken_attributes(sample.iloc[0].to_dict(), CHINESE) == ["品类", "价位", "款式", "风格"]
     text = "[user]想买靴子[system]什么款式呢[user]低帮的吧[SEP]品类；价位；款式；风格"
     assert encode(sample, tokenizer, CHINESE, 512) == [tokenizer(text)["input_ids"]]
-    asked_only = sample.iloc[0].to_dict() | {"context": [["[elicit]材质；颜色", "[system]问"]], "current": ["[user]答", "[understand]颜色：红"]}
-    assert spoken_attributes(asked_only, CHINESE) == ["材质", "颜色"]
+    turns = {"context": [["[elicit]材质；颜色", "[system]问"]], "current": ["[user]答", "[understand]颜色：红"]}
+    assert spoken_attributes(sample.iloc[0].to_dict() | turns, CHINESE) == ["材质", "颜色"]
 
 
 def test_a_dialogue_that_begins_with_a_question_has_an_empty_input(tokenizer):
@@ -364,7 +364,8 @@ def test_a_published_bert_with_fewer_positions_than_asked_for_serves(tmp_path):
     answers = answers_of(system, pd.DataFrame([long]), tmp_path / "out")
     assert len(answers) == 1
     seen = seen_elicitation(system, None, long, CHINESE, output_dir=tmp_path / "out")
-    assert seen.startswith("[CLS][user]想买靴子") and "[UNK]" not in seen and json.loads((tmp_path / "out" / RECORD).read_text())["cutoff_len"] == 48
+    assert seen.startswith("[CLS][user]想买靴子") and "[UNK]" not in seen
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["cutoff_len"] == 48
 
 
 def test_english_sets_are_read_and_written_as_english_does(tmp_path):
@@ -454,25 +455,32 @@ def test_a_beam_as_wide_as_the_space_finds_what_enumeration_finds(attributes, lo
         assert value == pytest.approx(max(values), rel=1e-4, abs=1e-5)
 
 
+def simple_beam_search(model, start, num_beams):
+    """One row, one hypothesis after the other: (log-probability, symbols, ended), the best first."""
+    beam = [(0.0, [], False)]
+    for length in range(model.max_attributes + 1):
+        longer = [hypothesis for hypothesis in beam if hypothesis[2]]
+        for score, said_ones, ended in beam:
+            if not ended:
+                before = torch.tensor([[model.boundary, *said_ones]])
+                steps = model.step(before, start[None], start[None, None])[0][0, -1].log_softmax(dim=-1).tolist()
+                longer.append((score + steps[model.boundary], said_ones, True))
+                fresh = set(range(model.boundary)) - set(said_ones) if length < model.max_attributes else set()
+                longer += [(score + steps[symbol], [*said_ones, symbol], False) for symbol in fresh]
+        beam = sorted(longer, key=lambda hypothesis: -hypothesis[0])[:num_beams]
+    return beam[0]
+
+
+@pytest.mark.parametrize("num_beams", [1, 2, 4])
 @torch.no_grad()
-def test_a_narrow_beam_is_batched_honestly_and_one_beam_is_greedy():
+def test_a_batch_of_beams_finds_what_one_after_the_other_finds(num_beams):
     model = sharp(6, 4)
     start = 2 * torch.randn(40, 8, generator=torch.Generator().manual_seed(2))
-    for beams in (1, 3):
-        found, scores = beam_search(model, start, beams)
-        for row in range(len(start)):
-            alone, score = beam_search(model, start[row : row + 1], beams)
-            assert found[row] == alone[0] and scores[row].item() == pytest.approx(score.item(), rel=1e-4)
-            assert scores[row].item() == pytest.approx(log_probability(model, start[row], found[row]), rel=1e-4)
-    greedy, greedy_scores = beam_search(model, start, 1)
-    wide, wide_scores = beam_search(model, start, 3)
-    assert wide_scores.mean() > greedy_scores.mean() and wide != greedy
-    for row, said_ones in enumerate(greedy):
-        step = model.step(torch.tensor([[model.boundary, *said_ones]]), start[row : row + 1], start[row][None, None])[0][0]
-        for place, symbol in enumerate([*said_ones, model.boundary][: model.max_attributes]):
-            allowed = step[place].clone()
-            allowed[said_ones[:place]] = -torch.inf
-            assert allowed.argmax().item() == symbol
+    found, scores = beam_search(model, start, num_beams)
+    simple = [simple_beam_search(model, row, num_beams) for row in start]
+    assert found == [symbols for _, symbols, _ in simple] and len({len(sequence) for sequence in found}) > 2
+    np.testing.assert_allclose(scores, [score for score, _, _ in simple], rtol=1e-4, atol=1e-5)
+    assert num_beams == 1 or found != beam_search(model, start, 1)[0]
 
 
 @torch.no_grad()
@@ -480,7 +488,7 @@ def test_nothing_is_said_twice_and_no_more_than_may_be():
     model = sharp(10, 7)
     start = torch.randn(3, 8)
     model.output.weight.zero_()
-    model.output.bias.copy_(torch.tensor([9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0, -99]))  # the first one again and again, and never an end
+    model.output.bias.copy_(torch.tensor([9.0, 8, 7, 6, 5, 4, 3, 2, 1, 0, -99]))  # the first again and again
     found, _ = beam_search(model, start, 5)
     assert [sorted(sequence) for sequence in found] == [[0, 1, 2, 3, 4, 5, 6]] * 3
     model.output.bias[-1] = 99.0
@@ -500,8 +508,8 @@ def test_the_loss_is_the_mean_over_each_sequence_and_then_over_sequences():
 
 
 def test_a_sequence_longer_than_may_be_is_cut_and_closed():
-    labels = pd.Series(["；".join("甲乙丙丁戊己庚辛壬"), "乙；乙；外"])
+    labels = pd.Series(["；".join("甲乙丙丁戊己庚辛壬"), "乙；甲；乙；外"])
     examples = with_labels(DiaSeq, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
-    assert [example["labels"] for example in examples] == [[0, 1, 2, 3, 4, 5, 6, 9], [1, 9]]
+    assert [example["labels"] for example in examples] == [[0, 1, 2, 3, 4, 5, 6, 9], [1, 0, 9]]
     ones = with_labels(DiaMultiClass, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
-    assert ones[0]["labels"] == [1.0] * 9 and ones[1]["labels"] == [0.0, 1.0] + [0.0] * 7
+    assert ones[0]["labels"] == [1.0] * 9 and ones[1]["labels"] == [1.0, 1.0] + [0.0] * 7

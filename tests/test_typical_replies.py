@@ -221,7 +221,7 @@ def test_room_for_the_dialogue_and_replies_to_learn_from_are_asked_for(tmp_path)
     with pytest.raises(ValueError, match="cutoff_len=20 .* max_new_tokens=12"):
         trained(toy(), tmp_path, cutoff_len=20)
     dataset = toy()
-    silent = Dataset(dataset.samples[(dataset.samples["split"] != "valid") | (dataset.samples["task"] != "respond")], dataset.items)
+    silent = Dataset(dataset.samples.query("split != 'valid' or task != 'respond'"), dataset.items)
     with pytest.raises(ValueError, match="no respond sample in the valid split"):
         trained(silent, tmp_path)
 
@@ -265,7 +265,8 @@ def test_a_published_chinese_gpt2_learns_to_end_its_replies(tmp_path):
     long["context"] = [["[user]有没有推荐谢谢", "[understand]"]] * 9
     samples = pd.concat([samples, pd.DataFrame([long])], ignore_index=True)
     answers = answers_of(samples, out)
-    assert answers["text"].tolist()[:-1] == samples["label"].tolist()[:-1] and json.loads((out / "replies.json").read_text())["cutoff_len"] == 48
+    assert answers["text"].tolist()[:-1] == samples["label"].tolist()[:-1]
+    assert json.loads((out / "replies.json").read_text())["cutoff_len"] == 48
     seen = seen_replies("gpt2", None, long, CHINESE, output_dir=out).replace(" ", "")
     assert seen.startswith("[CLS]用户：有没有推荐谢谢") and seen.endswith("客服：") and "[SEP]" not in seen and "[UNK]" not in seen
 

@@ -1,12 +1,16 @@
 """DiaMultiClass and DiaSeq: which attributes to ask about next, as a set of labels or as a sequence of them.
 
-The heads are those of Li, Kiseleva and de Rijke (2020, "Rethinking Supervised Learning and Reinforcement Learning in Task-Oriented
-Dialogue Systems"), put on BERT as U-NEED does (Liu et al. 2023; task 2 of its published code): input is the dialogue,
-``[SEP]`` and the attributes that were spoken of; either system is trained on all categories first, then goes on by itself in each.
-What differs from that code: attributes are named in words where it writes their numbers; the oldest utterances are cut, not the
-newest; attributes are those of training alone; a category's model goes on with all weights of the model of all, where the code
-starts a new last layer (DiaMultiClass) or a new decoder (DiaSeq) over that category's attributes; the best epoch is that of the
-smallest validation loss, and one learning rate serves BERT and head.
+The heads are those of Li, Kiseleva and de Rijke (2020, "Rethinking Supervised Learning and Reinforcement Learning in
+Task-Oriented Dialogue Systems"), put on BERT as U-NEED does (Liu et al. 2023, task 2 of its published code): the input is the
+dialogue, ``[SEP]`` and the attributes spoken of so far; either system is trained on all categories first and then goes on in
+each by itself.
+
+What differs from that code: attributes are named in words where it writes their numbers; speakers are marked; the oldest turns
+are cut, not the newest; attributes are those of training alone; heads read BERT's state at ``[CLS]``, not its pooled output; a
+category goes on with all weights of the model of all, where the code starts anew with the last layer (DiaMultiClass) or the
+decoder (DiaSeq); DiaSeq says attributes in the order of their mention, not of their numbers, at most 7 instead of 5, and none
+twice; its beam search lets ended sequences be; the best epoch has the smallest validation loss; one learning rate serves BERT
+and head.
 """
 
 import json
@@ -178,7 +182,7 @@ def train_elicitation(
     num_beams: int = 5,
     **training_options,
 ) -> pd.DataFrame:
-    """Train ``dia_multiclass`` or ``dia_seq``: a model of all categories, then one for each that has training and validation samples.
+    """Train ``dia_multiclass`` or ``dia_seq``: a model of all categories, then one for each with training and validation samples.
 
     ``output_dir`` holds a folder per model and ``elicitation.json``: the attributes, and which folder answers which category.
     Called again after a kill, finished models are not trained again. The defaults are U-NEED's: ``hidden`` units of the MLP,
@@ -254,7 +258,8 @@ def spoken_attributes(sample: dict, prompts: Prompts) -> list[str]:
 def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
     """Per sample the token ids of ``dialogue [SEP] attributes so far``, at most ``cutoff_len``.
 
-    Too long a dialogue loses its oldest turns, never an attribute; should the last turn alone be too long, it loses its beginning.
+    Too long a dialogue loses its oldest turns, never an attribute; should its last turn alone be too long, that loses its
+    beginning.
     """
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
     texts = []
@@ -275,7 +280,7 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
 
 
 def with_labels(
-    kind: type[TypicalModel], ids: list[list[int]], labels: pd.Series, attributes: list[str], max_attributes: int, prompts: Prompts
+    kind: type[TypicalModel], ids: list[list[int]], labels: pd.Series, attributes: list[str], longest: int, prompts: Prompts
 ) -> list[dict]:
     """Training examples. Attributes that training does not know cannot be said and are left out of a validation label."""
     index = {attribute: place for place, attribute in enumerate(attributes)}
@@ -283,7 +288,7 @@ def with_labels(
     if kind is DiaMultiClass:
         targets = [[float(place in row) for place in range(len(attributes))] for row in map(set, known)]
     else:
-        targets = [[*row[:max_attributes], len(attributes)] for row in known]
+        targets = [[*row[:longest], len(attributes)] for row in known]
     return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets, strict=True)]
 
 

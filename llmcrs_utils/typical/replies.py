@@ -29,6 +29,7 @@ from llmcrs_utils.training import train
 
 TASK = "respond"
 RECORD = "replies.json"
+LEAST_DIALOGUE = 16  # tokens; an utterance or so
 
 
 def train_replies(
@@ -50,7 +51,7 @@ def train_replies(
 ) -> pd.DataFrame:
     """Fine-tune all weights of a causal LM on ``dialogue -> reply``, the loss on the reply and its end token.
 
-    ``cutoff_len`` counts dialogue and reply, of which the reply may take ``max_new_tokens``; it is lowered to the model's positions.
+    ``cutoff_len`` counts both, of which the reply may take ``max_new_tokens``; it is lowered to the model's positions.
     ``output_dir`` then holds an ordinary checkpoint and ``replies.json``.
 
     Returns:
@@ -62,10 +63,10 @@ def train_replies(
     tokenizer = reply_tokenizer(model_name_or_path)
     model = load_causal(model_name_or_path, for_training=True)
     cutoff_len = min(cutoff_len, model.config.max_position_embeddings)
-    if cutoff_len <= 2 * max_new_tokens:
+    if cutoff_len - max_new_tokens < LEAST_DIALOGUE:
         raise ValueError(
-            f"cutoff_len={cutoff_len} (no more than the model's positions) leaves a dialogue less room than a reply of "
-            f"max_new_tokens={max_new_tokens}; give a longer cutoff_len or a smaller max_new_tokens"
+            f"cutoff_len={cutoff_len} (at most the positions of the model) less max_new_tokens={max_new_tokens} leaves a dialogue "
+            f"fewer than {LEAST_DIALOGUE} tokens; give a longer cutoff_len or a smaller max_new_tokens"
         )
     examples = {}
     for name in ("train", "valid"):
@@ -76,9 +77,10 @@ def train_replies(
         replies = [closed(reply, tokenizer, max_new_tokens) for reply in reply_ids(samples["label"], tokenizer, prompts)]
         examples[name] = with_labels([{"prompt": d, "answer": r} for d, r in zip(dialogues, replies, strict=True)])
     history = train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, save_to=output_dir,
-        settings=settings, seed=seed, num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["labels"],
-        per_device_train_batch_size=per_device_train_batch_size, tokenizer=tokenizer, **training_options,
+        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir,
+        save_to=output_dir, settings=settings, seed=seed, tokenizer=tokenizer, num_train_epochs=num_train_epochs,
+        learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, label_names=["labels"],
+        **training_options,
     )  # fmt: skip
     record = {"cutoff_len": cutoff_len, "max_new_tokens": max_new_tokens}
     write_atomically(Path(output_dir) / RECORD, json.dumps(record, indent=1) + "\n")
