@@ -65,7 +65,7 @@ def train_replies(
     cutoff_len = min(cutoff_len, model.config.max_position_embeddings)
     if cutoff_len - max_new_tokens < LEAST_DIALOGUE:
         raise ValueError(
-            f"cutoff_len={cutoff_len} (at most the positions of the model) less max_new_tokens={max_new_tokens} leaves a dialogue "
+            f"cutoff_len={cutoff_len} (at most its positions) less max_new_tokens={max_new_tokens} leaves a dialogue "
             f"fewer than {LEAST_DIALOGUE} tokens; give a longer cutoff_len or a smaller max_new_tokens"
         )
     examples = {}
