@@ -30,7 +30,7 @@ SHOWN = {
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 PLACE = re.compile(rf"(<!-- {PROFILE}: .*? -->\n).*?(<!-- end of {PROFILE} -->)", re.DOTALL)
-PROGRESS = re.compile(r"(.*\d+%\|.*\|.*\n?|\s)*")  # bars that ran to their end, and blank lines
+PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$")  # a line of a bar, or an empty one
 
 
 def publish_results() -> None:
@@ -61,7 +61,7 @@ def publish_notebook(name: str, job: str) -> None:
     executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
     for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not PROGRESS.fullmatch(o.text)]
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not shows_progress(o.text)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
@@ -69,6 +69,11 @@ def publish_notebook(name: str, job: str) -> None:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
     executed.metadata = current.metadata
     write_atomically(path, nbformat.writes(executed) + "\n")
+
+
+def shows_progress(text: str) -> bool:
+    """Whether a stream holds nothing but progress bars."""
+    return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", text))
 
 
 def readmes() -> dict[Path, str]:
