@@ -26,22 +26,22 @@ help: ## 0 s | this list
 	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
 	@awk -F ' ## | [|] ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-8s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
-smoke: $(INSTALLED) ## ~5 min | every notebook once on a toy world, to see that all parts fit
+smoke: $(INSTALLED) ## ~6 min | every notebook once on a toy world, to see that all parts fit
 	$(call run,smoke)
 
 demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world
 	$(call run,demo)
 
-grid: $(INSTALLED) ## ~35 min | the paper's grid on the demo's world: two CRSs, two LLMs, both directions, twelve systems
+grid: $(INSTALLED) ## ~30 min | the whole study on the demo's world: ten typical systems, two CRSs, two LLMs, both directions
 	$(call run,grid)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~1 h | the grid on PSCon's real conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
-study: $(INSTALLED) ## hours, GPU | the grid on a larger synthetic world, with models large enough to read
+study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with models large enough to read
 	$(call run,study)
 
-paper: $(INSTALLED) ## days, GPU | the paper's grid on U-NEED: DATA=folder [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]
+paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BERT=checkpoint] [GPT2=...] [BCRS=...] [CCRS=...] [CLLM=...] [ALLM=...]
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
 	$(call run,paper)
 
@@ -60,7 +60,7 @@ report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in r
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
-test: $(INSTALLED) ## ~7 min | all tests
+test: $(INSTALLED) ## ~10 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile \
 		tests --nbval-lax notebooks/07_tables.ipynb
 
