@@ -30,7 +30,8 @@ SHOWN = {
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 PLACE = re.compile(rf"(<!-- {PROFILE}: .*? -->\n).*?(<!-- end of {PROFILE} -->)", re.DOTALL)
-PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$")  # a line of a bar, or an empty one
+# A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
+PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
 
 def publish_results() -> None:
@@ -72,7 +73,7 @@ def publish_notebook(name: str, job: str) -> None:
 
 
 def shows_progress(text: str) -> bool:
-    """Whether a stream holds nothing but progress bars."""
+    """Whether a stream tells of nothing but progress."""
     return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", text))
 
 
