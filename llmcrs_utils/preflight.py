@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from llmcrs_utils.backbones.checkpoints import check_adapter, check_checkpoint
+from llmcrs_utils.backbones.checkpoints import CheckpointError, check_adapter, check_checkpoint
 from llmcrs_utils.backbones.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
@@ -139,7 +139,10 @@ def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
     section, parameter = TRAINED_BY["typical"], f"{backbone}_model_name_or_path"
     name = profile.get(section, {}).get(parameter)
     if name:
-        check_checkpoint(name, "encoder" if backbone == "bert" else "llm")
+        try:
+            check_checkpoint(name, "encoder" if backbone == "bert" else "llm")
+        except CheckpointError as error:
+            raise ParameterError(f"{path}: section {section}, parameter {parameter}: {error}") from None
     elif "02_prepare_backbones" not in profile:
         raise ParameterError(f"{path}: section {section}: {parameter} is missing; give it, or {backbone}_model=...")
 
