@@ -56,8 +56,9 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     """Write one system's predictions, columns as in ``SCHEMA``; what a column ``catalogue`` holds goes to ``catalogue_file``."""
     if first_process():
         catalogue_file(path).unlink(missing_ok=True)  # those of other predictions would be taken for these
-    if CATALOGUE in frame and frame[CATALOGUE].map(len).any():
-        ranked = frame[frame[CATALOGUE].map(len) > 0].drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
+    ranked = frame[frame[CATALOGUE].map(len) > 0] if CATALOGUE in frame else frame[:0]
+    if len(ranked):
+        ranked = ranked.drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
         write_table(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
     write_table(frame[SCHEMA.names], path, SCHEMA)
 

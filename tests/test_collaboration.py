@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import SEGMENTS
 
-from llmcrs_utils.crs.batches import crs_segments, encode_samples
+from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.predictions import read_table, write_table
 from llmcrs_utils.systems import TASKS
 from llmcrs_utils.tasks.answers import ranked_answer, text_answer
@@ -14,6 +14,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.collaboration import coverage, merge_assistant
 from llmcrs_utils.tasks.instructions import build_instructions, to_alpaca
 from llmcrs_utils.tasks.prompts import CHINESE, LETTERS, PROMPTS
+from llmcrs_utils.tasks.segments import crs_segments
 
 SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
 

@@ -1,14 +1,13 @@
 """Task samples -> what UniMIND reads."""
 
-import re
-
 import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmcrs_utils.tasks.fitting import fit
 from llmcrs_utils.tasks.prompts import Prompts
-from llmcrs_utils.tasks.shielding import plain, shield, special_of
+from llmcrs_utils.tasks.segments import crs_segments
+from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded
 
 
@@ -49,15 +48,6 @@ def encode_samples(
         else:
             examples.append({"input_ids": ids, "labels": label})
     return examples, report
-
-
-def crs_segments(sample: dict, prompts: Prompts, help: dict | None, special: re.Pattern) -> tuple[list[str], str]:
-    """(earlier turns as text, oldest first; what must stay: the current turn, the assistant's answer, the prompt)."""
-    droppable = ["".join(shield(segment, special) for segment in turn) for turn in sample["context"]]
-    current = "".join(shield(segment, special) for segment in sample["current"])
-    if help is not None and help["usable"] and sample["task"] != "recommend":
-        current += "[LLM]" + plain(help["text"], special)
-    return droppable, current + prompts.crs[sample["task"]]
 
 
 def make_collator(pad_token_id: int, none: int):

@@ -70,7 +70,7 @@ def popular_predictions(samples: pd.DataFrame, items: pd.DataFrame, behaviour: p
     As in samples' histories, actions on items that only dialogues name do not count: they would give answers away.
     """
     test = _recommend(samples, "test")
-    recommended = Counter(samples.loc[(samples["split"] == "train") & (samples["task"] == "recommend"), "label"])
+    recommended = Counter(_recommend(samples, "train")["label"])
     names = items["item_id"].to_numpy(object)
     index = {item: row for row, item in enumerate(names)}
     often = np.array([recommended[item] for item in names])

@@ -17,12 +17,12 @@ from transformers import LogitsProcessor, LogitsProcessorList, MarianConfig, Mar
 
 from llmcrs_utils.backbones.loading import device, load_tokenizer
 from llmcrs_utils.corpus.schema import Corpus, write_atomically
-from llmcrs_utils.crs.batches import crs_segments
 from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import first_process
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.segments import crs_segments
 from llmcrs_utils.tasks.shielding import plain, special_of
 from llmcrs_utils.training import pad, right_padded, train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker

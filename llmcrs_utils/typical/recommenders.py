@@ -32,12 +32,12 @@ from transformers import PreTrainedTokenizerBase
 from llmcrs_utils.backbones.loading import device, load_tokenizer
 from llmcrs_utils.backbones.sasrec import SASRec
 from llmcrs_utils.corpus.schema import SPLITS, Corpus, write_atomically
-from llmcrs_utils.crs.batches import crs_segments
 from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.processes import weights
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.tasks.segments import crs_segments
 from llmcrs_utils.tasks.shielding import special_of
 from llmcrs_utils.training import finished, mark_finished, pad, read_json, right_padded, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
