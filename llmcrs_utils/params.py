@@ -14,8 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
 
-# Profile keys that belong to no notebook.
-PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str}
+# Profile keys that belong to no notebook: seeds to train every CRS and LLM with, and parts of the training dialogues for
+# cross-fitted help (0: none), with which every collaboration is trained once more.
+PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str, "seeds": list[int], "cross_fit_folds": int}
 # The notebook that trains a family's systems.
 TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm", "typical": "06_typical_systems"}
 # What `make` may set for a profile from outside, and the parameter it stands for.

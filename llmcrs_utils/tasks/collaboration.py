@@ -1,30 +1,78 @@
 """One system's predictions as another's help (paper sections 3.4 and 3.5)."""
 
+import numpy as np
 import pandas as pd
 
+FALLBACKS = ("nothing", "gold")
 
-def merge_assistant(samples: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The assistant's help for every sample, in the order of ``samples``.
 
-    Returns:
-        Columns ``sample_id, split, task, usable, text, ranking``. A sample without a usable answer gets no help:
-        never the gold answer, never a random one.
+def cross_fitted(predictions: pd.DataFrame, by_fold: list[pd.DataFrame]) -> pd.DataFrame:
+    """An assistant's predictions with those on its training dialogues replaced by what models said that had not seen them.
+
+    A model answers the dialogues it was trained on better than new ones, so whoever is trained with such answers learns to
+    trust them more than they deserve. With k folds, k models each leave out one part of the training dialogues and answer
+    it (cross-fitting; stacked generalisation, Wolpert 1992). What is said on validation and test stays the whole model's.
+
+    Args:
+        predictions: of one run of the assistant, all splits.
+        by_fold: of each fold's model, on the dialogues it left out.
 
     Raises:
-        ValueError: where predictions are doubled, or belong to other samples.
+        ValueError: unless the folds together answer each of the training samples exactly once.
     """
+    trained_on = predictions[predictions["split"] == "train"]
+    held_out = pd.concat(by_fold, ignore_index=True)
+    expected, given = set(trained_on["sample_id"]), set(held_out["sample_id"])
+    if held_out["sample_id"].duplicated().any():
+        double = held_out.loc[held_out["sample_id"].duplicated(), "sample_id"].iloc[0]
+        raise ValueError(f"{double}: answered by two folds; give the predictions of one run's folds, each once")
+    if expected != given:
+        raise ValueError(
+            f"{min(expected ^ given)}: answered by {'no fold' if expected - given else 'a fold, but not by the whole model'}; "
+            "give the predictions of all folds of one run, made from the same samples"
+        )
+    return pd.concat([held_out, predictions[predictions["split"] != "train"]], ignore_index=True)
+
+
+def withhold(predictions: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """``predictions`` with a random ``share`` of the answers made unusable: an experiment on what missing help does."""
+    lost = np.random.default_rng(seed).random(len(predictions)) < share
+    return predictions.assign(valid=predictions["valid"] & ~lost)
+
+
+def merge_assistant(samples: pd.DataFrame, predictions: pd.DataFrame, fallback: str = "nothing") -> pd.DataFrame:
+    """The assistant's help for every sample, in the order of ``samples``.
+
+    Args:
+        fallback: what a sample without a usable answer gets: ``nothing``, or ``gold`` as in the published code, where such a
+            recommendation is replaced by the item that the sample asks for. That gives the answer away, and is here to measure
+            by how much.
+
+    Returns:
+        Columns ``sample_id, split, task, usable, text, ranking``.
+
+    Raises:
+        ValueError: where predictions are doubled, or belong to other samples, or for an unknown ``fallback``.
+    """
+    if fallback not in FALLBACKS:
+        raise ValueError(f"fallback {fallback!r} is unknown; known: {', '.join(FALLBACKS)}")
     if predictions["sample_id"].duplicated().any():
         double = predictions.loc[predictions["sample_id"].duplicated(), "sample_id"].iloc[0]
         raise ValueError(f"the assistant predicted {double} twice; give the predictions of one system and one seed")
     if not predictions["sample_id"].isin(set(samples["sample_id"])).all():
         stray = predictions.loc[~predictions["sample_id"].isin(set(samples["sample_id"])), "sample_id"].iloc[0]
         raise ValueError(f"the assistant predicted {stray}, which is none of the samples; rebuild samples and predictions together")
-    merged = samples[["sample_id", "split", "task"]].merge(
+    merged = samples[["sample_id", "split", "task", "label"]].merge(
         predictions[["sample_id", "text", "ranking", "valid"]], on="sample_id", how="left", validate="one_to_one"
     )
     merged["usable"] = merged["valid"].eq(True)
     merged["text"] = merged["text"].where(merged["usable"], "")
     merged["ranking"] = [ranking if ok else [] for ranking, ok in zip(merged["ranking"], merged["usable"], strict=True)]
+    if fallback == "gold":
+        replaced = ~merged["usable"] & (merged["task"] == "recommend")
+        merged["ranking"] = [[label] if gold else own for label, own, gold in zip(merged["label"], merged["ranking"], replaced)]
+        merged["text"] = merged["text"].mask(replaced, merged["label"])
+        merged["usable"] |= replaced
     return merged[["sample_id", "split", "task", "usable", "text", "ranking"]]
 
 

@@ -1,13 +1,17 @@
 """What the data notebook leaves for all others: the task samples and the catalogue, as two Parquet tables."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from llmcrs_utils.predictions import read_table, write_table
 
 SAMPLES, ITEMS = "samples.parquet", "items.parquet"
+SPLITS = ("train", "valid", "test")
+HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,31 @@ class Dataset:
     def split(self, name: str) -> pd.DataFrame:
         """The samples of one split, numbered from 0."""
         return self.samples[self.samples["split"] == name].reset_index(drop=True)
+
+    def splits(self, folds: int = 0, held_out_fold: int = 0) -> dict[str, pd.DataFrame]:
+        """Split -> its samples. Of ``folds`` parts of the training dialogues, number ``held_out_fold`` (from 1; 0: none) is a
+        split ``held_out`` of its own and no part of ``train``.
+
+        Raises:
+            ValueError: where there is no such part.
+        """
+        if not 0 <= held_out_fold <= folds:
+            raise ValueError(f"held_out_fold {held_out_fold} is none of 1 to {folds} (folds), nor 0, which holds nothing out")
+        splits = {name: self.split(name) for name in SPLITS}
+        if held_out_fold:
+            held_out = splits["train"]["sid"].map(fold_numbers(splits["train"], folds)) == held_out_fold
+            splits |= {"train": splits["train"][~held_out], HELD_OUT: splits["train"][held_out]}
+            if splits["train"].empty or splits[HELD_OUT].empty:
+                raise ValueError(f"{splits['train']['sid'].nunique()} training dialogues cannot be dealt into {folds} folds; give fewer")
+        return {name: part.reset_index(drop=True) for name, part in splits.items()}
+
+
+def fold_numbers(samples: pd.DataFrame, folds: int) -> pd.Series:
+    """Dialogue (``sid``) -> its part, 1 to ``folds``: dealt out category by category in an order of its own, for everyone the same."""
+    dialogues = samples[["sid", "domain"]].drop_duplicates("sid")
+    order = dialogues.assign(place=[hashlib.sha256(sid.encode()).hexdigest() for sid in dialogues["sid"]])
+    dealt = order.sort_values(["domain", "place"])["sid"]
+    return pd.Series(np.arange(len(dealt)) % folds + 1, index=dealt)
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> None:
