@@ -6,6 +6,9 @@ PSCON_SOURCE = runs/pscon/source
 PSCON ?= $(PSCON_SOURCE)
 FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
 
+# Worlds of the known answer: one knob of the synthetic world and its value; the first is the world as it is by default.
+WORLDS = implicit_weight-0.5 implicit_weight-0.0 implicit_weight-1.0 vocabulary_gap-0.0 vocabulary_gap-1.0 choice_noise-0.05
+
 # data and checkpoints to take instead of those that a profile names
 GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BERT GPT2 BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
 
@@ -13,7 +16,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid pscon study paper run validate report lab test publish clean
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab test publish clean
 
 # run profile $(1) with the settings $(2) and those given; what Snakemake starts finds the environment's commands first
 define run
@@ -35,6 +38,15 @@ demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sal
 grid: $(INSTALLED) ## ~30 min | the whole study on the demo's world: ten typical systems, two CRSs, two LLMs, both directions
 	$(call run,grid)
 
+study-cpu: $(INSTALLED) ## ~2.5 h | the reference study as two cores can run it: the grid with three seeds and cross-fitted help
+	$(call run,study-cpu)
+
+known-answer: $(INSTALLED) ## ~40 min | four systems on six small worlds whose answer is known
+	for world in $(WORLDS); do $(MAKE) --no-print-directory run PROFILE=known-answer SET="profile=known-answer/$$world $${world%%-*}=$${world#*-}" || exit; done
+
+fallback: $(INSTALLED) ## ~8 min | what the published fallback to the gold item gives away
+	$(call run,fallback)
+
 pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
 
@@ -45,8 +57,8 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
 	$(call run,paper)
 
-run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
-	$(call run,$(PROFILE))
+run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
+	$(call run,$(PROFILE),$(SET))
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }

@@ -19,7 +19,7 @@ from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS, system_of
 PROFILE_KEYS = {"profile": str, "systems": list[str], "accelerate": str, "seeds": list[int], "cross_fit_folds": int}
 # The notebook that trains a family's systems.
 TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm", "typical": "06_typical_systems"}
-# What `make` may set for a profile from outside, and the parameter it stands for.
+# What may be set for a profile from outside, and the parameter it stands for; besides these, any parameter of the data.
 OVERRIDES = {"data_dir": ("01_build_data", "data_dir")}
 OVERRIDES |= {f"{system.key}_model": (system.key, "model_name_or_path") for system in (*CRSS, *LLMS)}
 OVERRIDES |= {f"{name}_model": (TRAINED_BY["typical"], f"{name}_model_name_or_path") for name in ("bert", "gpt2")}
@@ -71,10 +71,13 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
     """``profile`` with ``overrides`` in their sections, checked; ``source`` is what messages call it."""
     profile = {key: dict(value) if isinstance(value, dict) else value for key, value in profile.items()}
     for key, value in (overrides or {}).items():
-        if key not in OVERRIDES:
-            raise ParameterError(f"{source}: {unknown('setting', key, OVERRIDES)}")
-        section, name = OVERRIDES[key]
-        profile.setdefault(section, {})[name] = value
+        if key in PROFILE_KEYS:
+            profile[key] = value
+        elif key in settings():
+            section, name = settings()[key]
+            profile.setdefault(section, {})[name] = value
+        else:
+            raise ParameterError(f"{source}: {unknown('setting', key, [*PROFILE_KEYS, *settings()])}")
     notebooks = {path.stem: path for path in (project_root() / "notebooks").glob("*.ipynb")}
     for key, value in profile.items():
         if key in PROFILE_KEYS:
@@ -91,6 +94,17 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
     if missing:
         raise ParameterError(f"{source}: {missing[0]} is missing; see params/demo.yaml")
     return profile
+
+
+def settings() -> dict[str, tuple[str, str]]:
+    """Setting that may be given from outside -> section and parameter."""
+    data = notebook_parameters(project_root() / "notebooks" / "01_build_data.ipynb")
+    return {name: ("01_build_data", name) for name in data} | OVERRIDES
+
+
+def setting_value(text: str, key: str) -> Any:
+    """A setting given as text: a path as it is, anything else as YAML reads it."""
+    return text if key in OVERRIDES or key == "profile" else yaml.safe_load(text)
 
 
 def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,6 +21,7 @@ from llmcrs_utils.params import (
     load_profile,
     notebook_parameters,
     project_root,
+    setting_value,
     system_parameters,
 )
 from llmcrs_utils.systems import SYSTEMS, system_of
@@ -37,7 +39,7 @@ SHARED = {
 CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8)}
 
 
-def check(path: str, overrides: dict[str, str]) -> tuple[dict, Report]:
+def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     """The checked profile and what was found in its data.
 
     Raises:
@@ -186,8 +188,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or any("=" not in argument for argument in arguments[1:]):
         print("usage: python -m llmcrs_utils.preflight PROFILE.yaml [key=value ...]", file=sys.stderr)
         return 2
-    overrides = dict(argument.split("=", 1) for argument in arguments[1:])
     try:
+        given = dict(argument.split("=", 1) for argument in arguments[1:])
+        overrides = {key: setting_value(text, key) for key, text in given.items()}
         profile, report = check(arguments[0], overrides)
     except (ParameterError, CorpusError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
