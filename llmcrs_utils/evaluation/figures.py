@@ -139,7 +139,7 @@ def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place
         axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
     for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
         if key in present:
-            gain, low, high = paired_gain(members, key, system_of(key).base, metric)
+            gain, low, high, _ = paired_gain(members, key, system_of(key).base, metric)
             axes.plot([low, high], [place + offset] * 2, color=colours()[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
             axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=colours()[key], markersize=7 if len(keys) <= 4 else 5, zorder=3)
 

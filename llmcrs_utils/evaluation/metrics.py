@@ -46,7 +46,11 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
             another split than the prediction says, or is not predicted though that system answers its task. A missing
             prediction is never left out of the mean.
     """
-    rows = _join(samples, predictions, split)
+    return score_rows(_join(samples, predictions, split), language)
+
+
+def score_rows(rows: pd.DataFrame, language: str) -> pd.DataFrame:
+    """Score each row's answer (``text, ranking, valid``) against the row's own ``label``: rows and columns as ``score`` returns."""
     prompts = prompts_of(language)
     scorers = {"understand": _needs_scores, "elicit": _attribute_scores, "recommend": _ranking_scores, "respond": _reply_scores}
     parts = [scorers[task](part, prompts) for task, part in rows.groupby("task")]

@@ -1,28 +1,33 @@
-"""How sure a mean is: percentile bootstrap over dialogues, whose samples are not independent of each other."""
+"""How sure a mean is: bootstrap over dialogues, whose samples are not independent of each other, and over seeds."""
+
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+DRAWS = 2000
 
-def bootstrap_interval(values, groups, draws: int = 2000, seed: int = 1, level: float = 0.95):
-    """Mean and percentile bootstrap interval, resampling whole groups with replacement.
 
-    A draw's mean is over all values of the drawn groups, so that a long dialogue weighs as much as its samples, as it does in
-    the mean itself. Several seeds of one system are several values in the same group: the interval speaks of other dialogues,
-    not of other seeds.
+def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each metric, and what it might have been with other dialogues and other seeds.
+
+    Dialogues are drawn with replacement, whole; a draw's mean is over all values of the drawn dialogues, so that a long
+    dialogue weighs as much as its samples, as it does in the mean itself. Two or three seeds are too few to draw from: what
+    other seeds might have given is Student's t with their number less one degrees of freedom, times the standard error
+    of the mean over seeds, added to each draw. With one seed nothing is known of others, and the draws speak of dialogues only.
 
     Args:
-        values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the drawn groups.
+        values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the draws.
         groups: shape (n,), the dialogue of each sample.
-        draws: number of resamples; memory is draws x number of groups x 8 bytes.
-        level: coverage, between 0 and 1.
+        seeds: shape (n,), the seed of each sample's run, each with the same samples; ``None`` for one seed.
+        draws: number of resamples; memory is draws x number of dialogues x 8 bytes.
 
     Returns:
-        ``(mean, low, high)``, floats or arrays of shape (m,). The bounds are NaN for a single group, which says nothing about
-        how groups differ.
+        Means, shape (m,), and draws, shape (draws, m); m = 1 for values of shape (n,). The draws are NaN for a single dialogue,
+        which says nothing about how dialogues differ.
 
     Raises:
-        ValueError: if there is no value, a value is NaN, or the lengths differ.
+        ValueError: if there is no value, a value is NaN, the lengths differ, or seeds have different numbers of samples.
     """
     values = np.asarray(values, dtype=float)
     groups = np.asarray(groups)
@@ -30,35 +35,72 @@ def bootstrap_interval(values, groups, draws: int = 2000, seed: int = 1, level: 
         raise ValueError(f"{len(values)} values of {len(groups)} groups: need as many of the one as of the other, at least one")
     if np.isnan(values).any():
         raise ValueError("values hold NaN: choose the samples of the task that the metric belongs to")
-    _, member = np.unique(groups, return_inverse=True)
-    counts = np.bincount(member).astype(float)
     columns = values.reshape(len(values), -1)
-    sums = np.stack([np.bincount(member, weights=column) for column in columns.T], axis=1)
     mean = columns.mean(axis=0)
+    counts, sums = _by_group(columns, groups)
     if len(counts) == 1:
-        low = high = np.full_like(mean, np.nan)
-    else:
-        equal = np.full(len(counts), 1 / len(counts))
-        times = np.random.default_rng(seed).multinomial(len(counts), equal, size=draws).astype(float)
-        means = (times @ sums) / (times @ counts)[:, None]
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    if values.ndim == 1:
+        return mean, np.full((draws, len(mean)), np.nan)
+    times = _times_drawn(len(counts), draws, seed)
+    means = (times @ sums) / (times @ counts)[:, None]
+    if seeds is not None:
+        runs, sums = _by_group(columns, np.asarray(seeds))
+        if len(set(runs)) > 1:
+            raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: need the same samples for each")
+        if len(runs) > 1:
+            error = (sums / runs[:, None]).std(axis=0, ddof=1) / np.sqrt(len(runs))
+            means = means + np.random.default_rng([seed, 1]).standard_t(len(runs) - 1, size=draws)[:, None] * error
+    return mean, means
+
+
+def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, level: float = 0.95):
+    """Mean and the percentile interval of ``bootstrap``, which see.
+
+    Returns:
+        ``(mean, low, high)``, floats for values of shape (n,), else arrays of shape (m,).
+    """
+    mean, means = bootstrap(values, groups, seeds, draws, seed)
+    low, high = interval(means, level)
+    if np.ndim(values) == 1:
         return float(mean[0]), float(low[0]), float(high[0])
     return mean, low, high
 
 
-def paired_gain(
-    scores: pd.DataFrame, system: str, base: str, metric: str, draws: int = 2000, seed: int = 1, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Gain of ``system`` over ``base`` on the same samples and seeds, with its interval.
+def interval(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Bounds that hold the middle ``level`` of the draws, along the first axis."""
+    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
-    The differences are resampled, so that both systems always meet the same dialogues.
+
+def p_value(draws: np.ndarray) -> float:
+    """Two-sided bootstrap p-value of a difference: twice the smaller share of draws on one side of zero, zero itself included.
+
+    Never 0: of n draws it cannot say less than 2 / (n + 1). NaN where the draws are.
+    """
+    if np.isnan(draws).any():
+        return float("nan")
+    fewer = min((draws <= 0).sum(), (draws >= 0).sum())
+    return float(min(1.0, 2 * (fewer + 1) / (len(draws) + 1)))
+
+
+def holm(p_values) -> np.ndarray:
+    """p-values corrected for their number (Holm 1979): below 0.05, the chance of even one false finding among all is below 0.05.
+
+    The smallest of n is multiplied by n, the next by n - 1 and so on, none ending below one before it nor above 1. NaN stays
+    and does not count.
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values, kind="stable")  # NaN last
+    n = int((~np.isnan(p_values)).sum())
+    factors = np.arange(n, 0, -1)
+    adjusted = np.full(len(p_values), np.nan)
+    adjusted[order[:n]] = np.minimum(np.maximum.accumulate(p_values[order[:n]] * factors), 1.0)
+    return adjusted
+
+
+def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.DataFrame:
+    """Both systems' scores on the same samples with the same seeds: ``seed, sample_id, sid`` and ``metric`` as ``ours, theirs``.
 
     Args:
         scores: what ``metrics.score`` returns, of one task or (where the metric belongs to one task) of all.
-
-    Returns:
-        ``(gain, low, high)`` in units of the metric, as ``bootstrap_interval`` gives them.
 
     Raises:
         ValueError: if either has no scores, or the two were not scored on the same samples with the same seeds, or the
@@ -68,11 +110,44 @@ def paired_gain(
     if rows["task"].nunique() > 1:
         raise ValueError(f"{metric} is a metric of {', '.join(sorted(rows['task'].unique()))}: choose one task's scores")
     key = ["seed", "sample_id"]
-    ours, theirs = (rows.loc[rows["system"] == name, [*key, "sid", metric]] for name in (system, base))
-    pairs = ours.merge(theirs.drop(columns="sid"), on=key, suffixes=("", "_base"), validate="one_to_one")
+    ours = rows.loc[rows["system"] == system, [*key, "sid", metric]].rename(columns={metric: "ours"})
+    theirs = rows.loc[rows["system"] == base, [*key, metric]].rename(columns={metric: "theirs"})
+    pairs = ours.merge(theirs, on=key, validate="one_to_one")
     if not len(pairs) or not len(pairs) == len(ours) == len(theirs):
         raise ValueError(
             f"{system} and {base} share {len(pairs)} scores of {metric}, of {len(ours)} and {len(theirs)}: "
             "a gain needs the same samples and seeds for both"
         )
-    return bootstrap_interval(pairs[metric] - pairs[f"{metric}_base"], pairs["sid"], draws, seed, level)
+    return pairs
+
+
+def paired_gain(
+    scores: pd.DataFrame, system: str, base: str, metric: str, draws: int = DRAWS, seed: int = 1, level: float = 0.95
+) -> tuple[float, float, float, float]:
+    """Gain of ``system`` over ``base`` on the same samples and seeds.
+
+    The differences are resampled, so that both systems always meet the same dialogues.
+
+    Args, Raises: as ``paired``.
+
+    Returns:
+        ``(gain, low, high, p)``: the gain in units of the metric, its interval, and the p-value of there being none, alone
+        (``holm`` corrects several).
+    """
+    pairs = paired(scores, system, base, metric)
+    mean, means = bootstrap(pairs["ours"] - pairs["theirs"], pairs["sid"], pairs["seed"], draws, seed)
+    low, high = interval(means[:, 0], level)
+    return float(mean[0]), float(low), float(high), p_value(means[:, 0])
+
+
+def _by_group(columns: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of rows of each group, shape (g,), and their sums, shape (g, m)."""
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.stack([np.bincount(member, weights=column) for column in columns.T], axis=1)
+    return np.bincount(member).astype(float), sums
+
+
+@lru_cache(maxsize=32)
+def _times_drawn(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often each group is in each draw, shape (draws, groups); not to be written to."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(float)

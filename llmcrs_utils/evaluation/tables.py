@@ -1,5 +1,6 @@
 """The paper's Tables 1-4 from our scores, with the paper's own numbers beside them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
-from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
+from llmcrs_utils.evaluation.statistics import bootstrap_interval, holm, paired_gain
 from llmcrs_utils.predictions import CATALOGUE
-from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
+from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, System, system_of
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
+GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many
 SAMPLES = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
-    "Means over samples and seeds; in square brackets, for all categories together, the 95% bootstrap interval over dialogues; "
-    "in parentheses the paper's number for the same system and category, where it has one."
+    "Means over samples and seeds; in square brackets, for all categories together, the 95% interval over dialogues and, where there "
+    "are several, seeds; in parentheses the paper's number for the same system and category, where it has one. Bold: a collaboration "
+    "that is better than its base by this metric, by a paired bootstrap and with Holm's correction for all collaborations and tasks (p < 0.05)."
 )
 _LEGEND_RESPOND = (
     " The paper heads its total of this table All 3 categories, but Chinese-Alpaca's is below each of its three numbers and "
@@ -92,9 +95,10 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
-        metric, value, low, high, paper, n``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
-        bootstrap interval over dialogues (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
-        of samples. A category without samples of the task has n = 0 and NaN values.
+        metric, value, low, high, paper, n, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
+        bootstrap interval over dialogues and seeds (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
+        of samples. A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
+        collaboration better than its base beyond doubt, for the total of the task's headline metric.
 
     Raises:
         KeyError: for a system that the registry does not know.
@@ -116,7 +120,10 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
                 rows.append(_summary(members, METRICS[task]).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
-    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]]
+    better = gains(scores).query("holds and gain > 0")
+    key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
+    table["better"] = key.isin(list(zip(better["task"], better["system"], better["metric"], [total] * len(better))))
+    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]]
 
 
 def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +135,8 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows (group, name), the first of them the number of samples; columns (category, metric), categories first, then their
         total. A cell is our value, in the total column with its interval in square brackets, and in parentheses the paper's
-        number; ``–`` where a category has no samples of the task. Of many categories the first ``SHOWN_CATEGORIES`` are shown.
+        number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``. Of many categories the first
+        ``SHOWN_CATEGORIES`` are shown.
     """
     *categories, total = metrics["category"].unique()
     first, *_ = shown = TABLES[task].metrics
@@ -155,17 +163,32 @@ def headline(scores: pd.DataFrame) -> pd.DataFrame:
     return table if table["system"].nunique() > 1 else table.drop(columns="system")
 
 
+def collaborations(scores: pd.DataFrame) -> list[System]:
+    """The collaborations in ``scores``, in the order of the tables' rows."""
+    present = set(scores["system"])
+    return [system for key, system in SYSTEMS.items() if system.base and key in present]
+
+
 def gains(scores: pd.DataFrame) -> pd.DataFrame:
-    """Gain of each collaboration over its base on each task's ``HEADLINE`` metric, with its 95% interval over dialogues."""
+    """Gain of each collaboration over its base on each task's ``HEADLINE`` metric.
+
+    Returns:
+        One row per collaboration and task: names ``system`` and ``over``, ``task, metric, gain``, its 95% interval over dialogues
+        and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
+        that is below 0.05.
+    """
     rows = []
-    for key, system in SYSTEMS.items():
-        if system.base is None or key not in set(scores["system"]):
-            continue
+    for system in collaborations(scores):
         for task, metric in HEADLINE.items():
-            gain, low, high = paired_gain(scores[scores["task"] == task], key, system.base, metric)
-            rows.append({"system": system.name, "over": system_of(system.base).name, "task": task, "metric": metric})
-            rows[-1] |= {"gain": gain, "low": low, "high": high, "clear of zero": low > 0 or high < 0}
-    return pd.DataFrame(rows)
+            part = scores[scores["task"] == task]
+            if system.key not in set(part["system"]):
+                continue
+            gain, low, high, p = paired_gain(part, system.key, system.base, metric, draws=GAIN_DRAWS)
+            about = {"system": system.name, "over": system_of(system.base).name, "task": task, "metric": metric}
+            rows.append(about | {"gain": gain, "low": low, "high": high, "p": p})
+    table = pd.DataFrame(rows, columns=["system", "over", "task", "metric", "gain", "low", "high", "p"])
+    table["p (Holm)"] = holm(table["p"])
+    return table.assign(holds=table["p (Holm)"] < 0.05)
 
 
 def read_markdown(task: str, folder: str | Path) -> str:
@@ -231,7 +254,7 @@ def _summary(members: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
     """``metric, value, low, high, n`` of the scores of one system in one category; NaN where there are none."""
     value = low = high = float("nan")
     if len(members):
-        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"])
+        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"], members["seed"])
     about = {"metric": metrics, "value": value, "low": low, "high": high, "n": members["sample_id"].nunique()}
     return pd.DataFrame(about, index=range(len(metrics)))
 
@@ -241,7 +264,8 @@ def _cell(row, with_interval: bool) -> str:
         return NOTHING
     interval = f" [{row.low:.3f}, {row.high:.3f}]" if with_interval and pd.notna(row.low) else ""
     paper = f" ({row.paper:.3f})" if pd.notna(row.paper) else ""
-    return f"{row.value:.3f}{interval}{paper}"
+    value = f"**{row.value:.3f}**" if row.better else f"{row.value:.3f}"
+    return f"{value}{interval}{paper}"
 
 
 def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
@@ -267,4 +291,5 @@ def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     )
     caption = f"{title.partition(': ')[2]}. {note}".translate(_LATEX)
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
-    return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])
+    tabular = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", tabular.rstrip())
+    return "\n".join([*lines, tabular, "}", "\\end{table*}", ""])

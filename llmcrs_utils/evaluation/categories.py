@@ -1,0 +1,180 @@
+"""Where does collaboration help, and what goes with it? (the paper's RQ2, sections 5.2 and 5.3)"""
+
+import numpy as np
+import pandas as pd
+
+from llmcrs_utils.evaluation.complementarity import tasks_of, triples
+from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.statistics import bootstrap, holm, interval, p_value, paired_gain
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS, category_name, category_names, collaborations, total_name
+from llmcrs_utils.evaluation.traits import TRAITS
+from llmcrs_utils.systems import System, system_of
+
+PERMUTATIONS = 2000
+
+
+def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each collaboration over its base in each category and in all together, by the task's ``HEADLINE`` metric.
+
+    Returns:
+        ``system, group, task, category, n, gain, low, high, p, p (Holm)``; the correction is for all single categories together.
+    """
+    names = scores["domain"].map(category_name)
+    categories = category_names(scores)
+    rows = []
+    for system in collaborations(scores):
+        for task in tasks_of(scores, system):
+            for category in [*categories, total_name(categories)]:
+                part = scores[(scores["task"] == task) & ((names == category) | (category == total_name(categories)))]
+                if part.empty:
+                    continue
+                gain, low, high, p = paired_gain(part, system.key, system.base, HEADLINE[task], draws=GAIN_DRAWS)
+                about = {"system": system.name, "group": system.group, "task": task, "category": category}
+                rows.append(about | {"n": part["sample_id"].nunique(), "gain": gain, "low": low, "high": high, "p": p})
+    table = pd.DataFrame(rows)
+    single = table["category"] != total_name(categories)
+    return table.assign(**{"p (Holm)": holm(table["p"].where(single))})
+
+
+def varies(scores: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 1) -> pd.DataFrame:
+    """Does a gain differ between categories by more than dialogues dealt out at random would? A permutation test.
+
+    The statistic is the variance of the categories' gains around the total, weighted by their samples; the null deals the
+    dialogues out to categories of the same sizes.
+
+    Returns:
+        Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``.
+    """
+    rows = []
+    for system in collaborations(scores):
+        for task in tasks_of(scores, system):
+            values = triples(scores, system, task, HEADLINE[task])
+            values["gain"] = values["pair"] - values["base"]
+            domain = scores.drop_duplicates("sid").set_index("sid")["domain"]
+            dialogues = values.groupby("sid")["gain"].agg(["sum", "size"])
+            category = domain.reindex(dialogues.index).map(category_name)
+            by_category = dialogues.groupby(category).sum()
+            gains = by_category["sum"] / by_category["size"]
+            rows.append(
+                {"system": system.name, "task": task, "lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
+                | {"p": _permuted(dialogues.to_numpy(float), pd.factorize(category)[0], permutations, seed)}
+            )
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+
+
+def _named(gains: pd.Series, category: str) -> str:
+    return f"{category} {gains[category]:+.3f}"
+
+
+def _permuted(dialogues: np.ndarray, category: np.ndarray, permutations: int, seed: int) -> float:
+    """p-value of the spread of the means of ``dialogues`` (sum, size) over ``category``, both by dialogue."""
+    if category.max() == 0:
+        return float("nan")
+    mean = dialogues[:, 0].sum() / dialogues[:, 1].sum()
+    members = np.eye(category.max() + 1)
+
+    def spread(labels: np.ndarray) -> np.ndarray:
+        sums = np.einsum("dk,...dc->...kc", dialogues, members[labels])
+        return (sums[..., 1, :] * (sums[..., 0, :] / sums[..., 1, :] - mean) ** 2).sum(axis=-1)
+
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.tile(category, (permutations, 1)), axis=1)
+    as_large = (spread(shuffled) >= spread(category) * (1 - 1e-12)).sum()
+    return float((as_large + 1) / (permutations + 1))
+
+
+def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
+    """The paper's claim that a better assistant helps more: of two assistants of one base, does the better one's pair lead too?
+
+    Returns:
+        Per base, pair of assistants and task: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
+        ``lead of its pair`` with its interval ``low, high``, ``p, p (Holm)``.
+    """
+    rows = []
+    systems = collaborations(scores)
+    for place, one in enumerate(systems):
+        for other in (system for system in systems[place + 1 :] if system.base == one.base):
+            for task in tasks_of(scores, one):
+                part, metric = scores[scores["task"] == task], HEADLINE[task]
+                better, worse = one, other
+                lead = paired_gain(part, better.assistant, worse.assistant, metric)[0]
+                if lead < 0:
+                    better, worse, lead = other, one, -lead
+                gain, low, high, p = paired_gain(part, better.key, worse.key, metric, draws=GAIN_DRAWS)
+                about = {"base": system_of(one.base).name, "task": task, "better": system_of(better.assistant).name}
+                about |= {"worse": system_of(worse.assistant).name, "lead": lead, "lead of its pair": gain}
+                rows.append(about | {"low": low, "high": high, "p": p})
+    columns = ["base", "task", "better", "worse", "lead", "lead of its pair", "low", "high", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(**{"p (Holm)": holm(table["p"])})
+
+
+def disruption(scores: pd.DataFrame) -> pd.DataFrame:
+    """The paper's claim that a bad assistant disrupts: is a base worse off where its assistant is worse than itself than where it is not?
+
+    Returns:
+        Per collaboration and task: ``system, task, worse`` (share of samples on which the assistant scored below the base) and the
+        collaboration's gain on those samples, ``gain where worse``; and for the control, on all samples: the gain that a base has over
+        another seed of itself where *that* seed is worse (``without help``): what any new training loses where the old one had been lucky.
+        ``disruption`` is the former less the latter, with its interval over dialogues ``low, high`` and ``p, p (Holm)``; NaN for one seed.
+    """
+    rows = []
+    for system in collaborations(scores):
+        for task in tasks_of(scores, system):
+            values = triples(scores, system, task, HEADLINE[task])
+            rows.append({"system": system.name, "task": task} | _disruption(values))
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+
+
+def _disruption(values: pd.DataFrame) -> dict[str, float]:
+    worse = values["assistant"] < values["base"]
+    found = {"worse": worse.mean(), "gain where worse": (values["pair"] - values["base"])[worse].mean()}
+    # The base's next seed, on the same samples, stands for a base that was only trained anew.
+    seeds = sorted(values["seed"].unique())
+    following = dict(zip(seeds, [*seeds[1:], seeds[0]]))
+    again = values[["seed", "sample_id", "base"]].rename(columns={"base": "again"})
+    both = values.assign(next=values["seed"].map(following)).merge(
+        again.rename(columns={"seed": "next"}), on=["next", "sample_id"], validate="one_to_one"
+    )
+    worse = both["assistant"] < both["base"]
+    if len(seeds) == 1 or not worse.any():
+        return found | dict.fromkeys(("without help", "disruption", "low", "high", "p"), float("nan"))
+    found["without help"] = (both["again"] - both["base"])[worse].mean()
+    chosen = both[worse]
+    mean, draws = bootstrap(chosen["pair"] - chosen["again"], chosen["sid"], draws=GAIN_DRAWS)
+    low, high = interval(draws[:, 0])
+    return found | {"disruption": mean[0], "low": low, "high": high, "p": p_value(draws[:, 0])}
+
+
+def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
+    """What goes with a gain: the gain where a trait is high less the gain where it is low, all collaborations of a direction together.
+
+    Args:
+        traits: what ``traits.sample_traits`` returns. High is above the median of the task's test samples.
+
+    Returns:
+        Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
+        over dialogues ``low, high``, ``p, p (Holm)``. A trait that is the same for all samples is left out.
+    """
+    rows = []
+    directions: dict[str, list[System]] = {}
+    for system in collaborations(scores):
+        directions.setdefault(system.group, []).append(system)
+    for direction, systems in directions.items():
+        for task in tasks_of(scores, systems[0]):
+            parts = [triples(scores, system, task, HEADLINE[task]) for system in systems]
+            values = pd.concat([part.assign(gain=part["pair"] - part["base"]) for part in parts])
+            values = values.groupby(["sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
+            for trait in TRAITS:
+                high = values[trait] > values[trait].median()
+                if values[trait].isna().any() or high.nunique() < 2:
+                    continue
+                table = np.stack([values["gain"] * high, high, values["gain"] * ~high, ~high], axis=1)
+                mean, draws = bootstrap(table, values["sid"], draws=GAIN_DRAWS)
+                differences = draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]
+                bounds = interval(differences)
+                about = {"direction": direction, "task": task, "trait": trait}
+                about |= {"where low": mean[2] / mean[3], "where high": mean[0] / mean[1], "difference": mean[0] / mean[1] - mean[2] / mean[3]}
+                rows.append(about | {"low": bounds[0], "high": bounds[1], "p": p_value(differences)})
+    table = pd.DataFrame(rows)
+    return table.assign(**{"p (Holm)": holm(table["p"])})

@@ -1,0 +1,84 @@
+"""Does what is measured follow what was planted? The synthetic world's knobs decide how far behaviour and needs complement each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmcrs_utils.corpus.schema import Corpus, write_atomically
+from llmcrs_utils.corpus.world import Knobs, Truth
+from llmcrs_utils.evaluation.ceilings import chosen_items
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
+from llmcrs_utils.evaluation.knobs import SPREAD, measures
+from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.statistics import bootstrap_interval
+from llmcrs_utils.predictions import read_predictions, read_table
+
+PLANTED = "planted.csv"
+READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM", "neither": "neither"}
+
+
+def write_planted(corpus: Corpus, truth: Truth, samples: pd.DataFrame, path: str | Path) -> None:
+    """What the world knows of itself, as CSV ``measure, score``: ``knobs.measures`` and ``planted_outcomes``."""
+    found = measures(corpus, truth) | planted_outcomes(samples, truth)
+    found.pop(SPREAD)  # told from chance only in larger worlds
+    write_atomically(Path(path), pd.Series(found, name="score").rename_axis("measure").to_csv(lineterminator="\n"))
+
+
+def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
+    """How often the best reader of behaviour alone and the best reader of needs alone pick the right candidate: both, one, neither.
+
+    Expectations under the world's own probabilities over all recommendations in ``samples``, by the names of ``READERS``; the four
+    add up to 1.
+    """
+    chosen = samples[samples["task"] == "recommend"]
+    table = []
+    for sample in chosen.itertuples():
+        choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
+        likely = dict(chosen_items(choice, candidates))
+        by_behaviour, by_needs = (max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0))
+        same = by_behaviour == by_needs
+        right = (likely[by_needs] * same, likely[by_behaviour] * (not same), likely[by_needs] * (not same))
+        table.append((*right, 1 - sum(right)))
+    return dict(zip((f"recommend: {name}" for name in READERS), np.mean(table, axis=0).tolist()))
+
+
+def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
+    """(knob, value, folder) of every world in ``folder``; a world at a knob's default stands for all knobs' defaults.
+
+    Raises:
+        FileNotFoundError: where there is none, naming the command that makes them.
+    """
+    found, defaults = [], vars(Knobs())
+    turned = [(path.name.rpartition("-"), path) for path in sorted(Path(folder).glob("*-*")) if path.is_dir()]
+    knobs = list(dict.fromkeys(knob for (knob, _, _), _ in turned))
+    for (knob, _, value), path in turned:
+        same = knobs if float(value) == defaults[knob] else [knob]
+        found += [(name, defaults[name] if len(same) > 1 else float(value), path) for name in same]
+    if not found:
+        raise FileNotFoundError(f"{folder}: holds no worlds; run `make known-answer` and `make publish` first")
+    return sorted(found)
+
+
+def planted(folder: str | Path) -> pd.DataFrame:
+    """``knob, value, measure, score`` of every world."""
+    parts = [pd.read_csv(path / PLANTED).assign(knob=knob, value=value) for knob, value, path in worlds(folder)]
+    return pd.concat(parts, ignore_index=True)[["knob", "value", "measure", "score"]]
+
+
+def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What the trained systems, floors and ceiling of every world scored, and which of CRS and LLM was right.
+
+    Returns:
+        ``knob, value, system, task, metric, score, low, high`` by ``JUDGED_BY``'s metric; and ``outcomes`` with ``knob, value``.
+    """
+    rows, shares = [], []
+    for knob, value, path in worlds(folder):
+        scores = score(read_table(path / "samples.parquet"), read_predictions(path / "predictions"), language)
+        for task, metric in JUDGED_BY.items():
+            for key, part in scores[scores["task"] == task].groupby("system"):
+                mean, low, high = bootstrap_interval(part[metric], part["sid"], part["seed"])
+                about = {"knob": knob, "value": value, "system": key, "task": task, "metric": metric}
+                rows.append(about | {"score": mean, "low": low, "high": high})
+        shares.append(outcomes(scores).assign(knob=knob, value=value))
+    return pd.DataFrame(rows), pd.concat(shares, ignore_index=True)
