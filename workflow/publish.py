@@ -1,23 +1,19 @@
-"""Take over a finished run of the grid as what the repository shows: results/, the executed notebooks and the READMEs' table.
+"""Take over finished runs as what the repository shows: results/ and the executed notebooks; `make figures` makes all else from them.
 
     python workflow/publish.py
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from figures import STUDY, cleaned
 
 from llmcrs_utils.corpus.schema import write_atomically
-from llmcrs_utils.evaluation.tables import summary_markdown
-from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_table, write_table
+from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions, read_table, write_table
 
-PROFILE = "grid"
-RUN, RESULTS = Path("runs", PROFILE), Path("results", PROFILE)
+RUNS, RESULTS = Path("runs"), Path("results")
 # The notebook that is shown, and the job that shows it best.
 SHOWN = {
     "01_build_data": "01_build_data",
@@ -26,78 +22,93 @@ SHOWN = {
     "04_tune_llm": "04_tune_llm_allm",
     "05_collaborate": "05_collaborate_allm-bcrs",
     "06_typical_systems": "06_typical_systems",
-    "07_tables": "07_tables",
 }
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
-PLACE = re.compile(rf"(<!-- {PROFILE}: .*? -->\n).*?(<!-- end of {PROFILE} -->)", re.DOTALL)
-# A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
-PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
 
-def publish_results() -> None:
-    """Test predictions of every system, the labels they are scored on, and what was run; of a clean checkout only."""
-    records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in RUN.glob("systems/*/provenance.json")}
-    unclear = [system for system, record in records.items() if record["git"]["dirty"] is not False]
+def publish_provenance(run: Path, results: Path) -> None:
+    """What was run, one record per trained model, in one file; of clean checkouts only."""
+    records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob("systems/*/provenance.json"))}
+    records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
+    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False]
     if unclear:
-        sys.exit(f"{', '.join(unclear)}: made with uncommitted changes; commit them and call make {PROFILE} again")
-    for stale in [*RESULTS.rglob("*.parquet"), *RESULTS.glob("*.json")]:
+        sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
+    write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def publish_split(source: Path, target: Path, split: str, schema=SCHEMA) -> None:
+    """One file per system with its answers to one split, all seeds."""
+    for stale in target.glob("*.parquet"):
         stale.unlink()
-    for folder, schema in ((Path("predictions"), SCHEMA), (Path("predictions", CATALOGUE), CATALOGUE_SCHEMA)):
-        for system, part in read_all(RUN / folder, schema).groupby("system"):
-            write_table(part[part["split"] == "test"], RESULTS / folder / f"{system}.parquet", schema)
-    for system, record in records.items():
-        write_atomically(RESULTS / f"{system}.provenance.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-    samples = read_table(RUN / "data" / "samples.parquet")
-    write_table(samples.loc[samples["split"] == "test", LABELS], RESULTS / "samples.parquet")
+    for system, part in read_all(source, schema).groupby("system"):
+        chosen = part[part["split"] == split].sort_values(["seed", "sample_id"], kind="stable", ignore_index=True)
+        if len(chosen):
+            write_table(chosen, target / f"{system}.parquet", schema)
+
+
+def publish_run(name: str) -> Path:
+    """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in."""
+    run, results = RUNS / name, RESULTS / name
+    results.mkdir(parents=True, exist_ok=True)
+    publish_split(run / "predictions", results / "predictions", "test")
+    publish_provenance(run, results)
+    samples = read_table(run / "data" / "samples.parquet")
+    cross_fitted = (run / "cross_fitted").is_dir()
+    kept = samples["split"].isin(["train", "test"] if cross_fitted else ["test"])
+    write_table(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
+    return results
+
+
+def publish_study() -> None:
+    run, results = RUNS / STUDY, publish_run(STUDY)
+    publish_split(run / "predictions" / CATALOGUE, results / "predictions" / CATALOGUE, "test", CATALOGUE_SCHEMA)
+    publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
+    publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
+    publish_split(run / "predictions", results / "training", "train")
+    traits = read_table(run / "data" / "traits.parquet")
+    write_table(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
+
+
+def publish_fallback() -> None:
+    """The run with the published fallback, and for which test samples the gold item stood in."""
+    run, results = RUNS / "fallback", publish_run("fallback")
+    given = read_table(run / "assistance" / "allm-bcrs.parquet")
+    said = read_predictions(run / "predictions").query("system == 'allm'")[["sample_id", "text"]].rename(columns={"text": "said"})
+    given = given[(given["split"] == "test") & (given["task"] == "recommend")].merge(said, on="sample_id")
+    labels = read_table(run / "data" / "samples.parquet").set_index("sample_id")["label"]
+    # One item alone is a ranking that no LLM gives: it stands where the answer was missing.
+    given["replaced"] = [len(ranking) == 1 for ranking in given["ranking"]]
+    wrong = given[given["replaced"] & (given["text"] != given["sample_id"].map(labels))]
+    if len(wrong):
+        sys.exit(f"{run}: {wrong['sample_id'].iloc[0]}: a missing answer was not replaced by the gold item; run make fallback again")
+    write_table(given[["sample_id", "replaced"]], results / "assistance.parquet")
+
+
+def publish_worlds() -> None:
+    for world in sorted((RUNS / "known-answer").iterdir()):
+        results = publish_run(f"known-answer/{world.name}")
+        write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 
 
 def publish_notebook(name: str, job: str) -> None:
-    """The executed notebook without what papermill added; its code must be the repository's."""
+    """The executed notebook of a job; its code must be the repository's."""
     path = Path("notebooks") / f"{name}.ipynb"
-    executed = nbformat.read(RUN / "notebooks" / f"{job}.ipynb", as_version=4)
-    executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    executed = nbformat.read(RUNS / STUDY / "notebooks" / f"{job}.ipynb", as_version=4)
     current = nbformat.read(path, as_version=4)
-    if [cell.source for cell in executed.cells] != [cell.source for cell in current.cells]:
-        sys.exit(f"{path} has changed since the run; call make {PROFILE} again")
-    executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
-    for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
-        cell.execution_count = count
-        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not shows_progress(o.text)]
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output.execution_count = count
-    for cell in executed.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
-    executed.metadata = current.metadata
-    write_atomically(path, nbformat.writes(executed) + "\n")
-
-
-def shows_progress(text: str) -> bool:
-    """Whether a stream tells of nothing but progress."""
-    return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", text))
-
-
-def readmes() -> dict[Path, str]:
-    """README -> its text, each with a place for the table."""
-    texts = {path: path.read_text(encoding="utf-8") for path in (Path("README.md"), Path("README.zh-CN.md"))}
-    for path, text in texts.items():
-        if not PLACE.search(text):
-            sys.exit(f"{path}: no place for the table; mark it with comments <!-- {PROFILE}: ... --> and <!-- end of {PROFILE} -->")
-    return texts
-
-
-def publish_readmes() -> None:
-    table = summary_markdown(pd.read_csv(Path("figures", PROFILE, "metrics.csv")))
-    for path, text in readmes().items():
-        write_atomically(path, PLACE.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text))
+    sources = [cell.source for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if sources != [cell.source for cell in current.cells]:
+        sys.exit(f"{path} has changed since the run; call make {STUDY} again")
+    write_atomically(path, cleaned(executed, current.metadata))
 
 
 if __name__ == "__main__":
-    if not (RUN / "predictions").is_dir():
-        sys.exit(f"{RUN}: no finished run here; call make {PROFILE} first")
-    readmes()  # or nothing is touched
-    publish_results()
+    missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]
+    if missing:
+        sys.exit(f"{RUNS}: not all that is shown has been run; call {', '.join(missing)} first")
+    publish_study()
+    publish_worlds()
+    publish_fallback()
     for name, job in SHOWN.items():
         publish_notebook(name, job)
-    publish_readmes()
-    print(f"{RESULTS}, {len(SHOWN)} notebooks and the READMEs' table")
+    size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
+    print(f"{RESULTS}: {size / 1e6:.1f} MB; {len(SHOWN)} notebooks. Now make figures.")

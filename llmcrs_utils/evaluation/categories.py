@@ -178,3 +178,18 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
                 rows.append(about | {"low": bounds[0], "high": bounds[1], "p": p_value(differences)})
     table = pd.DataFrame(rows)
     return table.assign(**{"p (Holm)": holm(table["p"])})
+
+
+def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``."""
+    names = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
+    parts = []
+    for system in collaborations(scores):
+        for task in tasks_of(scores, system):
+            values = triples(scores, system, task, HEADLINE[task])
+            about = {"direction": system.group, "task": task, "metric": HEADLINE[task], "category": values["sid"].map(names)}
+            parts.append(values.assign(**about))
+    every = pd.concat(parts).groupby(["direction", "task", "metric", "category"], sort=False)[["base", "pair"]].mean().reset_index()
+    order = {name: place for place, name in enumerate(category_names(scores))}
+    every = every.rename(columns={"base": "alone", "pair": "helped"})
+    return every.sort_values("category", key=lambda column: column.map(order), kind="stable", ignore_index=True)

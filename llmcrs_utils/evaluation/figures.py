@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gain
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
-from llmcrs_utils.systems import SYSTEMS, TASKS, system_of
+from llmcrs_utils.systems import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
 PAPER_COLOURS = {
@@ -30,10 +30,16 @@ FURTHER_COLOURS = ["#77AADD", "#99DDFF", "#EE8866", "#FFAABB", "#BBCC33", "#AAAA
 MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
 
 
+# Those who work alone, from Okabe and Ito's scheme; floors and ceiling are grey and black.
+ALONE_COLOURS = {"bcrs": "#0072B2", "ccrs": "#56B4E9", "cllm": "#D55E00", "allm": "#E69F00"}
+BOUND_COLOURS = dict.fromkeys(FLOORS, "#999999") | {ORACLE: "#000000"}
+
+
 def colours() -> dict[str, str]:
-    """A colour for every registered collaboration."""
+    """A colour for every registered collaboration, for the CRSs and LLMs of the paper, floors and ceiling."""
     others = [key for key, system in SYSTEMS.items() if system.base and key not in PAPER_COLOURS]
-    return PAPER_COLOURS | {key: FURTHER_COLOURS[n % len(FURTHER_COLOURS)] for n, key in enumerate(others)}
+    further = {key: FURTHER_COLOURS[n % len(FURTHER_COLOURS)] for n, key in enumerate(others)}
+    return PAPER_COLOURS | ALONE_COLOURS | BOUND_COLOURS | further
 
 
 def learning_curve(history: pd.DataFrame, title: str) -> Figure:

@@ -173,7 +173,7 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
     """Gain of each collaboration over its base on each task's ``HEADLINE`` metric.
 
     Returns:
-        One row per collaboration and task: names ``system`` and ``over``, ``task, metric, gain``, its 95% interval over dialogues
+        One row per collaboration and task: names ``system`` and ``over``, ``direction, task, metric, gain``, its 95% interval over dialogues
         and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
         that is below 0.05.
     """
@@ -184,9 +184,9 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
             if system.key not in set(part["system"]):
                 continue
             gain, low, high, p = paired_gain(part, system.key, system.base, metric, draws=GAIN_DRAWS)
-            about = {"system": system.name, "over": system_of(system.base).name, "task": task, "metric": metric}
+            about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group, "task": task, "metric": metric}
             rows.append(about | {"gain": gain, "low": low, "high": high, "p": p})
-    table = pd.DataFrame(rows, columns=["system", "over", "task", "metric", "gain", "low", "high", "p"])
+    table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "gain", "low", "high", "p"])
     table["p (Holm)"] = holm(table["p"])
     return table.assign(holds=table["p (Holm)"] < 0.05)
 

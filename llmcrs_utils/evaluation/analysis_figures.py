@@ -1,0 +1,296 @@
+"""The figures of the analysis notebooks: one per question, each from the table that answers it."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from llmcrs_utils.corpus.world import Knobs
+from llmcrs_utils.evaluation.complementarity import OUTCOMES
+from llmcrs_utils.evaluation.cross_fitting import KINDS
+from llmcrs_utils.evaluation.figures import MARKERS, colours
+from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES
+from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
+
+OUTCOME_COLOURS = {"both": "#117733", "only CRS": "#0072B2", "only LLM": "#E69F00", "neither": "#DDDDDD"}
+HELP, HARM = "#44AA99", "#CC6677"
+# Tol's "bright"; a category keeps its colour wherever it is drawn.
+CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
+PLANTED_COLOURS = {
+    "recommend: ceiling": "#000000",
+    "recommend: who sees behaviour only": "#88CCEE",
+    "recommend: who sees needs only": "#DDCC77",
+    "understand: words as in the catalogue": "#DDCC77",
+}
+SHAPES = {"bcrs": "o", "allm": "s", "allm-bcrs": "^", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
+
+
+def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
+    """The study's answer: gain of each collaboration over its base, a panel per task; full marks hold after Holm's correction.
+
+    Args:
+        gains: what ``tables.gains`` returns.
+    """
+    figure, panels = _panels("Does the other kind of model help?", f"{corpus_note}; 95% intervals over dialogues and seeds", gains, sharex=False)
+    for task, axes in panels.items():
+        part = gains[gains["task"] == task]
+        for place, row in enumerate(part.itertuples()):
+            key = row.system.lower()
+            axes.plot([row.low, row.high], [place] * 2, color=colours()[key], linewidth=2.4, zorder=2)
+            face = colours()[key] if row.holds else "white"
+            axes.plot(row.gain, place, MARKERS[SYSTEMS[key].group], color=colours()[key], markerfacecolor=face, markersize=8, zorder=3)
+        axes.axvline(0, color="0.35", linewidth=1, zorder=1)
+        _rows(axes, part["system"].tolist())
+        axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
+    figure.legend(
+        handles=[
+            _mark(figure.axes[0], "o", "0.3", "0.3", "LLM assists CRS"),
+            _mark(figure.axes[0], "s", "0.3", "0.3", "CRS assists LLM"),
+            _mark(figure.axes[0], "o", "0.3", "white", "hollow: no finding (Holm p ≥ 0.05)"),
+        ],
+        loc="outside lower center", ncols=3, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Who is right, of a CRS and an LLM: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
+    figure, panels = _panels("Which of the two is right?", corpus_note, table)
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        pairs = part[["crs", "llm"]].drop_duplicates()
+        labels = [f"{row.crs}\n{row.llm}" for row in pairs.itertuples()]
+        left = np.zeros(len(pairs))
+        for outcome in OUTCOMES:
+            shares = part.loc[part["outcome"] == outcome, "share"].to_numpy()
+            axes.barh(range(len(pairs)), shares, left=left, color=OUTCOME_COLOURS[outcome], edgecolor="white", height=0.7)
+            for place, (start, share) in enumerate(zip(left, shares)):
+                if share >= 0.06:
+                    dark = outcome in ("both", "only CRS")
+                    axes.text(start + share / 2, place, f"{share:.0%}", ha="center", va="center", color="white" if dark else "black", fontsize=9)
+            left += shares
+        _rows(axes, labels)
+        axes.set(xlim=(0, 1), xlabel="share of samples")
+        axes.grid(False)
+    figure.legend(handles=[Patch(color=OUTCOME_COLOURS[name], label=name) for name in OUTCOMES], loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """What choosing the better answer would gain, and what collaboration does. ``table``: what ``complementarity.headroom`` returns."""
+    figure, panels = _panels("How much of what the other knows does a collaboration use?", corpus_note, table, sharex=False)
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        for place, row in enumerate(part.itertuples()):
+            colour = colours()[row.system.lower()]
+            axes.barh(place, row.headroom, color="0.88", height=0.62, zorder=1)
+            if pd.notna(row.luck):
+                axes.plot([row.luck] * 2, [place - 0.31, place + 0.31], color="0.35", linewidth=1.6, zorder=2)
+            axes.plot([0, row.gain], [place] * 2, color=colour, linewidth=2.4, zorder=3)
+            axes.plot(row.gain, place, MARKERS[SYSTEMS[row.system.lower()].group], color=colour, markersize=7, zorder=4)
+        axes.axvline(0, color="0.35", linewidth=1)
+        _rows(axes, part["system"].tolist())
+        axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
+    handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
+    if table["luck"].notna().any():
+        handles.append(figure.axes[0].plot([], [], "|", color="0.35", markersize=12, markeredgewidth=1.6, label="with another seed of the base: luck")[0])
+    handles.append(_mark(figure.axes[0], "o", "0.3", "0.3", "the collaboration's gain"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Who follows whom: agreement with the assistant before and after. ``table``: what ``complementarity.following`` returns."""
+    figure, panels = _panels("Who follows whom?", corpus_note, table)
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        for place, row in enumerate(part.itertuples()):
+            colour = colours()[row.system.lower()]
+            axes.plot([row.before, row.after], [place] * 2, color=colour, linewidth=2.4, zorder=2)
+            axes.plot(row.before, place, "o", color=colour, markerfacecolor="white", markersize=7, zorder=3)
+            axes.plot(row.after, place, "o", color=colour, markersize=7, zorder=3)
+        _rows(axes, part["system"].tolist())
+        axes.set(xlim=(-0.02, 1), xlabel="agreement with the assistant")
+    figure.legend(
+        handles=[
+            _mark(figure.axes[0], "o", "0.3", "white", "before: the base alone"),
+            _mark(figure.axes[0], "o", "0.3", "0.3", "after: with the assistant's answer in its input"),
+        ],
+        loc="outside lower center", ncols=2, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Samples won and lost by collaborating. ``table``: what ``complementarity.help_and_harm`` returns."""
+    figure, panels = _panels("What is won, and what is lost?", corpus_note, table)
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        rows = range(len(part))
+        axes.barh(rows, part["help"], color=HELP, alpha=0.4, height=0.66)
+        axes.barh(rows, part["help, assistant right"], color=HELP, height=0.66)
+        axes.barh(rows, -part["harm"], color=HARM, alpha=0.4, height=0.66)
+        axes.barh(rows, -part["harm, assistant wrong"], color=HARM, height=0.66)
+        for sign in (-1, 1):
+            axes.plot(sign * part["churn"], rows, "|", color="0.2", markersize=12, markeredgewidth=1.6)
+        axes.plot(part["gain"], rows, "D", color="black", markersize=4)
+        axes.axvline(0, color="0.35", linewidth=1)
+        _rows(axes, part["system"].tolist())
+        axes.set_xlabel("share of samples")
+    handles = [
+        Patch(color=HELP, label="won, the assistant was right"), Patch(color=HELP, alpha=0.4, label="won without it"),
+        Patch(color=HARM, label="lost, the assistant was wrong"), Patch(color=HARM, alpha=0.4, label="lost although it was right"),
+        _mark(figure.axes[0], "D", "black", "black", "gain"),
+    ]  # fmt: skip
+    if table["churn"].notna().any():
+        handles.append(figure.axes[0].plot([], [], "|", color="0.2", markersize=12, markeredgewidth=1.6, label="the base with another seed")[0])
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Gains by collaboration, task and category; a star where Holm's correction leaves p below 0.05.
+
+    Args:
+        table: what ``categories.category_gains`` returns; the last category is the total.
+    """
+    *categories, total = table["category"].unique()
+    shown = [*categories[:SHOWN_CATEGORIES], total]
+    systems = table["system"].unique()
+    tasks = [task for task in TASKS if task in set(table["task"])]
+    figure = Figure(figsize=(11, 1.9 + 0.36 * len(systems) * (1 if len(tasks) == 1 else 2)), layout="constrained")
+    for task, axes in zip(tasks, np.ravel(figure.subplots(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False))):
+        part = table[table["task"] == task]
+        gain = part.pivot(index="system", columns="category", values="gain").reindex(index=systems, columns=shown)
+        sure = part.pivot(index="system", columns="category", values="p (Holm)").reindex(index=systems, columns=shown) < 0.05
+        bound = max(np.nanmax(np.abs(gain.to_numpy())), 1e-9)
+        image = axes.imshow(gain, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
+        for (row, column), value in np.ndenumerate(gain.to_numpy()):
+            if np.isfinite(value):
+                text = f"{value:+.2f}".replace("-0.00", "+0.00") + ("*" if sure.iat[row, column] else "")
+                axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if abs(value) > 0.65 * bound else "black")
+        axes.axvline(len(shown) - 1.5, color="white", linewidth=4)
+        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", yticks=range(len(systems)), yticklabels=systems)
+        axes.set_xticks(range(len(shown)), [textwrap.shorten(str(name), 14, placeholder="…") for name in shown], fontsize=8.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
+    figure.suptitle(_title("Where does collaboration help?", corpus_note))
+    return figure
+
+
+def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
+    """From alone to with help, a line per category, the mean of a direction's collaborations; a panel per direction and task.
+
+    Args:
+        scores: mean scores ``direction, task, metric, category, alone, helped``.
+    """
+    directions, tasks = scores["direction"].unique(), [task for task in TASKS if task in set(scores["task"])]
+    figure = Figure(figsize=(11, 3.0 * len(directions) + 0.8), layout="constrained")
+    axes_of = figure.subplots(len(directions), len(tasks), squeeze=False, sharey="col")
+    for row, direction in enumerate(directions):
+        for axes, task in zip(axes_of[row], tasks):
+            part = scores[(scores["direction"] == direction) & (scores["task"] == task)]
+            for place, line in enumerate(part.itertuples()):
+                colour = CATEGORY_COLOURS.get(line.category, f"C{place}")
+                axes.plot([0, 1], [line.alone, line.helped], "o-", color=colour, linewidth=1.8, markersize=5, label=line.category)
+            axes.set_xticks([0, 1], ["alone", "with help"])
+            axes.set(xlim=(-0.25, 1.25), title=task if row == 0 else "")
+            axes.set_ylabel(f"{direction}\n{part['metric'].iloc[0]}" if axes is axes_of[row][0] else part["metric"].iloc[0])
+            axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes_of[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(_title("From alone to with help, by category", corpus_note))
+    return figure
+
+
+def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
+    figure, panels = _panels("Is the gain real?", f"{corpus_note}; 95% intervals over dialogues and seeds", table, sharex=False)
+    for task, axes in panels.items():
+        part = table[table["task"] == task].to_dict("records")
+        for place, row in enumerate(part):
+            colour = colours()[row["system"].lower()]
+            for kind, shift, face in zip(KINDS, (-0.16, 0.16), ("white", colour)):
+                axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
+                axes.plot(row[f"{kind} gain"], place + shift, "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
+        axes.axvline(0, color="0.35", linewidth=1)
+        _rows(axes, [row["system"] for row in part])
+        axes.set_xlabel(f"gain in {part[0]['metric']}")
+    handles = [_mark(figure.axes[0], "o", "0.3", face, f"trained with {kind} help") for kind, face in zip(KINDS, ("white", "0.3"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: dict[str, str], corpus_note: str) -> Figure:
+    """What systems score as a knob turns, with the world's ceilings: a panel per knob.
+
+    Args:
+        measured, planted: what ``known_answer.measured`` (its first table) and ``known_answer.planted`` return.
+        knobs: knob -> the task that it should move.
+    """
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    shown = {}
+    for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
+        for measure, colour in PLANTED_COLOURS.items():
+            part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
+            if measure.startswith(task) and len(part):
+                (shown[f"planted: {measure.partition(': ')[2]}"],) = axes.plot(part["value"], part["score"], "--", color=colour, linewidth=2)
+        part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
+        for key, shape in SHAPES.items():
+            points = part[part["system"] == key].sort_values("value")
+            if len(points):
+                name = FLOORS.get(key) or system_of(key).name
+                error = [points["score"] - points["low"], points["high"] - points["score"]]
+                shown[name] = axes.errorbar(points["value"], points["score"], error, fmt=f"{shape}-", color=colours()[key], linewidth=1.4, capsize=2, markersize=5)
+        axes.axvline(vars(Knobs())[knob], color="0.8", linestyle=":", linewidth=1)
+        ceiling = part[part["system"] == ORACLE].sort_values("value")
+        if task != "recommend":
+            (shown["ceiling on the test dialogues"],) = axes.plot(ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4)
+        axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(_title("Does the measured follow the planted?", corpus_note))
+    return figure
+
+
+def _title(claim: str, note: str) -> str:
+    return "\n".join([claim, *textwrap.wrap(note, 90)])
+
+
+
+
+def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> tuple[Figure, dict]:
+    """A figure with a panel per task of ``table``, two in a row, named by task."""
+    tasks = [task for task in TASKS if task in set(table["task"])]
+    by = [name for name in ("system", "crs", "llm") if name in table]
+    lines = len(table[by].drop_duplicates()) * (1 if "system" in table else 1.7)
+    rows = -(-len(tasks) // 2)
+    figure = Figure(figsize=(10, 1.5 + rows * (0.9 + 0.3 * lines)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+    panels = np.ravel(figure.subplots(rows, min(len(tasks), 2), squeeze=False, sharex=sharex))
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    for task, axes in zip(tasks, panels):
+        axes.set_title(TABLES[task].title)
+        axes.grid(axis="x", color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.tick_params(labelbottom=True)
+    figure.suptitle(_title(claim, note))
+    return figure, dict(zip(tasks, panels))
+
+
+def _rows(axes, labels: list[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _mark(axes, shape: str, colour: str, face: str, label: str):
+    return axes.plot([], [], shape, color=colour, markerfacecolor=face, markersize=7, label=label)[0]

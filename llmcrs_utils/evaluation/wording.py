@@ -1,0 +1,116 @@
+"""What a table says, in a sentence and in cells that can be read: for notebooks, whose prose must hold for any corpus."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from llmcrs_utils.corpus.schema import write_atomically
+from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.systems import CRSS, FLOORS, LLMS, ORACLE, TASKS
+
+
+def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
+    """A row per system, a column per task; a cell is the value with its interval, a star where ``sure`` (p, corrected) is below 0.05."""
+    cells = [
+        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''} [{least:+.3f}, {most:+.3f}]")
+        for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
+    ]
+    wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
+    return wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide]).fillna("–").rename_axis(None, axis=1)
+
+
+def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
+    """How many of a table's rows are beyond doubt, and which: a sentence in Markdown."""
+    held = table[table[sure] < 0.05]
+    parts = []
+    for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
+        named = ", ".join(f"{row['system']} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
+        parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
+    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + "."
+
+
+def span(values: pd.Series, style: str = ".0%") -> str:
+    """The smallest and the largest value, once where they look alike."""
+    least, most = format(values.min(), style), format(values.max(), style)
+    return least if least == most else f"{least} to {most}"
+
+
+def who_is_right(table: pd.DataFrame) -> str:
+    """What ``complementarity.outcomes`` says, a line per task."""
+    lines = []
+    for task, part in table.groupby("task", sort=False):
+        share = {outcome: span(rows["share"]) for outcome, rows in part.groupby("outcome")}
+        lines.append(
+            f"* *{task}*: only the CRS is right on {share['only CRS']} of the samples, only the LLM on {share['only LLM']}, "
+            f"both on {share['both']}, neither on {share['neither']}."
+        )
+    return "\n".join(lines)
+
+
+def headroom_used(table: pd.DataFrame) -> str:
+    """What ``complementarity.headroom`` says, a line per task."""
+    lines = []
+    for task, part in table.groupby("task", sort=False):
+        best = part.loc[part["gain"].idxmax()]
+        luck = f", of which another seed of the base would give {span(part['luck'], '.3f')}" if part["luck"].notna().any() else ""
+        lines.append(
+            f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{luck}; "
+            f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, being "
+            f"{best['realised']:.0%} of its headroom."
+        )
+    return "\n".join(lines)
+
+
+def who_follows(table: pd.DataFrame) -> str:
+    """What ``complementarity.following`` says."""
+    moved = table[table["low"] > 0]
+    most = table.loc[table["moved"].idxmax()]
+    return (
+        f"In {len(moved)} of {len(table)} cases a system agrees with its assistant clearly more after reading it than before; most of all "
+        f"{most['system']} in {most['task']}, from {most['before']:.0%} to {most['after']:.0%}."
+    )
+
+
+def won_and_lost(table: pd.DataFrame) -> str:
+    """What ``complementarity.help_and_harm`` says."""
+    lines = []
+    for task, part in table.groupby("task", sort=False):
+        churn = f"; a base trained with another seed turns {span(part['churn'])} from right to wrong" if part["churn"].notna().any() else ""
+        lines.append(f"* *{task}*: collaborations win {span(part['help'])} of the samples and lose {span(part['harm'])}{churn}.")
+    return "\n".join(lines)
+
+
+def p_text(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to look at: three digits, p-values below 0.001 as such."""
+    shown = table.copy()
+    for column in shown.select_dtypes("number"):
+        if column in ("n", "seeds", "lose"):
+            continue
+        is_p = column == "p" or column.endswith("p (Holm)")
+        shown[column] = [
+            "–" if pd.isna(value) else "<0.001" if is_p and value < 0.001 else f"{value:.3f}" for value in shown[column]
+        ]
+    return shown
+
+
+def alone_and_bounds(scores: pd.DataFrame) -> pd.DataFrame:
+    """The best floor, each CRS and LLM alone and the ceiling, by each task's ``HEADLINE`` metric."""
+    means = {task: scores[scores["task"] == task].groupby("system")[metric].mean() for task, metric in HEADLINE.items()}
+    rows = {"best floor": {task: part[part.index.isin(FLOORS)].max() for task, part in means.items()}}
+    for system in (*CRSS, *LLMS):
+        rows[system.name] = {task: part.get(system.key) for task, part in means.items()}
+    rows["ceiling"] = {task: part.get(ORACLE) for task, part in means.items()}
+    table = pd.DataFrame(rows).T.dropna(how="all").astype(float).round(3)
+    return table.rename(columns={task: f"{task} ({metric})" for task, metric in HEADLINE.items()})
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table with six digits; a file appears only when it is whole."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(path), table.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+
+
+def markdown(table: pd.DataFrame, corner: str = "") -> str:
+    """A table with its index as GitHub Markdown."""
+    lines = ["| " + " | ".join([corner, *map(str, table.columns)]) + " |", "| :--- |" + " ---: |" * len(table.columns)]
+    return "\n".join([*lines, *("| " + " | ".join([str(name), *map(str, row)]) + " |" for name, row in zip(table.index, table.to_numpy()))])

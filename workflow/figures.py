@@ -1,0 +1,91 @@
+"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, and the READMEs' tables.
+
+    python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
+
+Seconds, no model, no GPU; the same bytes on the same machine.
+"""
+
+import os
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+from llmcrs_utils.corpus.schema import write_atomically
+
+STUDY = "study-cpu"
+# The notebooks of saved predictions, and where each leaves its figures.
+FROM_RESULTS = {
+    "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
+    "13_known_answer": "known-answer",
+}  # fmt: skip
+# A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
+PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
+
+
+def cleaned(executed: nbformat.NotebookNode, metadata: dict) -> str:
+    """An executed notebook as it is committed: without progress, times and injected parameters, with cells counted from 1."""
+    executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
+    for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not shows_progress(o.text)]
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    for cell in executed.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+    executed.metadata = metadata
+    return nbformat.writes(executed) + "\n"
+
+
+def shows_progress(text: str) -> bool:
+    """Whether a stream tells of nothing but progress."""
+    return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", text))
+
+
+def execute(name: str, root: Path) -> None:
+    """Run one notebook from results/ and write it, and what it makes, below ``root``."""
+    source = Path("notebooks") / f"{name}.ipynb"
+    figures = root / "figures" / FROM_RESULTS[name]
+    executed = papermill.execute_notebook(source, None, {"output_dir": str(figures)}, kernel_name="python3", progress_bar=False)
+    (root / "notebooks").mkdir(parents=True, exist_ok=True)
+    write_atomically(root / "notebooks" / source.name, cleaned(executed, nbformat.read(source, as_version=4).metadata))
+
+
+def readme_tables(figures: Path) -> dict[str, str]:
+    """Name of a place in the READMEs -> the Markdown that belongs there."""
+    import pandas as pd
+
+    from llmcrs_utils.evaluation.tables import summary_markdown
+
+    return {"systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")), "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip()}
+
+
+def write_readmes(root: Path) -> None:
+    """Both READMEs with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
+    tables = readme_tables(root / "figures")
+    for name in ("README.md", "README.zh-CN.md"):
+        text = Path(name).read_text(encoding="utf-8")
+        for place, table in tables.items():
+            between = re.compile(rf"(<!-- {place}: .*? -->\n).*?(<!-- end of {place} -->)", re.DOTALL)
+            if not between.search(text):
+                sys.exit(f"{name}: no place for the table; mark it with comments <!-- {place}: ... --> and <!-- end of {place} -->")
+            text = between.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
+        write_atomically(root / name, text)
+
+
+def main(root: Path) -> None:
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
+    write_readmes(root)
+    made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
+    print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the READMEs' tables")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path())
