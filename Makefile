@@ -12,11 +12,14 @@ WORLDS = implicit_weight-0.5 implicit_weight-0.0 implicit_weight-1.0 vocabulary_
 # data and checkpoints to take instead of those that a profile names
 GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BERT GPT2 BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
 
+# notebooks of saved predictions, whose outputs the tests compare
+FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb)
+
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab test publish clean
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab figures test publish clean
 
 # run profile $(1) with the settings $(2) and those given; what Snakemake starts finds the environment's commands first
 define run
@@ -27,7 +30,7 @@ endef
 
 help: ## 0 s | this list
 	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
-	@awk -F ' ## | [|] ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-8s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
+	@awk -F ' ## | [|] ' '/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-12s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
 smoke: $(INSTALLED) ## ~6 min | every notebook once on a toy world, to see that all parts fit
 	$(call run,smoke)
@@ -74,10 +77,14 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 
 test: $(INSTALLED) ## ~8 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile \
-		tests --nbval-lax notebooks/07_tables.ipynb
+		tests --nbval-lax $(FROM_RESULTS)
 
-publish: $(INSTALLED) ## ~10 s | take over a finished `make grid` as results/, executed notebooks and the READMEs' table
+figures: $(INSTALLED) ## ~1 min | every committed table and figure again, from results/
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py
+
+publish: $(INSTALLED) ## ~1 min | take over finished study-cpu, known-answer and fallback as results/, executed notebooks, figures
 	$(VENV_PYTHON) workflow/publish.py
+	$(MAKE) figures
 
 clean: ## 1 s | remove the environment and caches; runs/ stays
 	rm -rf .venv .pytest_cache .snakemake build *.egg-info

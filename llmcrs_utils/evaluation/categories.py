@@ -5,7 +5,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import tasks_of, triples
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.statistics import bootstrap, holm, interval, p_value, paired_gain
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap, holm, interval, p_value, paired_gain
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import TRAITS
 from llmcrs_utils.systems import System, system_of
@@ -19,20 +19,24 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``system, group, task, category, n, gain, low, high, p, p (Holm)``; the correction is for all single categories together.
     """
-    names = scores["domain"].map(category_name)
     categories = category_names(scores)
+    total = total_name(categories)
+    parts = {}
+    for (task, domain), part in scores.groupby(["task", scores["domain"].map(category_name)]):
+        parts[task, domain] = part[[*PAIRED_BY, HEADLINE[task]]]
+    parts |= {(task, total): part[[*PAIRED_BY, HEADLINE[task]]] for task, part in scores.groupby("task")}
     rows = []
     for system in collaborations(scores):
         for task in tasks_of(scores, system):
-            for category in [*categories, total_name(categories)]:
-                part = scores[(scores["task"] == task) & ((names == category) | (category == total_name(categories)))]
-                if part.empty:
+            for category in [*categories, total]:
+                part = parts.get((task, category))
+                if part is None:
                     continue
                 gain, low, high, p = paired_gain(part, system.key, system.base, HEADLINE[task], draws=GAIN_DRAWS)
                 about = {"system": system.name, "group": system.group, "task": task, "category": category}
                 rows.append(about | {"n": part["sample_id"].nunique(), "gain": gain, "low": low, "high": high, "p": p})
     table = pd.DataFrame(rows)
-    single = table["category"] != total_name(categories)
+    single = table["category"] != total
     return table.assign(**{"p (Holm)": holm(table["p"].where(single))})
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 DRAWS = 2000
+PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's row ``paired`` reads beside the metric
 
 
 def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -106,10 +107,10 @@ def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.Data
         ValueError: if either has no scores, or the two were not scored on the same samples with the same seeds, or the
             metric belongs to several tasks in ``scores``.
     """
-    rows = scores[scores[metric].notna() & scores["system"].isin([system, base])]
+    key = ["seed", "sample_id"]
+    rows = scores.loc[scores["system"].isin([system, base]), [*PAIRED_BY, metric]].dropna(subset=metric)
     if rows["task"].nunique() > 1:
         raise ValueError(f"{metric} is a metric of {', '.join(sorted(rows['task'].unique()))}: choose one task's scores")
-    key = ["seed", "sample_id"]
     ours = rows.loc[rows["system"] == system, [*key, "sid", metric]].rename(columns={metric: "ours"})
     theirs = rows.loc[rows["system"] == base, [*key, metric]].rename(columns={metric: "theirs"})
     pairs = ours.merge(theirs, on=key, validate="one_to_one")

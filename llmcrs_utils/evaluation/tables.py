@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
-from llmcrs_utils.evaluation.statistics import bootstrap_interval, holm, paired_gain
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gain
 from llmcrs_utils.predictions import CATALOGUE
 from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, System, system_of
 
@@ -177,10 +177,11 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
         and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
         that is below 0.05.
     """
+    by_task = {task: scores.loc[scores["task"] == task, [*PAIRED_BY, metric]] for task, metric in HEADLINE.items()}
     rows = []
     for system in collaborations(scores):
         for task, metric in HEADLINE.items():
-            part = scores[scores["task"] == task]
+            part = by_task[task]
             if system.key not in set(part["system"]):
                 continue
             gain, low, high, p = paired_gain(part, system.key, system.base, metric, draws=GAIN_DRAWS)
