@@ -175,6 +175,7 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
                     continue
                 table = np.stack([values["gain"] * high, high, values["gain"] * ~high, ~high], axis=1)
                 mean, draws = bootstrap(table, values["sid"], draws=GAIN_DRAWS)
+                draws = draws[(draws[:, 1] > 0) & (draws[:, 3] > 0)]  # of a rare trait a draw may hold no sample
                 differences = draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]
                 bounds = interval(differences)
                 about = {"direction": direction, "task": task, "trait": trait}
