@@ -63,7 +63,10 @@ def readme_tables(figures: Path) -> dict[str, str]:
 
     from llmcrs_utils.evaluation.tables import summary_markdown
 
-    return {"systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")), "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip()}
+    return {
+        "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
+        "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
+    }
 
 
 def write_readmes(root: Path) -> None:
@@ -74,7 +77,9 @@ def write_readmes(root: Path) -> None:
         for place, table in tables.items():
             between = re.compile(rf"(<!-- {place}: .*? -->\n).*?(<!-- end of {place} -->)", re.DOTALL)
             if not between.search(text):
-                sys.exit(f"{name}: no place for the table; mark it with comments <!-- {place}: ... --> and <!-- end of {place} -->")
+                sys.exit(
+                    f"{name}: no place for the table; mark it with comments <!-- {place}: ... --> and <!-- end of {place} -->"
+                )
             text = between.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
         write_atomically(root / name, text)
 

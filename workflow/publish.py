@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import nbformat
-from figures import STUDY, cleaned
 
+from figures import STUDY, cleaned
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions, read_table, write_table
 
@@ -80,7 +80,9 @@ def publish_fallback() -> None:
     given["replaced"] = [len(ranking) == 1 for ranking in given["ranking"]]
     wrong = given[given["replaced"] & (given["text"] != given["sample_id"].map(labels))]
     if len(wrong):
-        sys.exit(f"{run}: {wrong['sample_id'].iloc[0]}: a missing answer was not replaced by the gold item; run make fallback again")
+        sys.exit(
+            f"{run}: {wrong['sample_id'].iloc[0]}: a missing answer was not replaced by the gold item; run make fallback again"
+        )
     write_table(given[["sample_id", "replaced"]], results / "assistance.parquet")
 
 

@@ -35,14 +35,18 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
     Args:
         gains: what ``tables.gains`` returns.
     """
-    figure, panels = _panels("Does the other kind of model help?", f"{corpus_note}; 95% intervals over dialogues and seeds", gains, sharex=False)
+    figure, panels = _panels(
+        "Does the other kind of model help?", f"{corpus_note}; 95% intervals over dialogues and seeds", gains, sharex=False
+    )
     for task, axes in panels.items():
         part = gains[gains["task"] == task]
         for place, row in enumerate(part.itertuples()):
             key = row.system.lower()
             axes.plot([row.low, row.high], [place] * 2, color=colours()[key], linewidth=2.4, zorder=2)
             face = colours()[key] if row.holds else "white"
-            axes.plot(row.gain, place, MARKERS[SYSTEMS[key].group], color=colours()[key], markerfacecolor=face, markersize=8, zorder=3)
+            axes.plot(
+                row.gain, place, MARKERS[SYSTEMS[key].group], color=colours()[key], markerfacecolor=face, markersize=8, zorder=3
+            )
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         _rows(axes, part["system"].tolist())
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
@@ -71,12 +75,25 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             for place, (start, share) in enumerate(zip(left, shares)):
                 if share >= 0.06:
                     dark = outcome in ("both", "only CRS")
-                    axes.text(start + share / 2, place, f"{share:.0%}", ha="center", va="center", color="white" if dark else "black", fontsize=9)
+                    axes.text(
+                        start + share / 2,
+                        place,
+                        f"{share:.0%}",
+                        ha="center",
+                        va="center",
+                        color="white" if dark else "black",
+                        fontsize=9,
+                    )
             left += shares
         _rows(axes, labels)
         axes.set(xlim=(0, 1), xlabel="share of samples")
         axes.grid(False)
-    figure.legend(handles=[Patch(color=OUTCOME_COLOURS[name], label=name) for name in OUTCOMES], loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles=[Patch(color=OUTCOME_COLOURS[name], label=name) for name in OUTCOMES],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
     return figure
 
 
@@ -97,7 +114,11 @@ def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
-        handles.append(figure.axes[0].plot([], [], "|", color="0.35", markersize=12, markeredgewidth=1.6, label="with another seed of the base: luck")[0])
+        handles.append(
+            figure.axes[0].plot(
+                [], [], "|", color="0.35", markersize=12, markeredgewidth=1.6, label="with another seed of the base: luck"
+            )[0]
+        )
     handles.append(_mark(figure.axes[0], "o", "0.3", "0.3", "the collaboration's gain"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -147,7 +168,11 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _mark(figure.axes[0], "D", "black", "black", "gain"),
     ]  # fmt: skip
     if table["churn"].notna().any():
-        handles.append(figure.axes[0].plot([], [], "|", color="0.2", markersize=12, markeredgewidth=1.6, label="the base with another seed")[0])
+        handles.append(
+            figure.axes[0].plot([], [], "|", color="0.2", markersize=12, markeredgewidth=1.6, label="the base with another seed")[
+                0
+            ]
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -172,7 +197,15 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
         for (row, column), value in np.ndenumerate(gain.to_numpy()):
             if np.isfinite(value):
                 text = f"{value:+.2f}".replace("-0.00", "+0.00") + ("*" if sure.iat[row, column] else "")
-                axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if abs(value) > 0.65 * bound else "black")
+                axes.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if abs(value) > 0.65 * bound else "black",
+                )
         axes.axvline(len(shown) - 1.5, color="white", linewidth=4)
         axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", yticks=range(len(systems)), yticklabels=systems)
         axes.set_xticks(range(len(shown)), [textwrap.shorten(str(name), 14, placeholder="…") for name in shown], fontsize=8.5)
@@ -221,7 +254,9 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, [row["system"] for row in part])
         axes.set_xlabel(f"gain in {part[0]['metric']}")
-    handles = [_mark(figure.axes[0], "o", "0.3", face, f"trained with {kind} help") for kind, face in zip(KINDS, ("white", "0.3"))]
+    handles = [
+        _mark(figure.axes[0], "o", "0.3", face, f"trained with {kind} help") for kind, face in zip(KINDS, ("white", "0.3"))
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -239,18 +274,31 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         for measure, colour in PLANTED_COLOURS.items():
             part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
             if measure.startswith(task) and len(part):
-                (shown[f"planted: {measure.partition(': ')[2]}"],) = axes.plot(part["value"], part["score"], "--", color=colour, linewidth=2)
+                (shown[f"planted: {measure.partition(': ')[2]}"],) = axes.plot(
+                    part["value"], part["score"], "--", color=colour, linewidth=2
+                )
         part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
         for key, shape in SHAPES.items():
             points = part[part["system"] == key].sort_values("value")
             if len(points):
                 name = FLOORS.get(key) or system_of(key).name
                 error = [points["score"] - points["low"], points["high"] - points["score"]]
-                shown[name] = axes.errorbar(points["value"], points["score"], error, fmt=f"{shape}-", color=colours()[key], linewidth=1.4, capsize=2, markersize=5)
+                shown[name] = axes.errorbar(
+                    points["value"],
+                    points["score"],
+                    error,
+                    fmt=f"{shape}-",
+                    color=colours()[key],
+                    linewidth=1.4,
+                    capsize=2,
+                    markersize=5,
+                )
         axes.axvline(vars(Knobs())[knob], color="0.8", linestyle=":", linewidth=1)
         ceiling = part[part["system"] == ORACLE].sort_values("value")
         if task != "recommend":
-            (shown["ceiling on the test dialogues"],) = axes.plot(ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4)
+            (shown["ceiling on the test dialogues"],) = axes.plot(
+                ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4
+            )
         axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -260,8 +308,6 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
 
 def _title(claim: str, note: str) -> str:
     return "\n".join([claim, *textwrap.wrap(note, 90)])
-
-
 
 
 def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> tuple[Figure, dict]:

@@ -60,7 +60,12 @@ def varies(scores: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 1
             by_category = dialogues.groupby(category).sum()
             gains = by_category["sum"] / by_category["size"]
             rows.append(
-                {"system": system.name, "task": task, "lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
+                {
+                    "system": system.name,
+                    "task": task,
+                    "lowest": _named(gains, gains.idxmin()),
+                    "highest": _named(gains, gains.idxmax()),
+                }
                 | {"p": _permuted(dialogues.to_numpy(float), pd.factorize(category)[0], permutations, seed)}
             )
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
@@ -179,7 +184,11 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
                 differences = draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]
                 bounds = interval(differences)
                 about = {"direction": direction, "task": task, "trait": trait}
-                about |= {"where low": mean[2] / mean[3], "where high": mean[0] / mean[1], "difference": mean[0] / mean[1] - mean[2] / mean[3]}
+                about |= {
+                    "where low": mean[2] / mean[3],
+                    "where high": mean[0] / mean[1],
+                    "difference": mean[0] / mean[1] - mean[2] / mean[3],
+                }
                 rows.append(about | {"low": bounds[0], "high": bounds[1], "p": p_value(differences)})
     table = pd.DataFrame(rows)
     return table.assign(**{"p (Holm)": holm(table["p"])})
@@ -194,7 +203,9 @@ def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
             values = triples(scores, system, task, HEADLINE[task])
             about = {"direction": system.group, "task": task, "metric": HEADLINE[task], "category": values["sid"].map(names)}
             parts.append(values.assign(**about))
-    every = pd.concat(parts).groupby(["direction", "task", "metric", "category"], sort=False)[["base", "pair"]].mean().reset_index()
+    every = (
+        pd.concat(parts).groupby(["direction", "task", "metric", "category"], sort=False)[["base", "pair"]].mean().reset_index()
+    )
     order = {name: place for place, name in enumerate(category_names(scores))}
     every = every.rename(columns={"base": "alone", "pair": "helped"})
     return every.sort_values("category", key=lambda column: column.map(order), kind="stable", ignore_index=True)

@@ -57,7 +57,12 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
             table = np.stack([crs & llm, crs & ~llm, ~crs & llm, ~crs & ~llm], axis=1)
             mean, draws = bootstrap(table, values["sid"], values["seed"])
             bounds = interval(draws).clip(0, 1)
-            about = {"crs": system_of(system.base).name, "llm": system_of(system.assistant).name, "task": task, "outcome": OUTCOMES}
+            about = {
+                "crs": system_of(system.base).name,
+                "llm": system_of(system.assistant).name,
+                "task": task,
+                "outcome": OUTCOMES,
+            }
             rows.append(pd.DataFrame(about | {"share": mean, "low": bounds[0], "high": bounds[1]}))
     return pd.concat(rows, ignore_index=True)
 
@@ -84,7 +89,13 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {"system": system.name, "task": task, "metric": HEADLINE[task], "base": values["base"].mean()}
                 | {"assistant": values["assistant"].mean(), "oracle": values["base"].mean() + mean[1], "headroom": mean[1]}
-                | {"luck": _luck(values), "gain": mean[0], "realised": mean[0] / mean[1] if mean[1] else np.nan, "low": low, "high": high}
+                | {
+                    "luck": _luck(values),
+                    "gain": mean[0],
+                    "realised": mean[0] / mean[1] if mean[1] else np.nan,
+                    "low": low,
+                    "high": high,
+                }
             )
     return pd.DataFrame(rows)
 
@@ -115,7 +126,12 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
             by_seed = values.pivot(index="sample_id", columns="seed", values="base")
             turned = [(by_seed[one] & ~by_seed[other]).mean() for one, other in permutations(by_seed, 2)]
             rows.append(
-                {"system": system.name, "task": task, "help": won.mean(), "help, assistant right": (won & values["assistant"]).mean()}
+                {
+                    "system": system.name,
+                    "task": task,
+                    "help": won.mean(),
+                    "help, assistant right": (won & values["assistant"]).mean(),
+                }
                 | {"harm": lost.mean(), "harm, assistant wrong": (lost & ~values["assistant"]).mean()}
                 | {"gain": mean[0], "low": low, "high": high, "churn": np.mean(turned) if turned else np.nan}
             )
@@ -138,12 +154,16 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, d
     rows = []
     for system in collaborations(predictions):
         pair, base, assistant = (texts[key] for key in (system.key, system.base, system.assistant))
-        compared = [agreement(samples, ours, other, language) for ours, other in ((base, assistant), (pair, assistant), (pair, base))]
+        compared = [
+            agreement(samples, ours, other, language) for ours, other in ((base, assistant), (pair, assistant), (pair, base))
+        ]
         for task, metric in JUDGED_BY.items():
             before, after, kept = (part[part["task"] == task] for part in compared)
             if after.empty:
                 continue
-            pairs = after[["seed", "sample_id", "sid", metric]].merge(before[["seed", "sample_id", metric]], on=["seed", "sample_id"])
+            pairs = after[["seed", "sample_id", "sid", metric]].merge(
+                before[["seed", "sample_id", metric]], on=["seed", "sample_id"]
+            )
             mean, drawn = bootstrap(pairs[f"{metric}_x"] - pairs[f"{metric}_y"], pairs["sid"], pairs["seed"], draws)
             low, high = interval(drawn[:, 0])
             about = {"system": system.name, "task": task, "before": before[metric].mean(), "after": after[metric].mean()}

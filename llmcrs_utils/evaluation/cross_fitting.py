@@ -28,7 +28,14 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
             metric = HEADLINE[task]
             first, second = (part[part["seed"].isin(seeds) & (part["task"] == task)] for part in (in_sample, cross_fitted))
             base = first[first["system"] == system.base]
-            row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task, "metric": metric, "seeds": len(seeds)}
+            row = {
+                "system": system.name,
+                "direction": system.group,
+                "over": system_of(system.base).name,
+                "task": task,
+                "metric": metric,
+                "seeds": len(seeds),
+            }
             trained = {}
             for kind, part in zip(KINDS, (first, second)):
                 trained[kind] = part[part["system"] == system.key]
@@ -101,7 +108,11 @@ def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[
     pairs = paired(pd.concat([ours, usual[usual["seed"].isin(ours["seed"])]]), "published", system, "Acc")
     gold = pairs["sample_id"].isin(replaced)
     rows = []
-    for name, part in (("gold item in place of a missing answer", pairs[gold]), ("the LLM's own answer", pairs[~gold]), ("all", pairs)):
+    for name, part in (
+        ("gold item in place of a missing answer", pairs[gold]),
+        ("the LLM's own answer", pairs[~gold]),
+        ("all", pairs),
+    ):
         mean, draws = bootstrap(part["ours"] - part["theirs"], part["sid"])
         low, high = interval(draws[:, 0])
         about = {"samples": name, "n": len(part), "usual": part["theirs"].mean(), "published": part["ours"].mean()}

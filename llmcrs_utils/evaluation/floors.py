@@ -123,7 +123,7 @@ def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, promp
         found, start = {}, 0
         while start < len(pieces):
             for end in range(min(start + longest, len(pieces)), start, -1):
-                word = _key((piece.group() for piece in pieces[start:end]))
+                word = _key(piece.group() for piece in pieces[start:end])
                 if word in dictionary:
                     relation, named = dictionary[word]
                     said = text[pieces[start].start() : pieces[end - 1].end()]

@@ -36,7 +36,9 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
     for sample in chosen.itertuples():
         choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
         likely = dict(chosen_items(choice, candidates))
-        by_behaviour, by_needs = (max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0))
+        by_behaviour, by_needs = (
+            max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0)
+        )
         same = by_behaviour == by_needs
         right = (likely[by_needs] * same, likely[by_behaviour] * (not same), likely[by_needs] * (not same))
         table.append((*right, 1 - sum(right)))

@@ -10,7 +10,7 @@ from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gain
 from llmcrs_utils.predictions import CATALOGUE
-from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, System, system_of
+from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,11 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
         for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
     ]
     wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
-    return wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide]).fillna("–").rename_axis(None, axis=1)
+    return (
+        wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide])
+        .fillna("–")
+        .rename_axis(None, axis=1)
+    )
 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
@@ -75,7 +79,11 @@ def won_and_lost(table: pd.DataFrame) -> str:
     """What ``complementarity.help_and_harm`` says."""
     lines = []
     for task, part in table.groupby("task", sort=False):
-        churn = f"; a base trained with another seed turns {span(part['churn'])} from right to wrong" if part["churn"].notna().any() else ""
+        churn = (
+            f"; a base trained with another seed turns {span(part['churn'])} from right to wrong"
+            if part["churn"].notna().any()
+            else ""
+        )
         lines.append(f"* *{task}*: collaborations win {span(part['help'])} of the samples and lose {span(part['harm'])}{churn}.")
     return "\n".join(lines)
 
@@ -113,4 +121,6 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 def markdown(table: pd.DataFrame, corner: str = "") -> str:
     """A table with its index as GitHub Markdown."""
     lines = ["| " + " | ".join([corner, *map(str, table.columns)]) + " |", "| :--- |" + " ---: |" * len(table.columns)]
-    return "\n".join([*lines, *("| " + " | ".join([str(name), *map(str, row)]) + " |" for name, row in zip(table.index, table.to_numpy()))])
+    return "\n".join(
+        [*lines, *("| " + " | ".join([str(name), *map(str, row)]) + " |" for name, row in zip(table.index, table.to_numpy()))]
+    )
