@@ -1,4 +1,4 @@
-"""Committed tables, figures and READMEs are those that results/ gives."""
+"""Committed tables and figures, and those in READMEs and docs, are those that results/ gives."""
 
 import subprocess
 import sys
@@ -45,8 +45,8 @@ def test_figures_are_those_of_the_committed_predictions(again):
         assert np.abs(made - committed).mean() < 1e-3, name
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_readmes_show_the_committed_numbers(again, name):
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "docs/findings.md"])
+def test_prose_shows_the_committed_numbers(again, name):
     assert (again / name).read_text("utf-8") == (ROOT / name).read_text("utf-8")
 
 

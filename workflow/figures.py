@@ -1,4 +1,4 @@
-"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, and the READMEs' tables.
+"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, and the tables in READMEs and docs.
 
     python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
 
@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from llmcrs_utils.corpus.schema import write_atomically
+from llmcrs_utils.evaluation.tables import summary_markdown
 
 STUDY = "study-cpu"
 # The notebooks of saved predictions, and where each leaves its figures.
@@ -23,6 +25,8 @@ FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
     "13_known_answer": "known-answer",
 }  # fmt: skip
+# What is written by hand, and the tables in it.
+PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",)}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -57,39 +61,38 @@ def execute(name: str, root: Path) -> None:
     write_atomically(root / "notebooks" / source.name, cleaned(executed, nbformat.read(source, as_version=4).metadata))
 
 
-def readme_tables(figures: Path) -> dict[str, str]:
-    """Name of a place in the READMEs -> the Markdown that belongs there."""
-    import pandas as pd
-
-    from llmcrs_utils.evaluation.tables import summary_markdown
-
+def tables_in_prose(figures: Path) -> dict[str, str]:
+    """Name of a place in READMEs and docs -> the Markdown that belongs there."""
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
+        "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
     }
 
 
-def write_readmes(root: Path) -> None:
-    """Both READMEs with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
-    tables = readme_tables(root / "figures")
-    for name in ("README.md", "README.zh-CN.md"):
+def write_prose(root: Path) -> None:
+    """READMEs and findings with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
+    tables = tables_in_prose(root / "figures")
+    for name, places in PROSE.items():
         text = Path(name).read_text(encoding="utf-8")
-        for place, table in tables.items():
+        for place in places:
+            table = tables[place]
             between = re.compile(rf"(<!-- {place}: .*? -->\n).*?(<!-- end of {place} -->)", re.DOTALL)
             if not between.search(text):
                 sys.exit(
                     f"{name}: no place for the table; mark it with comments <!-- {place}: ... --> and <!-- end of {place} -->"
                 )
-            text = between.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
+            text = between.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(root / name, text)
 
 
 def main(root: Path) -> None:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
-    write_readmes(root)
+    write_prose(root)
     made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
-    print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the READMEs' tables")
+    print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in READMEs and docs")
 
 
 if __name__ == "__main__":
