@@ -1,14 +1,16 @@
 """Where does collaboration help, and what goes with it? (the paper's RQ2, sections 5.2 and 5.3)"""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import tasks_of, triples
+from llmcrs_utils.evaluation.complementarity import by_task
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap, holm, interval, p_value, paired_gain
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap, holm, interval, p_value, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import TRAITS
-from llmcrs_utils.systems import System, system_of
+from llmcrs_utils.systems import system_of
 
 PERMUTATIONS = 2000
 
@@ -21,20 +23,19 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
     """
     categories = category_names(scores)
     total = total_name(categories)
-    parts = {}
-    for (task, domain), part in scores.groupby(["task", scores["domain"].map(category_name)]):
-        parts[task, domain] = part[[*PAIRED_BY, HEADLINE[task]]]
-    parts |= {(task, total): part[[*PAIRED_BY, HEADLINE[task]]] for task, part in scores.groupby("task")}
+    parts = {(task, total): part for task, part in scores.groupby("task")}
+    parts |= dict(list(scores.groupby(["task", scores["domain"].map(category_name)])))
     rows = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            for category in [*categories, total]:
-                part = parts.get((task, category))
-                if part is None:
-                    continue
-                gain, low, high, p = paired_gain(part, system.key, system.base, HEADLINE[task], draws=GAIN_DRAWS)
+    for task, metric in HEADLINE.items():
+        for category in [*categories, total]:
+            if (task, category) not in parts:
+                continue
+            part = parts[task, category][[*PAIRED_BY, metric]]
+            systems = collaborations(part)
+            found = paired_gains(part, [(system.key, system.base) for system in systems], metric, draws=GAIN_DRAWS)
+            for system, values in zip(systems, found):
                 about = {"system": system.name, "group": system.group, "task": task, "category": category}
-                rows.append(about | {"n": part["sample_id"].nunique(), "gain": gain, "low": low, "high": high, "p": p})
+                rows.append(about | {"n": part["sample_id"].nunique()} | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows)
     single = table["category"] != total
     return table.assign(**{"p (Holm)": holm(table["p"].where(single))})
@@ -50,24 +51,20 @@ def varies(scores: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 1
         Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``.
     """
     rows = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            values = triples(scores, system, task, HEADLINE[task])
-            values["gain"] = values["pair"] - values["base"]
-            domain = scores.drop_duplicates("sid").set_index("sid")["domain"]
-            dialogues = values.groupby("sid")["gain"].agg(["sum", "size"])
-            category = domain.reindex(dialogues.index).map(category_name)
+    domain = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
+    for task, found in by_task(scores, HEADLINE):
+        for system, values in found:
+            dialogues = (values["pair"] - values["base"]).groupby(values["sid"]).agg(["sum", "size"])
+            category = domain.reindex(dialogues.index)
             by_category = dialogues.groupby(category).sum()
             gains = by_category["sum"] / by_category["size"]
-            rows.append(
-                {
-                    "system": system.name,
-                    "task": task,
-                    "lowest": _named(gains, gains.idxmin()),
-                    "highest": _named(gains, gains.idxmax()),
-                }
-                | {"p": _permuted(dialogues.to_numpy(float), pd.factorize(category)[0], permutations, seed)}
-            )
+            row = {
+                "system": system.name,
+                "task": task,
+                "lowest": _named(gains, gains.idxmin()),
+                "highest": _named(gains, gains.idxmax()),
+            }
+            rows.append(row | {"p": _permuted(dialogues.to_numpy(float), pd.factorize(category)[0], permutations, seed)})
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
@@ -100,19 +97,16 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
         ``lead of its pair`` with its interval ``low, high``, ``p, p (Holm)``.
     """
     rows = []
-    systems = collaborations(scores)
-    for place, one in enumerate(systems):
-        for other in (system for system in systems[place + 1 :] if system.base == one.base):
-            for task in tasks_of(scores, one):
-                part, metric = scores[scores["task"] == task], HEADLINE[task]
-                better, worse = one, other
-                lead = paired_gain(part, better.assistant, worse.assistant, metric)[0]
-                if lead < 0:
-                    better, worse, lead = other, one, -lead
-                gain, low, high, p = paired_gain(part, better.key, worse.key, metric, draws=GAIN_DRAWS)
-                about = {"base": system_of(one.base).name, "task": task, "better": system_of(better.assistant).name}
-                about |= {"worse": system_of(worse.assistant).name, "lead": lead, "lead of its pair": gain}
-                rows.append(about | {"low": low, "high": high, "p": p})
+    for task, metric in HEADLINE.items():
+        part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
+        alone = part.groupby("system")[metric].mean()
+        rivals = [two for two in combinations(collaborations(part), 2) if two[0].base == two[1].base]
+        rivals = [sorted(two, key=lambda system: -alone[system.assistant]) for two in rivals]
+        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, draws=GAIN_DRAWS)
+        for (better, worse), values in zip(rivals, found):
+            about = {"base": system_of(better.base).name, "task": task, "better": system_of(better.assistant).name}
+            about |= {"worse": system_of(worse.assistant).name, "lead": alone[better.assistant] - alone[worse.assistant]}
+            rows.append(about | dict(zip(("lead of its pair", "low", "high", "p"), values)))
     columns = ["base", "task", "better", "worse", "lead", "lead of its pair", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(**{"p (Holm)": holm(table["p"])})
@@ -128,10 +122,8 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
         ``disruption`` is the former less the latter, with its interval over dialogues ``low, high`` and ``p, p (Holm)``; NaN for one seed.
     """
     rows = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            values = triples(scores, system, task, HEADLINE[task])
-            rows.append({"system": system.name, "task": task} | _disruption(values))
+    for task, found in by_task(scores, HEADLINE):
+        rows += [{"system": system.name, "task": task} | _disruption(values) for system, values in found]
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
@@ -166,12 +158,9 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
         over dialogues ``low, high``, ``p, p (Holm)``. A trait that is the same for all samples is left out.
     """
     rows = []
-    directions: dict[str, list[System]] = {}
-    for system in collaborations(scores):
-        directions.setdefault(system.group, []).append(system)
-    for direction, systems in directions.items():
-        for task in tasks_of(scores, systems[0]):
-            parts = [triples(scores, system, task, HEADLINE[task]) for system in systems]
+    for task, found in by_task(scores, HEADLINE):
+        for direction in dict.fromkeys(system.group for system, _ in found):
+            parts = [values for system, values in found if system.group == direction]
             values = pd.concat([part.assign(gain=part["pair"] - part["base"]) for part in parts])
             values = values.groupby(["sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
             for trait in TRAITS:
@@ -198,9 +187,8 @@ def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``."""
     names = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
     parts = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            values = triples(scores, system, task, HEADLINE[task])
+    for task, found in by_task(scores, HEADLINE):
+        for system, values in found:
             about = {"direction": system.group, "task": task, "metric": HEADLINE[task], "category": values["sid"].map(names)}
             parts.append(values.assign(**about))
     every = (

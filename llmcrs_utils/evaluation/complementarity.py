@@ -1,12 +1,21 @@
 """Are a CRS and an LLM right about different things, and does a collaboration make use of it? (the paper's RQ1, section 5.1)"""
 
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
-from llmcrs_utils.evaluation.statistics import DRAWS, bootstrap, interval, paired
+from llmcrs_utils.evaluation.statistics import (
+    PAIRED_BY,
+    bootstrap,
+    bootstrap_interval,
+    interval,
+    mean_intervals,
+    paired,
+    seed_spread,
+)
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems import System, system_of
 
@@ -29,16 +38,18 @@ def triples(scores: pd.DataFrame, system: System, task: str, metric: str) -> pd.
     return own.merge(other[["seed", "sample_id", "assistant"]], on=["seed", "sample_id"], validate="one_to_one")
 
 
-def judged(scores: pd.DataFrame, system: System, task: str, right_from: dict[str, float]) -> pd.DataFrame:
-    """As ``triples``, with whether each of the three is right."""
-    values = triples(scores, system, task, JUDGED_BY[task])
-    return values.assign(**{who: values[who] >= right_from[task] for who in ("pair", "base", "assistant")})
+def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str, list[tuple[System, pd.DataFrame]]]]:
+    """Each task, and its collaborations with their ``triples`` by the task's metric."""
+    for task, metric in metrics.items():
+        part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
+        systems = collaborations(part)
+        if systems:
+            yield task, [(system, triples(part, system, task, metric)) for system in systems]
 
 
-def tasks_of(scores: pd.DataFrame, system: System) -> list[str]:
-    """The tasks on which a collaboration was scored."""
-    scored = set(scores.loc[scores["system"] == system.key, "task"])
-    return [task for task in HEADLINE if task in scored]
+def judged(values: pd.DataFrame, right_from: float) -> pd.DataFrame:
+    """``triples`` with whether each of the three is right instead of its score."""
+    return values.assign(**{who: values[who] >= right_from for who in ("pair", "base", "assistant")})
 
 
 def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
@@ -48,22 +59,21 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
         ``crs, llm, task, outcome, share, low, high``; the four shares of a CRS, an LLM and a task add up to 1.
     """
     rows = []
-    for system in collaborations(scores):
-        if system.family != "crs":
-            continue
-        for task in tasks_of(scores, system):
-            values = judged(scores, system, task, right_from)
-            crs, llm = values["base"], values["assistant"]
+    for task, found in by_task(scores, JUDGED_BY):
+        for system, values in found:
+            if system.family != "crs":  # the same two systems, seen from the other side
+                continue
+            right = judged(values, right_from[task])
+            crs, llm = right["base"], right["assistant"]
             table = np.stack([crs & llm, crs & ~llm, ~crs & llm, ~crs & ~llm], axis=1)
-            mean, draws = bootstrap(table, values["sid"], values["seed"])
-            bounds = interval(draws).clip(0, 1)
+            share, low, high = bootstrap_interval(table, right["sid"], right["seed"])
             about = {
                 "crs": system_of(system.base).name,
                 "llm": system_of(system.assistant).name,
                 "task": task,
                 "outcome": OUTCOMES,
             }
-            rows.append(pd.DataFrame(about | {"share": mean, "low": bounds[0], "high": bounds[1]}))
+            rows.append(pd.DataFrame(about | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -74,29 +84,22 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
     of a base with another seed of itself as its assistant; what is above it, the other kind of model has and the base lacks.
 
     Returns:
-        Per collaboration and task, by the task's ``HEADLINE`` metric: ``system, task, metric, base, assistant, oracle, headroom``
-        (oracle less base) ``, luck`` (NaN for one seed), ``gain, realised`` (gain as a share of the headroom) and its interval
-        ``low, high`` (NaN where there is no headroom).
+        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, direction, task, metric, base, assistant, oracle,
+        headroom`` (oracle less base) ``, luck`` (NaN for one seed), ``gain, realised`` (gain as a share of the headroom) and its
+        interval ``low, high`` (NaN where there is no headroom).
     """
     rows = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            values = triples(scores, system, task, HEADLINE[task])
-            room = np.maximum(values["base"], values["assistant"]) - values["base"]
-            mean, draws = bootstrap(np.stack([values["pair"] - values["base"], room], axis=1), values["sid"], values["seed"])
-            possible = mean[1] > 0 and (draws[:, 1] > 0).all()
-            low, high = interval(draws[:, 0] / draws[:, 1]) if possible else (np.nan, np.nan)
-            rows.append(
-                {"system": system.name, "task": task, "metric": HEADLINE[task], "base": values["base"].mean()}
-                | {"assistant": values["assistant"].mean(), "oracle": values["base"].mean() + mean[1], "headroom": mean[1]}
-                | {
-                    "luck": _luck(values),
-                    "gain": mean[0],
-                    "realised": mean[0] / mean[1] if mean[1] else np.nan,
-                    "low": low,
-                    "high": high,
-                }
-            )
+    for task, found in by_task(scores, HEADLINE):
+        gained = [np.stack([v["pair"] - v["base"], np.maximum(v["base"], v["assistant"]) - v["base"]], axis=1) for _, v in found]
+        spread = seed_spread([(table, values["seed"]) for table, (_, values) in zip(gained, found)])
+        for table, (system, values) in zip(gained, found):
+            (gain, room), draws = bootstrap(table, values["sid"], values["seed"], spread=spread)
+            divisible = room > 0 and (draws[:, 1] > 0).all()
+            low, high = interval(draws[:, 0] / draws[:, 1]) if divisible else (np.nan, np.nan)
+            base = values["base"].mean()
+            row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task], "base": base}
+            row |= {"assistant": values["assistant"].mean(), "oracle": base + room, "headroom": room, "luck": _luck(values)}
+            rows.append(row | {"gain": gain, "realised": gain / room if room else np.nan, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
@@ -111,34 +114,31 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
     """Which samples a collaboration wins and loses, and whether its assistant was right about them.
 
     Returns:
-        Per collaboration and task, as shares of all samples: ``help`` (base wrong, pair right), of it ``help, assistant right``;
+        Per task and collaboration, as shares of all samples: ``help`` (base wrong, pair right), of it ``help, assistant right``;
         ``harm`` (base right, pair wrong), of it ``harm, assistant wrong``; ``gain`` = help - harm, with its interval ``low, high``;
         and ``churn``: how often the base is right with one seed and wrong with another (NaN for one seed), which is what training
         anew does without any help.
     """
     rows = []
-    for system in collaborations(scores):
-        for task in tasks_of(scores, system):
-            values = judged(scores, system, task, right_from)
+    for task, found in by_task(scores, JUDGED_BY):
+        right = [judged(values, right_from[task]) for _, values in found]
+        gained = [(values["pair"].astype(float) - values["base"], values["sid"], values["seed"]) for values in right]
+        for (system, _), values, (gain, low, high, _) in zip(found, right, mean_intervals(gained)):
             won, lost = ~values["base"] & values["pair"], values["base"] & ~values["pair"]
-            mean, draws = bootstrap(won.astype(float) - lost, values["sid"], values["seed"])
-            low, high = interval(draws[:, 0])
             by_seed = values.pivot(index="sample_id", columns="seed", values="base")
             turned = [(by_seed[one] & ~by_seed[other]).mean() for one, other in permutations(by_seed, 2)]
-            rows.append(
-                {
-                    "system": system.name,
-                    "task": task,
-                    "help": won.mean(),
-                    "help, assistant right": (won & values["assistant"]).mean(),
-                }
-                | {"harm": lost.mean(), "harm, assistant wrong": (lost & ~values["assistant"]).mean()}
-                | {"gain": mean[0], "low": low, "high": high, "churn": np.mean(turned) if turned else np.nan}
-            )
+            row = {
+                "system": system.name,
+                "task": task,
+                "help": won.mean(),
+                "help, assistant right": (won & values["assistant"]).mean(),
+            }
+            row |= {"harm": lost.mean(), "harm, assistant wrong": (lost & ~values["assistant"]).mean()}
+            rows.append(row | {"gain": gain, "low": low, "high": high, "churn": np.mean(turned) if turned else np.nan})
     return pd.DataFrame(rows)
 
 
-def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, draws: int = DRAWS) -> pd.DataFrame:
+def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
     """How much a system says what its assistant says, before it hears it and after.
 
     Agreement is the task's ``JUDGED_BY`` metric of one's answers with the other's in the place of the truth.
@@ -147,27 +147,25 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, d
         samples: the test samples; ``predictions``: of base, assistant and collaboration, with the same seeds.
 
     Returns:
-        Per collaboration and task: ``system, task, before`` (base and assistant), ``after`` (collaboration and assistant), ``moved``
+        Per task and collaboration: ``system, task, before`` (base and assistant), ``after`` (collaboration and assistant), ``moved``
         (after less before) with its interval ``low, high``, and ``kept`` (collaboration and base).
     """
-    texts = {key: part for key, part in predictions[predictions["split"] == "test"].groupby("system")}
-    rows = []
+    answers = dict(list(predictions[predictions["split"] == "test"].groupby("system")))
+    compared = {}
     for system in collaborations(predictions):
-        pair, base, assistant = (texts[key] for key in (system.key, system.base, system.assistant))
-        compared = [
-            agreement(samples, ours, other, language) for ours, other in ((base, assistant), (pair, assistant), (pair, base))
-        ]
-        for task, metric in JUDGED_BY.items():
-            before, after, kept = (part[part["task"] == task] for part in compared)
-            if after.empty:
-                continue
-            pairs = after[["seed", "sample_id", "sid", metric]].merge(
-                before[["seed", "sample_id", metric]], on=["seed", "sample_id"]
-            )
-            mean, drawn = bootstrap(pairs[f"{metric}_x"] - pairs[f"{metric}_y"], pairs["sid"], pairs["seed"], draws)
-            low, high = interval(drawn[:, 0])
-            about = {"system": system.name, "task": task, "before": before[metric].mean(), "after": after[metric].mean()}
-            rows.append(about | {"moved": mean[0], "low": low, "high": high, "kept": kept[metric].mean()})
+        pair, base, assistant = (answers[key] for key in (system.key, system.base, system.assistant))
+        two = {"before": (base, assistant), "after": (pair, assistant), "kept": (pair, base)}
+        parts = [agreement(samples, *both, language).assign(system=name) for name, both in two.items()]
+        compared[system] = pd.concat(parts)
+    rows = []
+    for task, metric in JUDGED_BY.items():
+        found = {system: table[table["task"] == task] for system, table in compared.items() if task in set(table["task"])}
+        pairs = [paired(table, "after", "before", metric) for table in found.values()]
+        moved = mean_intervals([(pair["ours"] - pair["theirs"], pair["sid"], pair["seed"]) for pair in pairs])
+        for system, (change, low, high, _) in zip(found, moved):
+            means = found[system].groupby("system")[metric].mean()
+            row = {"system": system.name, "task": task, "before": means["before"], "after": means["after"]}
+            rows.append(row | {"moved": change, "low": low, "high": high, "kept": means["kept"]})
     return pd.DataFrame(rows)
 
 

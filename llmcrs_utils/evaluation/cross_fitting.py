@@ -2,13 +2,14 @@
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import JUDGED_BY, tasks_of
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
-from llmcrs_utils.evaluation.statistics import bootstrap, holm, interval, p_value, paired, paired_gain
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
 from llmcrs_utils.systems import system_of
 
 KINDS = ("in-sample", "cross-fitted")
+CROSS_FITTED = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart
 
 
 def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
@@ -22,33 +23,29 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
         name; ``change`` (cross-fitted less in-sample) with ``change low, change high, change p (Holm)``; ``seeds``.
     """
     seeds = set(in_sample["seed"]) & set(cross_fitted["seed"])
+    systems = collaborations(cross_fitted)
+    renamed = cross_fitted.assign(system=cross_fitted["system"] + CROSS_FITTED)
+    every = pd.concat([in_sample, renamed])
     rows = []
-    for system in collaborations(cross_fitted):
-        for task in tasks_of(cross_fitted, system):
-            metric = HEADLINE[task]
-            first, second = (part[part["seed"].isin(seeds) & (part["task"] == task)] for part in (in_sample, cross_fitted))
-            base = first[first["system"] == system.base]
-            row = {
-                "system": system.name,
-                "direction": system.group,
-                "over": system_of(system.base).name,
-                "task": task,
-                "metric": metric,
-                "seeds": len(seeds),
-            }
-            trained = {}
-            for kind, part in zip(KINDS, (first, second)):
-                trained[kind] = part[part["system"] == system.key]
-                found = paired_gain(pd.concat([base, trained[kind]]), system.key, system.base, metric, draws=GAIN_DRAWS)
-                row |= {f"{kind} {name}": value for name, value in zip(("gain", "low", "high", "p"), found)}
-            renamed = trained["in-sample"].assign(system="in-sample")
-            pairs = paired(pd.concat([trained["cross-fitted"], renamed]), system.key, "in-sample", metric)
-            mean, draws = bootstrap(pairs["ours"] - pairs["theirs"], pairs["sid"], pairs["seed"], draws=GAIN_DRAWS)
-            low, high = interval(draws[:, 0])
-            rows.append(row | {"change": mean[0], "change low": low, "change high": high, "change p": p_value(draws[:, 0])})
+    for task, metric in HEADLINE.items():
+        part = every.loc[every["seed"].isin(seeds) & (every["task"] == task), [*PAIRED_BY, metric]]
+        chosen = [system for system in systems if system.key + CROSS_FITTED in set(part["system"])]
+        compared = {
+            "in-sample": [(system.key, system.base) for system in chosen],
+            "cross-fitted": [(system.key + CROSS_FITTED, system.base) for system in chosen],
+            "change": [(system.key + CROSS_FITTED, system.key) for system in chosen],
+        }
+        found = {name: paired_gains(part, pairs, metric, draws=GAIN_DRAWS) for name, pairs in compared.items()}
+        for place, system in enumerate(chosen):
+            row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task}
+            row |= {"metric": metric, "seeds": len(seeds)}
+            for name, values in found.items():
+                value = "change" if name == "change" else f"{name} gain"
+                row |= dict(zip((value, f"{name} low", f"{name} high", f"{name} p"), values[place]))
+            rows.append(row)
     table = pd.DataFrame(rows)
-    for kind in (*KINDS, "change"):
-        table[f"{kind} p (Holm)"] = holm(table[f"{kind} p"])
+    for name in (*KINDS, "change"):
+        table[f"{name} p (Holm)"] = holm(table[f"{name} p"])
     return table
 
 
@@ -113,8 +110,7 @@ def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[
         ("the LLM's own answer", pairs[~gold]),
         ("all", pairs),
     ):
-        mean, draws = bootstrap(part["ours"] - part["theirs"], part["sid"])
-        low, high = interval(draws[:, 0])
+        mean, low, high = bootstrap_interval(part["ours"] - part["theirs"], part["sid"])
         about = {"samples": name, "n": len(part), "usual": part["theirs"].mean(), "published": part["ours"].mean()}
-        rows.append(about | {"difference": mean[0], "low": low, "high": high})
+        rows.append(about | {"difference": mean, "low": low, "high": high})
     return pd.DataFrame(rows)

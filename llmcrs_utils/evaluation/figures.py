@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.statistics import paired_gain
+from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
 from llmcrs_utils.systems import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
@@ -143,9 +143,11 @@ def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place
     if not present.intersection(keys):
         across = axes.get_yaxis_transform()  # x in parts of the panel's width
         axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
+    shown = [key for key in keys if key in present]
+    gains = dict(zip(shown, paired_gains(members, [(key, system_of(key).base) for key in shown], metric)))
     for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
-        if key in present:
-            gain, low, high, _ = paired_gain(members, key, system_of(key).base, metric)
+        if key in gains:
+            gain, low, high, _ = gains[key]
             axes.plot([low, high], [place + offset] * 2, color=colours()[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
             axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=colours()[key], markersize=7 if len(keys) <= 4 else 5, zorder=3)
 

@@ -9,19 +9,39 @@ DRAWS = 2000
 PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's row ``paired`` reads beside the metric
 
 
-def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
+    """How far means lie apart from seed to seed, taken to be alike for quantities of one kind: three seeds of one of them say little.
+
+    Args:
+        quantities: (values, seeds) of each, values of shape (n,) or (n, m), as for ``bootstrap``.
+
+    Returns:
+        Pooled standard deviation of each metric, shape (m,), and its degrees of freedom, 0 where nobody has a second seed.
+    """
+    squares, freedom = 0.0, 0
+    for values, seeds in quantities:
+        values = np.asarray(values, dtype=float)
+        runs, sums = _by_group(values.reshape(len(values), -1), np.asarray(seeds))
+        means = sums / runs[:, None]
+        squares = squares + ((means - means.mean(axis=0)) ** 2).sum(axis=0)
+        freedom += len(runs) - 1
+    return np.sqrt(squares / max(freedom, 1)), freedom
+
+
+def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spread=None) -> tuple[np.ndarray, np.ndarray]:
     """Mean of each metric, and what it might have been with other dialogues and other seeds.
 
     Dialogues are drawn with replacement, whole; a draw's mean is over all values of the drawn dialogues, so that a long
     dialogue weighs as much as its samples, as it does in the mean itself. Two or three seeds are too few to draw from: what
-    other seeds might have given is Student's t with their number less one degrees of freedom, times the standard error
-    of the mean over seeds, added to each draw. With one seed nothing is known of others, and the draws speak of dialogues only.
+    other seeds might have given is Student's t times the standard error of the mean over seeds, added to each draw. With one
+    seed nothing is known of others, and the draws speak of dialogues only.
 
     Args:
         values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the draws.
         groups: shape (n,), the dialogue of each sample.
         seeds: shape (n,), the seed of each sample's run, each with the same samples; ``None`` for one seed.
         draws: number of resamples; memory is draws x number of dialogues x 8 bytes.
+        spread: what ``seed_spread`` says of this and other quantities alike; ``None``: of this one alone.
 
     Returns:
         Means, shape (m,), and draws, shape (draws, m); m = 1 for values of shape (n,). The draws are NaN for a single dialogue,
@@ -48,18 +68,19 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1) -> 
         if len(set(runs)) > 1:
             raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: need the same samples for each")
         if len(runs) > 1:
-            error = (sums / runs[:, None]).std(axis=0, ddof=1) / np.sqrt(len(runs))
-            means = means + np.random.default_rng([seed, 1]).standard_t(len(runs) - 1, size=draws)[:, None] * error
+            deviation, freedom = seed_spread([(columns, seeds)]) if spread is None else spread
+            noise = np.random.default_rng([seed, 1]).standard_t(freedom, size=draws)[:, None]
+            means = means + noise * deviation / np.sqrt(len(runs))
     return mean, means
 
 
-def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, level: float = 0.95):
+def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, level: float = 0.95, spread=None):
     """Mean and the percentile interval of ``bootstrap``, which see.
 
     Returns:
         ``(mean, low, high)``, floats for values of shape (n,), else arrays of shape (m,).
     """
-    mean, means = bootstrap(values, groups, seeds, draws, seed)
+    mean, means = bootstrap(values, groups, seeds, draws, seed, spread)
     low, high = interval(means, level)
     if np.ndim(values) == 1:
         return float(mean[0]), float(low[0]), float(high[0])
@@ -125,20 +146,46 @@ def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.Data
 def paired_gain(
     scores: pd.DataFrame, system: str, base: str, metric: str, draws: int = DRAWS, seed: int = 1, level: float = 0.95
 ) -> tuple[float, float, float, float]:
-    """Gain of ``system`` over ``base`` on the same samples and seeds.
+    """Gain of ``system`` over ``base`` on the same samples and seeds: one of ``paired_gains``."""
+    return paired_gains(scores, [(system, base)], metric, draws, seed, level)[0]
+
+
+def paired_gains(
+    scores: pd.DataFrame, pairs: list[tuple[str, str]], metric: str, draws: int = DRAWS, seed: int = 1, level: float = 0.95
+) -> list[tuple[float, float, float, float]]:
+    """Gains of several systems over their bases, ``pairs``, on the same samples and seeds.
 
     The differences are resampled, so that both systems always meet the same dialogues.
 
     Args, Raises: as ``paired``.
 
     Returns:
-        ``(gain, low, high, p)``: the gain in units of the metric, its interval, and the p-value of there being none, alone
-        (``holm`` corrects several).
+        As ``mean_intervals``, the gains in units of the metric.
     """
-    pairs = paired(scores, system, base, metric)
-    mean, means = bootstrap(pairs["ours"] - pairs["theirs"], pairs["sid"], pairs["seed"], draws, seed)
-    low, high = interval(means[:, 0], level)
-    return float(mean[0]), float(low), float(high), p_value(means[:, 0])
+    tables = [paired(scores, system, base, metric) for system, base in pairs]
+    return mean_intervals(
+        [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables], draws, seed, level
+    )
+
+
+def mean_intervals(
+    quantities: list[tuple], draws: int = DRAWS, seed: int = 1, level: float = 0.95
+) -> list[tuple[float, float, float, float]]:
+    """Means of several quantities alike, whose spread from seed to seed is taken from all of them together.
+
+    Args:
+        quantities: (values, dialogues, seeds) of each, shape (n,), as for ``bootstrap``.
+
+    Returns:
+        ``(mean, low, high, p)`` of each: its interval, and the p-value of its being zero, alone (``holm`` corrects several).
+    """
+    spread = seed_spread([(values, seeds) for values, _, seeds in quantities])
+    found = []
+    for values, groups, seeds in quantities:
+        mean, means = bootstrap(values, groups, seeds, draws, seed, spread)
+        low, high = interval(means[:, 0], level)
+        found.append((float(mean[0]), float(low), float(high), p_value(means[:, 0])))
+    return found
 
 
 def _by_group(columns: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gain
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
 from llmcrs_utils.predictions import CATALOGUE
 from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
 
@@ -111,14 +111,16 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
         paper = paper[paper["category"].isin(categories)]
     rows = []
     for task in TABLES:
-        for key, group, name in _systems(scores):
-            ours = (scores["task"] == task) & (scores["system"] == key)
-            if not ours.any():
-                continue
+        in_task = scores["task"] == task
+        members, spread = {}, {}
+        for category in [*categories, total]:
+            chosen = scores.loc[in_task if category == total else in_task & (names == category), [*PAIRED_BY, *METRICS[task]]]
+            members |= {(key, category): part for key, part in chosen.groupby("system")}
+            spread[category] = seed_spread([(part[list(METRICS[task])], part["seed"]) for _, part in chosen.groupby("system")])
+        for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total]:
-                members = scores[ours if category == total else ours & (names == category)]
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
-                rows.append(_summary(members, METRICS[task]).assign(**about))
+                rows.append(_summary(members.get((key, category)), METRICS[task], spread[category]).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
     better = gains(scores).query("holds and gain > 0")
     key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
@@ -177,16 +179,14 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
         and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
         that is below 0.05.
     """
-    by_task = {task: scores.loc[scores["task"] == task, [*PAIRED_BY, metric]] for task, metric in HEADLINE.items()}
     rows = []
-    for system in collaborations(scores):
-        for task, metric in HEADLINE.items():
-            part = by_task[task]
-            if system.key not in set(part["system"]):
-                continue
-            gain, low, high, p = paired_gain(part, system.key, system.base, metric, draws=GAIN_DRAWS)
-            about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group, "task": task, "metric": metric}
-            rows.append(about | {"gain": gain, "low": low, "high": high, "p": p})
+    for task, metric in HEADLINE.items():
+        part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
+        systems = collaborations(part)
+        found = paired_gains(part, [(system.key, system.base) for system in systems], metric, draws=GAIN_DRAWS)
+        for system, values in zip(systems, found):
+            about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group}
+            rows.append(about | {"task": task, "metric": metric} | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "gain", "low", "high", "p"])
     table["p (Holm)"] = holm(table["p"])
     return table.assign(holds=table["p (Holm)"] < 0.05)
@@ -251,12 +251,13 @@ def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 
-def _summary(members: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
+def _summary(members: pd.DataFrame | None, metrics: tuple[str, ...], spread) -> pd.DataFrame:
     """``metric, value, low, high, n`` of the scores of one system in one category; NaN where there are none."""
     value = low = high = float("nan")
-    if len(members):
-        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"], members["seed"])
-    about = {"metric": metrics, "value": value, "low": low, "high": high, "n": members["sample_id"].nunique()}
+    if members is not None:
+        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"], members["seed"], spread=spread)
+    n = 0 if members is None else members["sample_id"].nunique()
+    about = {"metric": metrics, "value": value, "low": low, "high": high, "n": n}
     return pd.DataFrame(about, index=range(len(metrics)))
 
 
