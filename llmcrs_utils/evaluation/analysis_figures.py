@@ -26,7 +26,7 @@ PLANTED_COLOURS = {
     "recommend: who sees needs only": "#DDCC77",
     "understand: words as in the catalogue": "#DDCC77",
 }
-SHAPES = {"bcrs": "o", "allm": "s", "allm-bcrs": "^", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
+SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
 
 
 def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
