@@ -137,7 +137,7 @@ def test_coverage_counts_usable_answers_by_task_and_split():
     samples = pd.DataFrame(
         [(f"{t}{split}{n}", split, t) for t in ("understand", "elicit") for split in ("train", "test") for n in range(4)],
         columns=["sample_id", "split", "task"],
-    )
+    ).assign(label="y")
     predictions = samples.assign(text="x", ranking=[[]] * len(samples), valid=True)
     predictions.loc[[0, 1, 2], "valid"] = False
     table = coverage(merge_assistant(samples, predictions.drop(index=[15, 14])))

@@ -21,10 +21,12 @@ from llmcrs_utils.params import (
     check_profile,
     load_profile,
     notebook_parameters,
+    setting_value,
+    settings,
     settings_of,
     system_parameters,
 )
-from llmcrs_utils.preflight import check_data, main
+from llmcrs_utils.preflight import check_data, check_repetitions, main
 from llmcrs_utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -168,7 +170,7 @@ def test_file_that_is_no_profile_is_one_line(tmp_path, capsys, text):
 
 
 def test_profile_that_is_not_there_names_those_that_are(capsys):
-    assert "params/dmo.yaml: no such profile; known: demo, grid" in refusal(capsys, "params/dmo.yaml")
+    assert "params/dmo.yaml: no such profile; known: demo, fallback, grid" in refusal(capsys, "params/dmo.yaml")
 
 
 def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_path, capsys):
@@ -177,6 +179,62 @@ def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_p
     assert profile["01_build_data"] == {"corpus": "generated", "data_dir": "my/data"}
     assert (profile["bcrs"], profile["cllm"]) == ({"model_name_or_path": "a/b"}, {"model_name_or_path": "c/d"})
     assert "no setting 'datadir'; did you mean 'data_dir'?" in refusal(capsys, path, "datadir=x")
+
+
+def test_any_parameter_of_the_data_may_be_set_from_outside(tmp_path, capsys):
+    path = write_profile(tmp_path, MINIMAL)
+    assert settings()["implicit_weight"] == ("01_build_data", "implicit_weight") and settings()["allm_model"] == ("allm", "model_name_or_path")
+    given = {"implicit_weight": 0.0, "profile": "known-answer/implicit_weight-0.0", "seeds": [1, 2], "cross_fit_folds": 2}
+    profile = load_profile(path, {key: setting_value(str(value), key) for key, value in given.items()})
+    assert profile["01_build_data"] == {"corpus": "generated", "implicit_weight": 0.0}
+    assert (profile["profile"], profile["seeds"], profile["cross_fit_folds"]) == ("known-answer/implicit_weight-0.0", [1, 2], 2)
+    assert main([str(path), "implicit_weight=0.0", "seeds=[1,2]"]) == 0
+    capsys.readouterr()
+    assert "no setting 'implicit_wieght'; did you mean 'implicit_weight'?" in refusal(capsys, path, "implicit_wieght=0.0")
+    assert "section 01_build_data: implicit_weight is 2; give a number from 0 to 1" in refusal(capsys, path, "implicit_weight=2")
+    assert "parameter implicit_weight: 'none' is no float" in refusal(capsys, path, "implicit_weight=none")
+
+
+@pytest.mark.parametrize(("text", "key", "value"), [("0.0", "implicit_weight", 0.0), ("3", "test_dialogues", 3), ("[1, 2]", "seeds", [1, 2])])
+def test_a_setting_is_read_as_yaml(text, key, value):
+    assert setting_value(text, key) == value and type(setting_value(text, key)) is type(value)
+
+
+@pytest.mark.parametrize("key", ["data_dir", "allm_model", "profile"])
+def test_paths_and_names_stay_text(key):
+    assert [setting_value(text, key) for text in ("12", "1e3", "a: b", "no")] == ["12", "1e3", "a: b", "no"]
+
+
+@pytest.mark.parametrize("text", ["seeds=[1,2", "implicit_weight={"])
+def test_a_setting_that_cannot_be_read_is_one_line(tmp_path, capsys, text):
+    assert text.partition("=")[0] in refusal(capsys, write_profile(tmp_path, MINIMAL), text)
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"seeds": []}, "seeds []: give at least one number, each once, none below 0"),
+        ({"seeds": [1, 2, 1]}, "seeds [1, 2, 1]: give at least one number, each once, none below 0"),
+        ({"seeds": [1, -2]}, "seeds [1, -2]: give at least one number, each once, none below 0"),
+        ({"seeds": ["1"]}, "seeds: ['1'] is no list[int]"),
+        ({"seeds": 3}, "seeds: 3 is no list[int]"),
+        ({"seeds": [1, 2], "03_train_crs": {"seed": 1}}, "section 03_train_crs: the profile's seeds [1, 2] say every seed; leave seed out here"),
+        ({"seeds": [1], "05_collaborate": {"seed": 1}}, "section 05_collaborate: the profile's seeds [1] say every seed"),
+        ({"seeds": [1, 2], "allm": {"seed": 1}}, "section allm: the profile's seeds [1, 2] say every seed; leave seed out here"),
+        ({"cross_fit_folds": 1}, "cross_fit_folds 1: give 2 or more, or 0 for no cross-fitting"),
+        ({"cross_fit_folds": -2}, "cross_fit_folds -2: give 2 or more, or 0 for no cross-fitting"),
+        ({"cross_fit_folds": 2.0}, "cross_fit_folds: 2.0 is no int"),
+    ],
+)
+def test_seeds_and_folds_that_cannot_be_run_are_refused(tmp_path, capsys, profile, message):
+    path = write_profile(tmp_path, MINIMAL | profile)
+    line = refusal(capsys, path)
+    assert message in line and str(path) in line
+
+
+@pytest.mark.parametrize("profile", [{}, {"seeds": [0, 7]}, {"cross_fit_folds": 0}, {"seeds": [3], "cross_fit_folds": 2}, {"03_train_crs": {"seed": 4}}])
+def test_seeds_and_folds_that_can_be_run_pass(profile):
+    check_repetitions(MINIMAL | profile, "here")
 
 
 def test_a_collaboration_is_trained_like_its_base_save_where_it_says_otherwise(tmp_path):

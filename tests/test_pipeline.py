@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 from llmcrs_utils.predictions import read_predictions, read_table
 from llmcrs_utils.systems import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS
@@ -33,11 +34,98 @@ def test_slurm_profile_submits_the_whole_grid():
     counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
     assert counts == {
         "build_data": "1", "prepare_backbone": "6", "typical_systems": "1", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
-        "all": "1", "total": "30",
+        "complementarity": "1", "categories": "1", "all": "1", "total": "32",
     }  # fmt: skip
     jobs = (shown.stdout + shown.stderr).split("rule ")
     assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
     assert all("gpu=0" in job for job in jobs if job.startswith("collaborate"))
+
+
+SMALL = {
+    "profile": "small",
+    "systems": ["bcrs", "allm", "allm-bcrs", "bcrs-allm"],
+    "01_build_data": {"corpus": "generated"},
+    "02_prepare_backbones": {"hidden_size": 32},
+}
+
+
+def planned(folder: Path, profile: dict, *given: str) -> tuple[dict[str, int], dict[str, dict]]:
+    """Of a dry run: how many jobs of each rule, and what each notebook that would be written is told."""
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL | profile))
+    command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", str(folder / "small.yaml"), "--cores", "1"]
+    command += ["--nolock", "--dry-run", "--forceall", "--printshellcmds", *(["--config", *given] if given else [])]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert shown.returncode == 0, shown.stderr
+    said = shown.stdout + shown.stderr
+    counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+    told = re.findall(r"^papermill \S+ runs/small/(\S+)\.ipynb .* -y '(.*?)' >", said, re.MULTILINE)
+    return counts, {name: json.loads(parameters) for name, parameters in told}
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """Two seeds and two folds."""
+    return planned(tmp_path_factory.mktemp("profile"), {"seeds": [1, 2], "cross_fit_folds": 2})
+
+
+def test_every_seed_and_every_fold_is_a_run(repeated):
+    # Of each family and seed: base, collaboration, collaboration with cross-fitted help, and two folds of the base.
+    counts, jobs = repeated
+    assert counts["train_crs"] == counts["tune_llm"] == 2 * 5 and counts["collaborate"] == 2 * 2 * 2
+    assert counts["tables"] == counts["complementarity"] == counts["categories"] == counts["cross_fitting"] == 1
+    crs = {name.partition("notebooks/03_train_crs_")[::2] for name in jobs if "03_train_crs" in name}
+    assert crs == {
+        ("", "bcrs"), ("", "bcrs_seed2"), ("", "allm-bcrs"), ("", "allm-bcrs_seed2"), ("cross_fitted/", "allm-bcrs"), ("cross_fitted/", "allm-bcrs_seed2"),
+        ("folds/", "bcrs_fold1"), ("folds/", "bcrs_fold2"), ("folds/", "bcrs_seed2_fold1"), ("folds/", "bcrs_seed2_fold2"),
+    }  # fmt: skip
+
+
+def test_every_run_is_told_its_seed_and_keeps_its_files_apart(repeated):
+    jobs = {name: told for name, told in repeated[1].items() if re.search("03_train|04_tune|05_coll", name)}
+    assert len(jobs) == 28
+    for name, told in jobs.items():
+        assert told["seed"] == (2 if "_seed2" in name else 1) and told["system"] == re.search(r"0\d_\w+?_([a-z]+(?:-[a-z]+)?)(_seed|_fold|$)", name)[1]
+    for output in ("output_dir", "output_file"):
+        written = [told[output] for told in jobs.values() if output in told]
+        assert len(set(written)) == len(written) >= 8
+    trained = [told["predictions_file"] for name, told in jobs.items() if "05_collaborate" not in name]
+    assert len(set(trained)) == 20
+
+
+def test_folds_leave_their_part_out_and_answer_it_only(repeated):
+    told = repeated[1]["folds/notebooks/04_tune_llm_allm_seed2_fold2"]
+    assert (told["folds"], told["held_out_fold"], told["predict_splits"], told["assistance_file"]) == (2, 2, ["held_out"], "")
+    whole = repeated[1]["notebooks/04_tune_llm_allm_seed2"]
+    assert "held_out_fold" not in whole and whole["predict_splits"] == ["train", "valid", "test"]
+
+
+def test_cross_fitted_help_is_of_the_seeds_own_folds(repeated):
+    _, jobs = repeated
+    crossed, usual = (jobs[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"] for kind in ("cross_fitted/", ""))
+    assert usual["predictions_file"] == crossed["predictions_file"] == "runs/small/predictions/allm_seed2.parquet"
+    assert crossed["fold_files"] == [f"runs/small/folds/predictions/allm_seed2_fold{fold}.parquet" for fold in (1, 2)] and usual["fold_files"] == []
+    for kind in ("cross_fitted/", ""):
+        trained = jobs[f"{kind}notebooks/03_train_crs_allm-bcrs_seed2"]
+        assert trained["assistance_file"] == jobs[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"]["output_file"]
+
+
+def test_without_seeds_and_folds_each_system_is_trained_once(tmp_path):
+    counts, jobs = planned(tmp_path, {"03_train_crs": {"seed": 3}, "04_tune_llm": {"seed": 3}, "05_collaborate": {"seed": 3}})
+    assert counts["train_crs"] == counts["tune_llm"] == counts["collaborate"] == 2 and "cross_fitting" not in counts
+    assert not [name for name in jobs if re.search("seed|fold|cross", name)]
+    assert [told["seed"] for name, told in jobs.items() if re.search("03_|04_|05_", name)] == [3] * 6
+
+
+def test_settings_from_the_command_line_reach_the_data(tmp_path):
+    _, jobs = planned(tmp_path, {"01_build_data": {"corpus": "generated", "implicit_weight": 0.75}}, "implicit_weight=0.0", "test_dialogues=5")
+    told = jobs["notebooks/01_build_data"]
+    assert (told["implicit_weight"], told["test_dialogues"], told["corpus"]) == (0.0, 5, "generated")
+    assert not any("implicit_weight" in other for name, other in jobs.items() if "01_build_data" not in name)
+
+
+def test_seeds_and_folds_from_the_command_line_plan_as_those_of_a_profile(tmp_path, repeated):
+    counts, jobs = planned(tmp_path, {}, "seeds=[1,2]", "cross_fit_folds=2")
+    assert (counts, jobs) == repeated
 
 
 def copy_of_project(folder: Path) -> Path:

@@ -1,10 +1,12 @@
-"""Bootstrap intervals: known cases, coverage, pairing."""
+"""Bootstrap intervals: known cases, coverage, pairing; p-values and their correction."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.statistics import bootstrap_interval, paired_gain
+from llmcrs_utils.evaluation.statistics import DRAWS, bootstrap, bootstrap_interval, holm, interval, p_value, paired, paired_gain
+
+SURE = 2 / (DRAWS + 1)  # the least p-value there is
 
 
 def test_interval_of_equal_groups_is_a_point():
@@ -31,13 +33,114 @@ def test_interval_is_that_of_a_plain_bootstrap():
 
 def test_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(5)
-    groups = np.repeat(np.arange(60), 3)
-    covered = 0
-    for trial in range(200):
-        values = np.repeat(rng.normal(size=60), 3) + rng.normal(size=180)
+    covered = []
+    for trial in range(1500):
+        groups = np.repeat(np.arange(80), rng.integers(2, 5, size=80))
+        values = rng.normal(size=80)[groups] + rng.normal(size=len(groups))
         _, low, high = bootstrap_interval(values, groups, draws=400, seed=trial)
-        covered += low <= 0 <= high
-    assert 180 <= covered <= 198  # of 200; 190 expected, and single samples instead of groups would give about 160
+        covered.append(low <= 0 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.97  # single samples instead of dialogues would give about 0.8
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.4])
+def test_interval_covers_as_often_as_it_says_over_seeds(spread):
+    """Three runs on the same dialogues, each better or worse as a whole by ``spread``: the truth is what many seeds would give."""
+    rng = np.random.default_rng(6)
+    covered = []
+    for trial in range(1500):
+        groups = np.repeat(np.arange(80), rng.integers(2, 5, size=80))
+        dialogue = rng.normal(size=80)[groups]
+        values = [dialogue + rng.normal(scale=spread) + rng.normal(size=len(groups)) for _ in range(3)]
+        seeds = np.repeat([1, 2, 3], len(groups))
+        _, low, high = bootstrap_interval(np.concatenate(values), np.tile(groups, 3), seeds, draws=400, seed=trial)
+        covered.append(low <= 0 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.97  # without the seeds 0.91 and 0.61
+
+
+def test_seeds_widen_the_interval_by_students_t():
+    # No dialogue differs from another; the runs' means 0, 1 and 2 have the standard error 1 / sqrt(3), and t with two degrees of
+    # freedom is below 1.886 in 90 of 100 cases.
+    values, seeds = np.repeat([0.0, 1.0, 2.0], 5), np.repeat([1, 2, 3], 5)
+    mean, low, high = bootstrap_interval(values, np.tile(np.arange(5), 3), seeds, draws=40_000, level=0.8)
+    assert mean == 1 and (low + high) / 2 == pytest.approx(1, rel=0.02)
+    assert high - low == pytest.approx(2 * 1.8856 / np.sqrt(3), rel=0.03)
+
+
+def test_one_seed_says_nothing_of_others():
+    values, groups = np.random.default_rng(0).random(50), np.arange(50) // 3
+    assert bootstrap_interval(values, groups, np.ones(50)) == bootstrap_interval(values, groups)
+
+
+def test_seeds_with_the_same_scores_add_nothing():
+    values, groups = np.random.default_rng(0).random(50), np.arange(50) // 3
+    twice = bootstrap_interval(np.tile(values, 2), np.tile(groups, 2), np.repeat([1, 2], 50))
+    assert twice == pytest.approx(bootstrap_interval(values, groups), rel=1e-12)
+
+
+def test_seeds_without_the_same_samples_raise():
+    with pytest.raises(ValueError, match="the seeds have 2, 1 values"):
+        bootstrap_interval([1.0, 0.0, 1.0], ["a", "b", "a"], [1, 1, 2])
+
+
+def test_seeds_are_told_apart_by_name_not_by_place():
+    rng = np.random.default_rng(2)
+    values, groups, seeds = rng.random(60), np.tile(np.arange(20), 3), np.repeat([1, 2, 3], 20)
+    order = rng.permutation(60)
+    assert bootstrap_interval(values[order], groups[order], seeds[order]) == pytest.approx(bootstrap_interval(values, groups, seeds), rel=1e-9)
+
+
+def test_interval_holds_the_middle_of_the_draws():
+    assert list(interval(np.arange(101.0))) == pytest.approx([2.5, 97.5])
+    assert list(interval(np.arange(101.0), level=0.5)) == pytest.approx([25, 75])
+
+
+# --- p-values
+
+
+def test_p_value_counts_the_draws_on_the_rarer_side_of_zero():
+    draws = np.array([-1, 0, 0, 2, 3, 4, 5, 6, 7, 8.0])  # three at or below zero, nine at or above
+    assert p_value(draws) == pytest.approx(2 * (3 + 1) / 11)
+    assert p_value(-draws) == p_value(draws)
+
+
+def test_p_value_is_never_0_nor_above_1_and_nan_where_nothing_is_known():
+    assert p_value(np.ones(99)) == p_value(-np.ones(99)) == pytest.approx(0.02)
+    assert p_value(np.zeros(99)) == 1
+    assert p_value(np.array([-1.0, 1.0])) == 1
+    assert np.isnan(p_value(bootstrap([0.0, 1.0], ["a", "a"])[1]))
+
+
+def plain_holm(p_values):
+    """Holm's steps, one by one."""
+    left = sorted((p, place) for place, p in enumerate(p_values) if p == p)
+    adjusted, largest = [float("nan")] * len(p_values), 0.0
+    for step, (p, place) in enumerate(left):
+        largest = max(largest, (len(left) - step) * p)
+        adjusted[place] = min(1.0, largest)
+    return adjusted
+
+
+def test_holm_by_hand():
+    assert list(holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(holm([0.5, 0.6])) == [1, 1]
+    assert list(holm([0.02])) == [0.02] and len(holm([])) == 0
+
+
+def test_holm_does_not_count_what_is_unknown():
+    nan = float("nan")
+    np.testing.assert_allclose(holm([0.01, nan, 0.04, 0.03, nan, 0.005]), [0.03, nan, 0.06, 0.06, nan, 0.02])
+    assert np.isnan(holm([nan, nan])).all()
+
+
+def test_holm_is_that_of_its_definition():
+    rng = np.random.default_rng(4)
+    for size in range(1, 40):
+        p_values = np.where(rng.random(size) < 0.1, np.nan, rng.random(size) ** 3)
+        adjusted = holm(p_values)
+        np.testing.assert_allclose(adjusted, plain_holm(p_values), rtol=1e-12)
+        known = ~np.isnan(p_values)
+        assert (adjusted[known] >= p_values[known]).all() and (adjusted[known] <= 1).all()
+        assert (np.diff(adjusted[known][np.argsort(p_values[known])]) >= 0).all()
 
 
 def test_interval_is_deterministic_and_depends_on_the_seed():
@@ -73,14 +176,14 @@ def scores_of(system, f1, seed=1, task="elicit"):
 def test_gain_of_a_system_over_its_equal_is_zero():
     values = np.random.default_rng(0).random(20)
     scores = pd.concat([scores_of("bcrs", values), scores_of("allm-bcrs", values)])
-    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.0, 0.0, 0.0)
+    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_constant_gain_has_no_width():
     values = np.arange(20) / 64
     scores = pd.concat([scores_of("bcrs", values), scores_of("allm-bcrs", values + 0.25).sample(frac=1, random_state=0)])
-    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.25, 0.25, 0.25)
-    assert paired_gain(scores, "bcrs", "allm-bcrs", "F1") == (-0.25, -0.25, -0.25)
+    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.25, 0.25, 0.25, SURE)
+    assert paired_gain(scores, "bcrs", "allm-bcrs", "F1") == (-0.25, -0.25, -0.25, SURE)
 
 
 def test_gain_pairs_seed_with_seed():
@@ -89,7 +192,7 @@ def test_gain_pairs_seed_with_seed():
         [scores_of("bcrs", better, 1), scores_of("bcrs", better + 0.5, 2)]
         + [scores_of("allm-bcrs", better + 0.125, 1), scores_of("allm-bcrs", better + 0.625, 2)]
     )
-    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.125, 0.125, 0.125)
+    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.125, 0.125, 0.125, SURE)
 
 
 def test_gain_needs_the_same_samples_and_seeds():
@@ -109,4 +212,23 @@ def test_gain_over_two_tasks_at_once_raises():
 def test_gain_is_resampled_by_dialogue():
     # Each dialogue holds one sample that wins and one that loses as much: whichever are drawn, the gain is 0.
     scores = pd.concat([scores_of("bcrs", np.full(20, 0.5)), scores_of("allm-bcrs", np.tile([0.25, 0.75], 10))])
-    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.0, 0.0, 0.0)
+    assert paired_gain(scores, "allm-bcrs", "bcrs", "F1") == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_gain_has_the_p_value_of_its_draws():
+    rng = np.random.default_rng(1)
+    base = rng.random(40)
+    scores = pd.concat([scores_of("bcrs", base), scores_of("allm-bcrs", base + rng.normal(0.1, 0.3, size=40))])
+    pairs = paired(scores, "allm-bcrs", "bcrs", "F1")
+    mean, draws = bootstrap(pairs["ours"] - pairs["theirs"], pairs["sid"])
+    gain, low, high, p = paired_gain(scores, "allm-bcrs", "bcrs", "F1")
+    assert gain == pytest.approx(mean[0]) and p == p_value(draws[:, 0]) and SURE < p < 1
+    assert paired_gain(scores, "bcrs", "allm-bcrs", "F1")[3] == pytest.approx(p, abs=SURE / 2)
+
+
+def test_gain_of_seeds_that_disagree_is_less_sure_than_of_one():
+    base = np.zeros(30)
+    scores = [pd.concat([scores_of("bcrs", base, seed), scores_of("allm-bcrs", base + gain, seed)]) for seed, gain in ((1, 0.5), (2, 0.1))]
+    assert paired_gain(scores[0], "allm-bcrs", "bcrs", "F1")[3] == SURE
+    gain, low, high, p = paired_gain(pd.concat(scores), "allm-bcrs", "bcrs", "F1")
+    assert gain == pytest.approx(0.3) and low < 0 < high and p > 0.2

@@ -4,10 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import made_up
 from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
-from llmcrs_utils.evaluation.tables import TABLES, metrics_table, paper_numbers, summary_markdown, task_table, write_tables
-from llmcrs_utils.systems import CATEGORIES, SYSTEMS, TASKS
+from llmcrs_utils.evaluation.tables import (
+    TABLES,
+    collaborations,
+    gains,
+    metrics_table,
+    paper_numbers,
+    summary_markdown,
+    task_table,
+    write_tables,
+)
+from llmcrs_utils.systems import CATEGORIES, FLOORS, SYSTEMS, TASKS, system_of
 
 PAPER = [key for key, system in SYSTEMS.items() if "mllm" not in key and system.family != "typical"]
 NOTE = "Synthetic demo corpus, 100% made up"
@@ -203,7 +213,7 @@ def test_written_files(tmp_path):
     for task, table in TABLES.items():
         stem = tmp_path / "tables" / f"table{table.number}"
         long = pd.read_csv(f"{stem}.csv")
-        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]
+        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]
         ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         pd.testing.assert_frame_equal(long, ours.reset_index(drop=True), check_dtype=False, rtol=1e-12)
 
@@ -215,6 +225,62 @@ def test_written_files(tmp_path):
         assert r"100\% made up" in latex and latex.count(r"\toprule") == 1
         tabular = [line for line in latex.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in tabular[1:]}) == 1
+
+
+# --- gains beyond doubt
+
+
+@pytest.fixture(scope="module")
+def three_gains():
+    """ALLM-BCRS over BCRS: in elicit clearly better, in understand perhaps, in respond clearly worse."""
+    rng = np.random.default_rng(0)
+    base, noise = rng.random(60) / 2, rng.normal(size=60)
+    gain_of = {"elicit": 0.25 + 0.1 * noise, "understand": 0.02 + 0.3 * (noise - noise.mean()), "respond": -0.125 + 0 * noise}
+    about = {"dialogues": [f"d{place // 2:02d}" for place in range(60)], "domains": np.repeat(["Fridges", "Ovens"], 30)}
+    values = {task: {"bcrs": base, "allm": base, "allm-bcrs": base + gain} for task, gain in gain_of.items()}
+    return pd.concat([made_up.scores_of(systems, task, **about) for task, systems in values.items()], ignore_index=True)
+
+
+def test_gains_hold_where_the_corrected_p_value_says_so(three_gains):
+    table = gains(three_gains).set_index("task")
+    assert list(table.index) == ["understand", "elicit", "respond"] and list(table["metric"]) == ["F1", "F1", "BLEU-2"]
+    assert set(table["system"]) == {"ALLM-BCRS"} and set(table["over"]) == {"UniMIND(BART)"} and set(table["direction"]) == {"LLM assisting CRS"}
+    means = three_gains.groupby(["task", "system"])["F1"].mean()
+    assert table.loc["elicit", "gain"] == pytest.approx(means["elicit", "allm-bcrs"] - means["elicit", "bcrs"])
+    assert table["holds"].to_dict() == {"understand": False, "elicit": True, "respond": True}
+    assert (table["p"] <= table["p (Holm)"]).all() and table.loc["respond", "high"] < 0 and table.loc["elicit", "low"] > 0
+    assert table.loc["elicit", "p (Holm)"] == pytest.approx(3 * 2 / 10_001)  # of three, none of 10,000 draws
+
+
+def test_a_gain_that_correction_takes_does_not_hold():
+    base, gain = np.random.default_rng(3).normal(size=(2, 60))
+    gain = 0.09 + 0.3 * (gain - gain.mean()) / gain.std()  # t = 2.3
+    values = {"bcrs": base, "allm": base, "allm-bcrs": base + gain}
+    alone = gains(made_up.scores_of(values))
+    assert alone["p"][0] == alone["p (Holm)"][0] and 0.01 < alone["p"][0] < 0.05 and alone["holds"][0]
+    several = gains(pd.concat([made_up.scores_of(values, task) for task in TASKS]))
+    assert several["p"][1] == alone["p"][0] and not several["holds"].any()
+
+
+def test_only_a_clear_gain_is_bold(three_gains, tmp_path):
+    metrics = metrics_table(three_gains)
+    bold = metrics[metrics["better"]]
+    assert bold[["task", "system", "category", "metric"]].to_numpy().tolist() == [["elicit", "allm-bcrs", "All 2", "F1"]]
+    write_tables(metrics, tmp_path, NOTE)
+    value = f"{bold['value'].iloc[0]:.3f}"
+    for number, count in ((1, 0), (2, 1), (4, 0)):
+        markdown, latex = ((tmp_path / f"table{number}.{kind}").read_text("utf-8") for kind in ("md", "tex"))
+        table = [line for line in markdown.splitlines() if line.startswith("|")]
+        assert sum(line.count("**") for line in table) == 2 * count and latex.count(r"\textbf{") == count
+        assert "**" not in latex
+    assert f" **{value}** [" in (tmp_path / "table2.md").read_text("utf-8")
+    assert rf" \textbf{{{value}}} [" in (tmp_path / "table2.tex").read_text("utf-8")
+
+
+def test_collaborations_come_in_the_order_of_the_rows():
+    scores = made_up.random_scores(["bcrs-allm", "allm-bcrs", "allm", "bcrs", "trivial", "oracle"])
+    assert collaborations(scores) == [system_of("allm-bcrs"), system_of("bcrs-allm")]
+    assert gains(scores[~scores["system"].isin(["bcrs-allm", "allm-bcrs"])]).empty
 
 
 def test_files_are_the_same_every_time(tmp_path):
@@ -240,8 +306,9 @@ def test_figure_shows_the_gain_of_each_collaboration():
 
 
 def test_every_collaboration_has_its_own_colour():
-    assert set(colours()) == {key for key, system in SYSTEMS.items() if system.base}
-    assert len(set(colours().values())) == len(colours())
+    shown = {key: colour for key, colour in colours().items() if key not in FLOORS}
+    assert {key for key, system in SYSTEMS.items() if system.base} < set(shown)
+    assert len(set(shown.values())) == len(shown)
 
 
 def test_figure_needs_a_collaboration():

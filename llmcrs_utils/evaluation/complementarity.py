@@ -60,19 +60,16 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
     """
     rows = []
     for task, found in by_task(scores, JUDGED_BY):
+        # A CRS and an LLM may collaborate both ways; each pair is counted once.
+        pairs = {}
         for system, values in found:
-            if system.family != "crs":  # the same two systems, seen from the other side
-                continue
-            right = judged(values, right_from[task])
-            crs, llm = right["base"], right["assistant"]
-            table = np.stack([crs & llm, crs & ~llm, ~crs & llm, ~crs & ~llm], axis=1)
+            crs, llm = ("base", "assistant") if system.family == "crs" else ("assistant", "base")
+            pairs.setdefault((getattr(system, crs), getattr(system, llm)), (judged(values, right_from[task]), crs, llm))
+        for (crs_key, llm_key), (right, crs, llm) in pairs.items():
+            one, other = right[crs], right[llm]
+            table = np.stack([one & other, one & ~other, ~one & other, ~one & ~other], axis=1)
             share, low, high = bootstrap_interval(table, right["sid"], right["seed"])
-            about = {
-                "crs": system_of(system.base).name,
-                "llm": system_of(system.assistant).name,
-                "task": task,
-                "outcome": OUTCOMES,
-            }
+            about = {"crs": system_of(crs_key).name, "llm": system_of(llm_key).name, "task": task, "outcome": OUTCOMES}
             rows.append(pd.DataFrame(about | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)}))
     return pd.concat(rows, ignore_index=True)
 
