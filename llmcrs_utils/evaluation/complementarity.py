@@ -11,12 +11,14 @@ from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
     bootstrap,
     bootstrap_interval,
+    holm,
     interval,
     mean_intervals,
     paired,
+    paired_gains,
     seed_spread,
 )
-from llmcrs_utils.evaluation.tables import collaborations
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
 from llmcrs_utils.systems import System, system_of
 
 # An answer is right from this value of the metric on: sets by half of their F1, items by being the one, replies by a BLEU-2 that takes
@@ -98,6 +100,24 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
             row |= {"assistant": values["assistant"].mean(), "oracle": base + room, "headroom": room, "luck": _luck(values)}
             rows.append(row | {"gain": gain, "realised": gain / room if room else np.nan, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
+    """Is a collaboration better than the better of its two, which one could use alone? A gain over a weaker base may be no more than a copy.
+
+    Returns:
+        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``gain, low, high, p, p (Holm)``.
+    """
+    rows = []
+    for task, metric in HEADLINE.items():
+        part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
+        alone, systems = part.groupby("system")[metric].mean(), collaborations(part)
+        better = [max((system.base, system.assistant), key=alone.get) for system in systems]
+        found = paired_gains(part, [(system.key, key) for system, key in zip(systems, better)], metric, draws=GAIN_DRAWS)
+        for system, key, values in zip(systems, better, found):
+            about = {"system": system.name, "task": task, "better": system_of(key).name}
+            rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
 def _luck(values: pd.DataFrame) -> float:
