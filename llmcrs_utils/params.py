@@ -99,12 +99,20 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
 def settings() -> dict[str, tuple[str, str]]:
     """Setting that may be given from outside -> section and parameter."""
     data = notebook_parameters(project_root() / "notebooks" / "01_build_data.ipynb")
-    return {name: ("01_build_data", name) for name in data} | OVERRIDES
+    alone = data.keys() - {"seed", "language"}  # these are parameters of other notebooks too
+    return {name: ("01_build_data", name) for name in data if name in alone} | OVERRIDES
 
 
 def setting_value(text: str, key: str) -> Any:
-    """A setting given as text: a path as it is, anything else as YAML reads it."""
-    return text if key in OVERRIDES or key == "profile" else yaml.safe_load(text)
+    """A setting given as text: a path as it is, anything else as YAML reads it.
+
+    Raises:
+        ParameterError: where YAML cannot.
+    """
+    try:
+        return text if key in OVERRIDES or key == "profile" else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{key}={text}: not valid YAML ({str(error).splitlines()[0]})") from None
 
 
 def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:

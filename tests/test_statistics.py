@@ -4,7 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.statistics import DRAWS, bootstrap, bootstrap_interval, holm, interval, p_value, paired, paired_gain
+from llmcrs_utils.evaluation.statistics import (
+    DRAWS,
+    bootstrap,
+    bootstrap_interval,
+    holm,
+    interval,
+    mean_intervals,
+    p_value,
+    paired,
+    paired_gain,
+    paired_gains,
+    seed_spread,
+)
 
 SURE = 2 / (DRAWS + 1)  # the least p-value there is
 
@@ -42,19 +54,45 @@ def test_interval_covers_as_often_as_it_says():
     assert 0.93 <= np.mean(covered) <= 0.97  # single samples instead of dialogues would give about 0.8
 
 
-@pytest.mark.parametrize("spread", [0.1, 0.4])
-def test_interval_covers_as_often_as_it_says_over_seeds(spread):
-    """Three runs on the same dialogues, each better or worse as a whole by ``spread``: the truth is what many seeds would give."""
+def runs(rng, spread):
+    """Three runs on 80 dialogues, each better or worse as a whole by ``spread``: scores, dialogues and seeds. The truth is 0."""
+    groups = np.repeat(np.arange(80), rng.integers(2, 5, size=80))
+    dialogue = rng.normal(size=80)[groups]
+    values = [dialogue + rng.normal(scale=spread) + rng.normal(size=len(groups)) for _ in range(3)]
+    return np.concatenate(values), np.tile(groups, 3), np.repeat([1, 2, 3], len(groups))
+
+
+def test_interval_covers_as_often_as_it_says_over_seeds():
     rng = np.random.default_rng(6)
-    covered = []
-    for trial in range(1500):
-        groups = np.repeat(np.arange(80), rng.integers(2, 5, size=80))
-        dialogue = rng.normal(size=80)[groups]
-        values = [dialogue + rng.normal(scale=spread) + rng.normal(size=len(groups)) for _ in range(3)]
-        seeds = np.repeat([1, 2, 3], len(groups))
-        _, low, high = bootstrap_interval(np.concatenate(values), np.tile(groups, 3), seeds, draws=400, seed=trial)
-        covered.append(low <= 0 <= high)
-    assert 0.93 <= np.mean(covered) <= 0.97  # without the seeds 0.91 and 0.61
+    bounds = [bootstrap_interval(*runs(rng, 0.4), draws=400, seed=trial)[1:] for trial in range(1500)]
+    assert 0.93 <= np.mean([low <= 0 <= high for low, high in bounds]) <= 0.97  # without the seeds 0.61
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.4])
+def test_intervals_of_a_study_cover_as_often_as_they_say(spread):
+    """Eight gains, whose spread over seeds is taken from all of them."""
+    rng = np.random.default_rng(7)
+    studies = [mean_intervals([runs(rng, spread) for _ in range(8)], draws=400, seed=trial) for trial in range(200)]
+    assert 0.93 <= np.mean([low <= 0 <= high for study in studies for _, low, high, _ in study]) <= 0.97
+
+
+def test_spread_over_seeds_is_pooled_by_hand():
+    # The means of the first are 0, 1 and 2 (variance 1, two degrees of freedom), of the second 0 and 4 (8, one); the third has one seed.
+    first = (np.repeat([0.0, 1.0, 2.0], 2) + np.tile([-1, 1], 3), np.repeat([1, 2, 3], 2))
+    second, third = (np.array([0.0, 4.0]), np.array([1, 2])), (np.array([7.0, 9.0]), np.array([1, 1]))
+    for quantities, variance, freedom in (([first], 1, 2), ([first, second, third], (2 * 1 + 8) / 3, 3), ([third], 0, 0)):
+        deviation, found = seed_spread(quantities)
+        assert deviation[0] == pytest.approx(variance**0.5) and found == freedom
+    np.testing.assert_allclose(seed_spread([(np.stack([first[0], 2 * first[0]], axis=1), first[1])])[0], [1, 2])
+
+
+def test_a_gain_is_as_sure_as_its_likes_are_steady():
+    values, groups, seeds = np.repeat([0.0, 1.0, 2.0], 5), np.tile(np.arange(5), 3), np.repeat([1, 2, 3], 5)
+    steady = (np.ones(15), groups, seeds)
+    alone, together = mean_intervals([(values, groups, seeds)])[0], mean_intervals([(values, groups, seeds), *[steady] * 7])
+    assert alone[:3] == pytest.approx(bootstrap_interval(values, groups, seeds)) and alone[3] > 0.1
+    assert together[0][2] - together[0][1] < 0.5 * (alone[2] - alone[1])
+    assert together[1][0] == 1 and together[1][2] - together[1][1] == pytest.approx(together[0][2] - together[0][1])
 
 
 def test_seeds_widen_the_interval_by_students_t():
@@ -232,3 +270,10 @@ def test_gain_of_seeds_that_disagree_is_less_sure_than_of_one():
     assert paired_gain(scores[0], "allm-bcrs", "bcrs", "F1")[3] == SURE
     gain, low, high, p = paired_gain(pd.concat(scores), "allm-bcrs", "bcrs", "F1")
     assert gain == pytest.approx(0.3) and low < 0 < high and p > 0.2
+
+
+def test_several_gains_at_once_are_those_of_one_seed_alone():
+    rng = np.random.default_rng(1)
+    scores = pd.concat([scores_of(system, rng.random(40)) for system in ("bcrs", "allm", "allm-bcrs", "bcrs-allm")])
+    pairs = [("bcrs-allm", "allm"), ("allm-bcrs", "bcrs")]
+    assert paired_gains(scores, pairs, "F1") == [paired_gain(scores, *pair, "F1") for pair in pairs]

@@ -113,13 +113,15 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def disruption(scores: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claim that a bad assistant disrupts: is a base worse off where its assistant is worse than itself than where it is not?
+    """The paper's claim that a bad assistant disrupts: what a pair loses where its assistant is worse than its base.
+
+    Some of it any new training would lose: samples on which the base beat its assistant are samples on which that run of the base was
+    lucky. So the pair is compared with the base's next seed on the same samples, which was trained anew, too, but without help.
 
     Returns:
-        Per collaboration and task: ``system, task, worse`` (share of samples on which the assistant scored below the base) and the
-        collaboration's gain on those samples, ``gain where worse``; and for the control, on all samples: the gain that a base has over
-        another seed of itself where *that* seed is worse (``without help``): what any new training loses where the old one had been lucky.
-        ``disruption`` is the former less the latter, with its interval over dialogues ``low, high`` and ``p, p (Holm)``; NaN for one seed.
+        Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base) and there
+        ``gain where worse`` (pair less base), ``without help`` (the base's next seed less base), and ``disruption``, the former less the
+        latter, with its interval over dialogues ``low, high``, ``p, p (Holm)``; NaN for one seed.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
@@ -151,7 +153,8 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
     """What goes with a gain: the gain where a trait is high less the gain where it is low, all collaborations of a direction together.
 
     Args:
-        traits: what ``traits.sample_traits`` returns. High is above the median of the task's test samples.
+        traits: what ``traits.sample_traits`` returns. High is above the median of the task's test samples, or at the maximum where that
+            is the median.
 
     Returns:
         Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
@@ -165,6 +168,7 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
             values = values.groupby(["sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
             for trait in TRAITS:
                 high = values[trait] > values[trait].median()
+                high = high if high.any() else values[trait] == values[trait].max()
                 if values[trait].isna().any() or high.nunique() < 2:
                     continue
                 table = np.stack([values["gain"] * high, high, values["gain"] * ~high, ~high], axis=1)

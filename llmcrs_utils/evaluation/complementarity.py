@@ -9,14 +9,11 @@ import pandas as pd
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
-    bootstrap,
     bootstrap_interval,
     holm,
-    interval,
     mean_intervals,
     paired,
     paired_gains,
-    seed_spread,
 )
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
 from llmcrs_utils.systems import System, system_of
@@ -89,16 +86,19 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
-        gained = [np.stack([v["pair"] - v["base"], np.maximum(v["base"], v["assistant"]) - v["base"]], axis=1) for _, v in found]
-        spread = seed_spread([(table, values["seed"]) for table, (_, values) in zip(gained, found)])
-        for table, (system, values) in zip(gained, found):
-            (gain, room), draws = bootstrap(table, values["sid"], values["seed"], spread=spread)
-            divisible = room > 0 and (draws[:, 1] > 0).all()
-            low, high = interval(draws[:, 0] / draws[:, 1]) if divisible else (np.nan, np.nan)
-            base = values["base"].mean()
-            row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task], "base": base}
-            row |= {"assistant": values["assistant"].mean(), "oracle": base + room, "headroom": room, "luck": _luck(values)}
-            rows.append(row | {"gain": gain, "realised": gain / room if room else np.nan, "low": low, "high": high})
+        rooms = [np.maximum(values["base"], values["assistant"]) - values["base"] for _, values in found]
+        gained = [values["pair"] - values["base"] for _, values in found]
+        realised = [gain.mean() / room.mean() if room.any() else np.nan for gain, room in zip(gained, rooms)]
+        # The share's interval is that of what is gained beyond it, in units of the headroom: a quotient of draws has no good tails.
+        beyond = [gain - np.nan_to_num(share) * room for gain, share, room in zip(gained, realised, rooms)]
+        bounds = mean_intervals([(values, part["sid"], part["seed"]) for values, (_, part) in zip(beyond, found)])
+        for (system, values), room, gain, share, (_, low, high, _) in zip(found, rooms, gained, realised, bounds):
+            row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task]}
+            row |= {"base": values["base"].mean(), "assistant": values["assistant"].mean()}
+            row |= {"oracle": values["base"].mean() + room.mean(), "headroom": room.mean(), "luck": _luck(values)}
+            row |= {"gain": gain.mean(), "realised": share}
+            unit = room.mean() if room.any() else np.nan
+            rows.append(row | {"low": share + low / unit, "high": share + high / unit})
     return pd.DataFrame(rows)
 
 

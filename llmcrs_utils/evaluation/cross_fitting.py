@@ -110,6 +110,8 @@ def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[
         ("the LLM's own answer", pairs[~gold]),
         ("all", pairs),
     ):
+        if part.empty:
+            continue
         mean, low, high = bootstrap_interval(part["ours"] - part["theirs"], part["sid"])
         about = {"samples": name, "n": len(part), "usual": part["theirs"].mean(), "published": part["ours"].mean()}
         rows.append(about | {"difference": mean, "low": low, "high": high})

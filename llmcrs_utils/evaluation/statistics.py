@@ -12,6 +12,9 @@ PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's 
 def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
     """How far means lie apart from seed to seed, taken to be alike for quantities of one kind: three seeds of one of them say little.
 
+    Where they are not alike, the intervals of the steadier ones are too wide and those of the others too narrow: of eight
+    quantities, four with twice the spread of the others, they hold the truth in 92% and 97% of cases, not 95%.
+
     Args:
         quantities: (values, seeds) of each, values of shape (n,) or (n, m), as for ``bootstrap``.
 

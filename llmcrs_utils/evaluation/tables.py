@@ -112,6 +112,8 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task in TABLES:
         in_task = scores["task"] == task
+        if not in_task.any():
+            continue
         members, spread = {}, {}
         for category in [*categories, total]:
             chosen = scores.loc[in_task if category == total else in_task & (names == category), [*PAIRED_BY, *METRICS[task]]]

@@ -46,10 +46,11 @@ class Dataset:
             raise ValueError(f"held_out_fold {held_out_fold} is none of 1 to {folds} (folds), nor 0, which holds nothing out")
         splits = {name: self.split(name) for name in SPLITS}
         if held_out_fold:
-            held_out = splits["train"]["sid"].map(fold_numbers(splits["train"], folds)) == held_out_fold
-            splits |= {"train": splits["train"][~held_out], HELD_OUT: splits["train"][held_out]}
-            if splits["train"].empty or splits[HELD_OUT].empty:
-                raise ValueError(f"{splits['train']['sid'].nunique()} training dialogues cannot be dealt into {folds} folds; give fewer")
+            training = splits["train"]
+            held_out = training["sid"].map(fold_numbers(training, folds)) == held_out_fold
+            if held_out.all() or not held_out.any():
+                raise ValueError(f"{training['sid'].nunique()} training dialogues cannot be dealt into {folds} folds; give 2 or more, and no more than dialogues")
+            splits |= {"train": training[~held_out], HELD_OUT: training[held_out]}
         return {name: part.reset_index(drop=True) for name, part in splits.items()}
 
 

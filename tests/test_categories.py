@@ -1,0 +1,237 @@
+"""Where help helps and what goes with it: effects that made-up scores hold, and none where they hold none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import random_scores, scores_of
+
+from llmcrs_utils.evaluation.categories import better_assistant, category_gains, category_levels, disruption, trait_effects, varies
+from llmcrs_utils.evaluation.statistics import holm
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS
+from llmcrs_utils.evaluation.traits import TRAITS, sample_traits
+from llmcrs_utils.tasks.prompts import CHINESE
+
+SURE = 2 / (GAIN_DRAWS + 1)
+BEAUTY, PHONES = "美妆行业", "手机行业"
+
+
+def exactly(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+def gains_by_category(gain_of: dict, dialogues=30, noise=0.2, start=0, task="elicit"):
+    """ALLM-BCRS over BCRS: two samples a dialogue, and in each category the gain it is given, give or take ``noise``."""
+    rng = np.random.default_rng(start)
+    domains = np.repeat(list(gain_of), 2 * dialogues)
+    base = rng.random(len(domains))
+    pair = base + np.array([gain_of[domain] for domain in domains]) + noise * rng.normal(size=len(domains))
+    sids = [f"d{place // 2:03d}" for place in range(len(domains))]
+    return scores_of({"bcrs": base, "allm": base, "allm-bcrs": pair}, task, dialogues=sids, domains=domains)
+
+
+# --- gains of categories
+
+
+def test_gain_of_a_category_is_that_of_its_samples():
+    scores = gains_by_category({BEAUTY: 0.25, "Fridges": -0.125, PHONES: 0}, noise=0)
+    table = category_gains(scores).set_index("category")
+    assert list(table.index) == ["Beauty", "Phones", "Fridges", "All 3"] and set(table["group"]) == {"LLM assisting CRS"}
+    assert list(table["gain"]) == exactly([0.25, 0, -0.125, 0.125 / 3]) and list(table["n"]) == [60, 60, 60, 180]
+    assert list(table["p"][["Beauty", "Fridges"]]) == [SURE, SURE] and table["p"]["Phones"] > 0.05
+
+
+def test_gains_are_corrected_for_the_single_categories_only():
+    scores = pd.concat([gains_by_category({BEAUTY: 0.05, PHONES: 0.02}), random_scores(["bcrs", "allm", "allm-bcrs"], "respond", seeds=1)])
+    table = category_gains(scores)
+    single = ~table["category"].str.startswith("All")
+    assert table.loc[~single, "p (Holm)"].isna().all() and table.loc[~single, "p"].notna().all()
+    assert list(table.loc[single, "p (Holm)"]) == exactly(list(holm(table.loc[single, "p"])))
+    assert list(table.loc[table["task"] == "respond", "category"]) == ["Fridges", "All 3"]  # none of the other two
+
+
+def test_levels_alone_and_helped():
+    values = {"bcrs": [0.1, 0.3, 0.5, 0.7], "ccrs": [0.5] * 4, "allm": [0.4] * 4, "allm-bcrs": [0.2, 0.4, 0.6, 0.6], "allm-ccrs": [1.0] * 4}
+    table = category_levels(scores_of(values, domains=["Fridges", "Fridges", BEAUTY, BEAUTY]))
+    assert list(table["category"]) == ["Beauty", "Fridges"] and set(table["direction"]) == {"LLM assisting CRS"}
+    assert list(table["alone"]) == exactly([(0.5 + 0.7 + 0.5 + 0.5) / 4, (0.1 + 0.3 + 0.5 + 0.5) / 4])
+    assert list(table["helped"]) == exactly([(0.6 + 0.6 + 2) / 4, (0.2 + 0.4 + 2) / 4])
+
+
+# --- do categories differ?
+
+
+def test_a_planted_difference_of_categories_is_found():
+    row = varies(gains_by_category({BEAUTY: 0.25, "Fridges": 0, PHONES: 0.125}, noise=0.1)).loc[0]
+    assert row["p"] == 1 / 2001 and row["highest"].startswith("Beauty +0.2") and row["lowest"].startswith("Fridges ")
+
+
+def test_a_gain_that_is_the_same_in_all_categories_does_not_vary():
+    p_values = [varies(gains_by_category(dict.fromkeys([BEAUTY, "Fridges", PHONES], 0.2), start=n), 199).loc[0, "p"] for n in range(60)]
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.12)  # as even chances are
+    assert 0 <= np.mean(np.array(p_values) < 0.1) < 0.2
+
+
+def test_dialogues_not_samples_are_dealt_out():
+    # Ten samples of a dialogue say the same: few dialogues that differ by chance must not look like many.
+    found = []
+    for start in range(40):
+        rng = np.random.default_rng(start)
+        gain = np.repeat(rng.normal(size=12), 10)
+        sids, domains = [f"d{place // 10:02d}" for place in range(120)], np.repeat([BEAUTY, PHONES], 60)
+        scores = scores_of({"bcrs": gain * 0, "allm": gain * 0, "allm-bcrs": gain}, dialogues=sids, domains=domains)
+        found.append(varies(scores, 199).loc[0, "p"] < 0.05)
+    assert np.mean(found) < 0.2
+
+
+def test_permutations_of_two_and_two_dialogues_by_hand():
+    # Gains 0, 0 | 1, 1: of the six ways to deal them out two are as far apart.
+    scores = scores_of({"bcrs": [0] * 4, "allm": [0] * 4, "allm-bcrs": [0, 0, 1, 1]}, domains=[BEAUTY, BEAUTY, PHONES, PHONES])
+    row = varies(scores, 5000).loc[0]
+    assert row["p"] == pytest.approx(2 / 6, rel=0.06) and (row["lowest"], row["highest"]) == ("Beauty +0.000", "Phones +1.000")
+
+
+def test_one_category_cannot_vary():
+    assert np.isnan(varies(gains_by_category({BEAUTY: 0.5})).loc[0, ["p", "p (Holm)"]].astype(float)).all()
+
+
+def test_several_tests_are_corrected():
+    table = varies(pd.concat([gains_by_category({BEAUTY: 0.1, PHONES: 0}, task=task, start=1) for task in ("elicit", "respond")]))
+    assert list(table["task"]) == ["elicit", "respond"] and 0.001 < table["p"][0] < 0.25
+    assert list(table["p (Holm)"]) == exactly(list(holm(table["p"]))) and (table["p (Holm)"] > table["p"]).all()
+
+
+# --- do better assistants help more?
+
+
+def test_of_two_assistants_the_better_one_is_compared_with_the_other():
+    base = np.linspace(0, 0.5, 20)
+    values = {"bcrs": base, "allm": base + 0.1, "cllm": base + 0.3, "allm-bcrs": base + 0.25, "cllm-bcrs": base + 0.125}
+    rows = better_assistant(scores_of(values))
+    assert len(rows) == 1
+    row = rows.loc[0]
+    assert (row["base"], row["better"], row["worse"]) == ("UniMIND(BART)", "ChatGLM", "Chinese-Alpaca")
+    assert tuple(row[["lead", "lead of its pair", "low", "high"]]) == exactly((0.2, -0.125, -0.125, -0.125)) and row["p"] == SURE
+
+
+def test_assistants_are_compared_within_their_base_only():
+    keys = ["bcrs", "ccrs", "allm", "cllm", "allm-bcrs", "cllm-bcrs", "allm-ccrs", "bcrs-allm", "ccrs-allm"]
+    table = better_assistant(random_scores(keys))
+    assert sorted(table["base"]) == ["Chinese-Alpaca", "UniMIND(BART)"] and (table["lead"] >= 0).all()
+    alone = random_scores(keys).groupby("system")["F1"].mean()
+    names = {"UniMIND(BART)": "bcrs", "UniMIND(CPT)": "ccrs", "ChatGLM": "cllm", "Chinese-Alpaca": "allm"}
+    for row in table.itertuples():
+        assert row.lead == exactly(alone[names[row.better]] - alone[names[row.worse]])
+    assert better_assistant(random_scores(keys[:5])[lambda scores: scores["system"] != "cllm-bcrs"]).empty
+
+
+# --- does a worse assistant disrupt?
+
+
+def test_disruption_by_hand():
+    # The assistant is below the base in the first two samples of seed 1 and in the first of seed 2. There, the pair gains
+    # -0.5, 0 and -0.25; what the base of the other seed gains is -0.25, -0.5 and 0.25.
+    base = [[1, 1, 0.5, 0], [0.75, 0.5, 0.5, 0]]
+    values = {"bcrs": base, "allm": [[0, 0, 1, 1], [0, 1, 1, 1]], "allm-bcrs": [[0.5, 1, 1, 1], [0.5, 1, 1, 1]]}
+    row = disruption(scores_of(values)).loc[0]
+    assert row["worse"] == 3 / 8
+    assert (row["gain where worse"], row["without help"]) == (exactly(-0.25), exactly(-0.5 / 3))
+    assert row["disruption"] == exactly(-0.25 + 0.5 / 3) and row["low"] <= row["disruption"] <= row["high"]
+
+
+def test_no_disruption_where_nobody_listens():
+    """A pair that is its base trained anew loses, where the assistant is worse than a lucky base, and is not disrupted."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(400)
+    runs = {key: [(rng.random(400) > hard).astype(float) for _ in range(3)] for key in ("bcrs", "allm", "allm-bcrs")}
+    row = disruption(scores_of(runs)).loc[0]
+    assert row["gain where worse"] < -0.2 and row["without help"] < -0.2
+    assert row["p"] > 0.05 and row["low"] < 0 < row["high"]
+
+
+def test_a_pair_that_repeats_its_assistant_is_disrupted():
+    rng = np.random.default_rng(0)
+    base, other = rng.random((2, 100)), rng.random((2, 100)) * 0.5
+    row = disruption(scores_of({"bcrs": base, "allm": other, "allm-bcrs": other})).loc[0]
+    assert row["disruption"] < -0.1 and row["high"] < 0 and row["p (Holm)"] == SURE
+
+
+def test_disruption_needs_a_second_seed_and_a_worse_assistant():
+    for values in ({"bcrs": [1, 1], "allm": [0, 0], "allm-bcrs": [0, 1]}, {key: [[1, 0]] * 2 for key in ("bcrs", "allm", "allm-bcrs")}):
+        assert disruption(scores_of(values)).loc[0, ["without help", "disruption", "low", "high", "p"]].isna().all()
+
+
+# --- traits
+
+
+def traits_of(task="elicit", **columns):
+    size = len(next(iter(columns.values())))
+    about = pd.DataFrame({"sample_id": [f"{task}-{place:03d}" for place in range(size)], "split": "test", "task": task})
+    return about.assign(**dict.fromkeys(TRAITS, np.nan) | columns)
+
+
+def test_a_planted_difference_is_found_and_a_constant_trait_left_out():
+    turns = np.tile([1.0, 2.0, 3.0, 4.0], 20)
+    base = np.linspace(0, 0.5, 80)
+    scores = scores_of({"bcrs": [base] * 2, "allm": [base] * 2, "allm-bcrs": [base + 0.25 * (turns > 2), base + 0.5 * (turns > 2)]})
+    table = trait_effects(scores, traits_of(turns=turns, vocabulary=np.ones(80), needs=np.arange(80) % 2.0))
+    assert list(table["trait"]) == ["turns", "needs"]
+    turns, needs = table.loc[0], table.loc[1]
+    assert tuple(turns[["where low", "where high", "difference", "low", "high"]]) == exactly((0, 0.375, 0.375, 0.375, 0.375))
+    assert turns["p"] == SURE and needs["difference"] == exactly(0) and needs["p"] > 0.5
+    assert turns["p (Holm)"] == exactly(2 * SURE)
+
+
+def test_collaborations_of_a_direction_are_taken_together():
+    turns, base = np.tile([1.0, 2.0], 20), np.zeros(40)
+    values = {"bcrs": base, "ccrs": base, "allm": base, "allm-bcrs": turns, "allm-ccrs": base, "bcrs-allm": -turns}
+    table = trait_effects(scores_of(values), traits_of(turns=turns)).set_index("direction")["difference"]
+    assert table.to_dict() == {"LLM assisting CRS": exactly(0.5), "CRS assisting LLM": exactly(-1)}
+
+
+def test_a_trait_of_one_dialogue_has_an_interval_too():
+    """Of 12 dialogues a third of the draws miss the one."""
+    gain = np.array([0.5, *np.linspace(-0.1, 0.1, 11)])
+    table = trait_effects(scores_of({"bcrs": gain * 0, "allm": gain * 0, "allm-bcrs": gain}), traits_of(cold=(gain == 0.5) * 1.0))
+    assert table["difference"][0] == exactly(0.5) and 0.4 < table["low"][0] < 0.5 < table["high"][0] < 0.6 and table["p"][0] < 0.001
+
+
+def test_traits_are_of_the_sample():
+    turns = np.random.default_rng(0).permutation(40).astype(float)
+    scores = scores_of({"bcrs": turns * 0, "allm": turns * 0, "allm-bcrs": turns > 19})
+    shuffled = traits_of(turns=turns).sample(frac=1, random_state=1)
+    assert trait_effects(scores, shuffled)["difference"][0] == 1
+
+
+def test_traits_by_hand():
+    def sample(split, task, domain, label, context=(), history=()):
+        name = f"{split}-{task}-{label}-{len(context)}"
+        about = {"sample_id": name, "split": split, "task": task, "domain": domain, "label": label}
+        return about | {"context": list(context), "history": list(history)}
+
+    turn, other = ["[user]红色四十码", "[understand]颜色：红；尺码：40"], ["[system]什么价格", "[understand]价格：", "[elicit]价格"]
+    samples = pd.DataFrame(
+        [
+            sample("train", "understand", "鞋", "颜色：红；尺码：40"),
+            sample("train", "understand", "鞋", "颜色：红；颜色：蓝"),
+            sample("train", "understand", "机", "内存：大"),
+            sample("train", "recommend", "鞋", "i1"),
+            sample("train", "recommend", "鞋", "i1", [turn]),
+            sample("test", "understand", "鞋", "材质：皮", [turn, other]),
+            sample("test", "recommend", "鞋", "i1", [turn, other, turn], ["i9", "i8"]),
+            sample("test", "recommend", "机", "i2"),
+            sample("test", "elicit", "帽", "颜色", [other]),
+        ]
+    )
+    traits = sample_traits(samples, CHINESE)[5:].reset_index(drop=True)
+    assert list(traits["vocabulary"]) == [3, 3, 1, 0] and list(traits["turns"]) == [2, 3, 0, 1]
+    assert list(traits["needs"]) == [2, 4, 0, 0]  # an attribute without a value is a question
+    nan = np.nan
+    np.testing.assert_array_equal(traits[["behaviour", "popularity", "cold"]], [[nan] * 3, [2, 2, 0], [0, 0, 1], [nan] * 3])
+
+
+def test_traits_of_a_corpus(generated_samples):
+    traits = sample_traits(generated_samples, CHINESE)
+    assert list(traits["sample_id"]) == list(generated_samples["sample_id"]) and set(TRAITS) < set(traits.columns)
+    chosen = traits["task"] == "recommend"
+    assert traits.loc[chosen, list(TRAITS)].notna().all(axis=None) and traits.loc[~chosen, ["behaviour", "popularity", "cold"]].isna().all(axis=None)
+    assert traits["needs"].max() > 1 and traits["vocabulary"].min() > 0

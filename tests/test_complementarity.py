@@ -1,0 +1,292 @@
+"""Who is right, what help wins and loses, who follows whom: from made-up scores and answers, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import answers_of, random_scores, scores_of
+
+from llmcrs_utils.evaluation import wording
+from llmcrs_utils.evaluation.complementarity import (
+    OUTCOMES,
+    RIGHT_FROM,
+    agreement,
+    by_task,
+    following,
+    headroom,
+    help_and_harm,
+    outcomes,
+    over_the_better,
+    triples,
+)
+from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.systems import system_of
+
+STUDY = ("bcrs", "ccrs", "allm", "allm-bcrs", "allm-ccrs", "bcrs-allm")
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """Two seeds of random scores in two tasks."""
+    return pd.concat([random_scores(STUDY, "elicit"), random_scores(STUDY, "recommend", start=1)], ignore_index=True)
+
+
+def exactly(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+# --- who is right
+
+
+def test_outcomes_by_hand():
+    #      right: both, both, CRS, CRS, CRS, LLM, neither, neither; half of the F1 is right, less is not
+    values = {"bcrs": [1, 0.5, 1, 0.7, 1, 0.49, 0, 0.2], "allm": [0.5, 1, 0, 0.4, 0.1, 1, 0, 0.1], "allm-bcrs": [0] * 8}
+    table = outcomes(scores_of(values))
+    assert set(table["crs"]) == {"UniMIND(BART)"} and set(table["llm"]) == {"Chinese-Alpaca"} and set(table["task"]) == {"elicit"}
+    assert dict(zip(table["outcome"], table["share"])) == {"both": 2 / 8, "only CRS": 3 / 8, "only LLM": 1 / 8, "neither": 2 / 8}
+    assert (table["low"] < table["share"]).all() and (table["share"] < table["high"]).all() and table["low"].min() >= 0
+
+
+def test_the_four_outcomes_of_a_crs_and_an_llm_add_up_to_1(scores):
+    table = outcomes(scores)
+    assert len(table) == 2 * 2 * 4 and set(table["crs"]) == {"UniMIND(BART)", "UniMIND(CPT)"}
+    for _, part in table.groupby(["crs", "llm", "task"]):
+        assert tuple(part["outcome"]) == OUTCOMES and part["share"].sum() == exactly(1)
+    assert table[["low", "high"]].stack().between(0, 1).all()
+
+
+def test_outcomes_follow_the_threshold():
+    scores = scores_of({"bcrs": [0.3, 0.6], "allm": [0.6, 0.3], "allm-bcrs": [0, 0]})
+    share = lambda right_from: list(outcomes(scores, right_from)["share"])  # noqa: E731
+    assert share({"elicit": 0.3}) == [1, 0, 0, 0]
+    assert share({"elicit": 0.5}) == [0, 0.5, 0.5, 0]
+    assert share({"elicit": 0.7}) == [0, 0, 0, 1]
+
+
+def test_a_recommendation_is_right_where_its_first_item_is():
+    scores = scores_of({"bcrs": [1, 0], "allm": [1, 1], "allm-bcrs": [1, 1]}, "recommend")
+    scores["MRR@5"] = 0.5
+    assert list(outcomes(scores)["share"]) == [0.5, 0, 0.5, 0]
+    assert RIGHT_FROM["recommend"] == 1 and list(headroom(scores)["headroom"]) == [0]
+
+
+def test_order_of_rows_does_not_matter(scores):
+    shuffled = scores.sample(frac=1, random_state=1, ignore_index=True)
+    for analysis in (outcomes, headroom, help_and_harm):
+        pd.testing.assert_frame_equal(analysis(shuffled), analysis(scores), rtol=1e-9)
+
+
+def test_triples_stand_on_the_same_sample_and_seed(scores):
+    system = system_of("bcrs-allm")
+    values = triples(scores, system, "elicit", "F1").set_index(["seed", "sample_id"])
+    part = scores[scores["task"] == "elicit"].set_index(["system", "seed", "sample_id"])["F1"]
+    assert len(values) == 60
+    for (seed, sample), row in values.iterrows():
+        assert (row["pair"], row["base"], row["assistant"]) == tuple(part[key, seed, sample] for key in ("bcrs-allm", "allm", "bcrs"))
+    with pytest.raises(ValueError, match="same samples and seeds"):
+        triples(scores.drop(index=scores.index[scores["system"] == "bcrs"][0]), system, "elicit", "F1")
+
+
+def test_tasks_are_those_that_a_collaboration_was_scored_on(scores):
+    found = {task: [system.key for system, _ in parts] for task, parts in by_task(scores, HEADLINE)}
+    assert found == dict.fromkeys(["elicit", "recommend"], ["allm-bcrs", "allm-ccrs", "bcrs-allm"])
+    fewer = scores[(scores["task"] == "elicit") | ~scores["system"].isin(["allm-bcrs", "bcrs-allm"])]
+    assert [[system.key for system, _ in parts] for _, parts in by_task(fewer, HEADLINE)] == [found["elicit"], ["allm-ccrs"]]
+
+
+# --- what the better answer would gain
+
+
+def test_oracle_is_no_worse_than_either_and_headroom_what_it_adds(scores):
+    table = headroom(scores)
+    assert len(table) == 3 * 2
+    assert (table["oracle"] >= table[["base", "assistant"]].max(axis=1)).all()
+    assert list(table["oracle"] - table["base"]) == exactly(list(table["headroom"]))
+    assert list(table["gain"] / table["headroom"]) == exactly(list(table["realised"]))
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_where_there_is_headroom_the_share_of_it_has_an_interval(seeds):
+    table = headroom(random_scores(STUDY, seeds=seeds, samples=160))
+    assert (table["headroom"] > 0.15).all()
+    assert (table["low"] < table["realised"]).all() and (table["realised"] < table["high"]).all()
+
+
+def test_headroom_is_a_mean_over_samples(scores):
+    table = headroom(scores).set_index(["system", "task"])
+    for task in ("elicit", "recommend"):
+        values = triples(scores, system_of("allm-ccrs"), task, HEADLINE[task])
+        best = [max(base, other) for base, other in zip(values["base"], values["assistant"])]
+        row = table.loc[("ALLM-CCRS", task)]
+        assert row["oracle"] == exactly(sum(best) / len(best)) and row["metric"] == HEADLINE[task]
+        assert (row["base"], row["assistant"]) == (exactly(values["base"].mean()), exactly(values["assistant"].mean()))
+        assert row["gain"] == exactly((values["pair"] - values["base"]).mean())
+
+
+def test_a_collaboration_like_its_base_gains_nothing_and_one_like_the_oracle_all():
+    base, other = np.arange(40) / 40, np.arange(40)[::-1] / 40
+    scores = scores_of({"bcrs": base, "allm": other, "allm-bcrs": base, "bcrs-allm": np.maximum(base, other)})
+    table = headroom(scores).set_index("system")
+    assert tuple(table.loc["ALLM-BCRS", ["gain", "realised", "low", "high"]]) == (0, 0, 0, 0)
+    assert tuple(table.loc["BCRS-ALLM", ["realised", "low", "high"]]) == exactly((1, 1, 1))
+    assert table["luck"].isna().all()  # one seed
+
+
+def test_without_headroom_no_share_of_it():
+    table = headroom(scores_of({"bcrs": [1, 1, 1], "allm": [0, 1, 0], "allm-bcrs": [1, 0, 1]}))
+    assert table.loc[0, ["realised", "low", "high"]].isna().all() and table.loc[0, "gain"] == exactly(-1 / 3)
+
+
+def test_luck_of_two_seeds_by_hand():
+    # Seed 2 would add 1/2 and 0 and 0 to seed 1, seed 1 would add 0 and 1/4 and 0 to seed 2: 1/6 and 1/12.
+    base = [[0.5, 0.5, 1], [1, 0.25, 1]]
+    scores = scores_of({"bcrs": base, "allm": [[0, 0, 0]] * 2, "allm-bcrs": base})
+    assert headroom(scores)["luck"][0] == exactly((1 / 6 + 1 / 12) / 2)
+
+
+def test_a_pair_is_compared_with_the_better_of_its_two():
+    base = np.arange(20) / 64
+    scores = scores_of({"bcrs": base, "allm": base + 0.25, "allm-bcrs": base + 0.125, "bcrs-allm": base + 0.5})
+    table = over_the_better(scores)
+    assert list(table["system"]) == ["ALLM-BCRS", "BCRS-ALLM"] and set(table["better"]) == {"Chinese-Alpaca"}
+    assert table[["gain", "low", "high"]].to_numpy().tolist() == [[-0.125] * 3, [0.25] * 3]
+    assert (table["p (Holm)"] == 2 * table["p"]).all() and (table["p"] < 0.001).all()
+
+
+# --- what help wins and loses
+
+
+def test_help_and_harm_by_hand():
+    #                        won with and without the assistant being right, lost by and against it; unchanged
+    values = {
+        "bcrs": [0, 0, 0, 1, 1, 1, 0, 1, 0, 0],
+        "allm": [1, 1, 0, 0, 0, 1, 1, 1, 0, 0],
+        "allm-bcrs": [1, 1, 1, 0, 0, 0, 0, 1, 0, 1],
+    }
+    row = help_and_harm(scores_of(values)).loc[0]
+    assert (row["help"], row["help, assistant right"]) == (0.4, 0.2)
+    assert (row["harm"], row["harm, assistant wrong"]) == (exactly(0.3), 0.2)
+    assert row["gain"] == exactly(0.1) and row["low"] < 0.1 < row["high"] and np.isnan(row["churn"])
+
+
+def test_gain_is_help_less_harm(scores):
+    table = help_and_harm(scores).set_index(["system", "task"])
+    assert list(table["gain"]) == exactly(list(table["help"] - table["harm"]))
+    assert (table["help"] >= table["help, assistant right"]).all() and (table["harm"] >= table["harm, assistant wrong"]).all()
+    right = scores[scores["task"] == "elicit"].assign(right=scores["F1"] >= 0.5).groupby("system")["right"].mean()
+    assert table.loc[("ALLM-BCRS", "elicit"), "gain"] == exactly(right["allm-bcrs"] - right["bcrs"])
+
+
+def test_churn_is_how_often_another_seed_gets_wrong_what_one_got_right():
+    # From seed 1 to 2 one of four turns wrong, from 2 to 1 two.
+    base = [[1, 0, 0, 1], [0, 1, 1, 1]]
+    table = help_and_harm(scores_of({"bcrs": base, "allm": base, "allm-bcrs": base}))
+    assert (table["churn"][0], table["help"][0], table["harm"][0]) == ((1 / 4 + 2 / 4) / 2, 0, 0)
+
+
+# --- who follows whom
+
+SAMPLES = pd.DataFrame(
+    {"sample_id": ["e1", "e2", "r1", "r2"], "task": ["elicit", "elicit", "recommend", "recommend"], "sid": ["d1", "d2", "d1", "d2"]}
+).assign(split="test", domain="Fridges", label="what nobody should look at")
+SAID = {"e1": "颜色", "e2": "价格", "r1": ["i1", "i2"], "r2": ["i1", "i2"]}
+OTHER = {"e1": "颜色；尺码", "e2": "品牌", "r1": ["i2", "i1"], "r2": ["i1", "i2"]}
+
+
+def followed(pair, base=SAID, other=OTHER, **unusable):
+    """What ``following`` says of ALLM-BCRS by task; ``unusable``: system -> sample ids."""
+    given = {"bcrs": base, "allm": other, "allm-bcrs": pair}
+    predictions = [answers_of(key, texts, unusable=unusable.get(key.replace("-", "_"), ())) for key, texts in given.items()]
+    return following(SAMPLES, pd.concat(predictions), "zh").set_index("task")
+
+
+def test_identical_answers_agree():
+    table = followed(SAID, other=SAID)
+    assert list(table.index) == ["elicit", "recommend"] and set(table["system"]) == {"ALLM-BCRS"}
+    assert (table[["before", "after", "kept"]] == 1).all(axis=None) and (table[["moved", "low", "high"]] == 0).all(axis=None)
+
+
+def test_who_takes_over_all_has_moved_as_far_as_there_was_to_go():
+    # Before, one attribute of two (F1 2/3) and none of one are the assistant's; of two items one.
+    table = followed(OTHER)
+    assert list(table["before"]) == exactly([1 / 3, 1 / 2]) and list(table["after"]) == [1, 1]
+    assert list(table["moved"]) == exactly([2 / 3, 1 / 2]) and list(table["kept"]) == exactly([1 / 3, 1 / 2])
+    assert tuple(table.loc["elicit", ["low", "high"]]) == exactly((1 / 3, 1))  # of one dialogue twice
+
+
+def test_who_turns_away_moves_below_zero():
+    table = followed(SAID | {"e1": "产地"})
+    assert table.loc["elicit", "moved"] == exactly(-1 / 3) and table.loc["elicit", "kept"] == 0.5
+
+
+def test_an_unusable_answer_agrees_with_nothing_not_even_with_another():
+    every = list(SAID)
+    table = followed(SAID, other=SAID, bcrs=every)
+    assert list(table["before"]) == [0, 0] and list(table["after"]) == [1, 1] and list(table["kept"]) == [0, 0]
+    table = followed(SAID, other=SAID, bcrs=every, allm=every, allm_bcrs=every)
+    assert (table[["before", "after", "kept", "moved"]] == 0).all(axis=None)
+
+
+def test_agreement_is_with_the_same_seed():
+    ours = pd.concat([answers_of("bcrs", {"e1": text}, seed) for seed, text in ((1, "颜色"), (2, "尺码"))])
+    same = pd.concat([answers_of("allm", {"e1": text}, seed) for seed, text in ((1, "颜色"), (2, "尺码"))])
+    assert list(agreement(SAMPLES, ours, same, "zh")["F1"]) == [1, 1]
+    assert list(agreement(SAMPLES, ours, same.assign(seed=3 - same["seed"]), "zh")["F1"]) == [0, 0]
+
+
+def test_only_test_answers_are_compared():
+    trained = answers_of("allm", {"e1": "产地"}, split="train")
+    given = {"bcrs": SAID, "allm": SAID, "allm-bcrs": SAID}
+    predictions = pd.concat([*(answers_of(key, texts) for key, texts in given.items()), trained])
+    assert (following(SAMPLES, predictions, "zh")["after"] == 1).all()
+
+
+# --- in words
+
+
+def test_findings_name_what_is_beyond_doubt():
+    rows = [("A", "elicit", 0.2, 0.01), ("B", "elicit", -0.1, 0.04), ("C", "respond", 0.3, 0.05), ("D", "respond", 0.3, float("nan"))]
+    table = pd.DataFrame(rows, columns=["system", "task", "gain", "p (Holm)"])
+    said = wording.findings(table)
+    assert said.startswith("Of 3 comparisons")
+    assert "**1 above zero**: A in elicit (+0.200)" in said and "**1 below zero**: B in elicit (-0.100)" in said
+    assert "C" not in said.replace("Holm's correction", "") and "**0 above zero**;" in wording.findings(table[2:])
+
+
+def test_a_grid_has_a_star_where_the_gain_is_sure():
+    about = {"system": ["A", "A", "B"], "task": ["respond", "elicit", "elicit"], "gain": [0.1, -0.2, 0.3]}
+    table = pd.DataFrame(about | {"low": [0.0, -0.3, 0.1], "high": [0.2, -0.1, 0.5], "p (Holm)": [0.05, 0.01, 0.049]})
+    shown = wording.grid(table, "gain", "low", "high", "p (Holm)")
+    assert list(shown.columns) == ["elicit", "respond"] and list(shown.index) == ["A", "B"]
+    assert list(shown["elicit"]) == ["-0.200* [-0.300, -0.100]", "+0.300* [+0.100, +0.500]"]
+    assert list(shown["respond"]) == ["+0.100 [+0.000, +0.200]", "–"]
+    assert "*" not in "".join(wording.grid(table, "gain", "low", "high")["elicit"])
+
+
+def test_sentences_hold_the_tables_numbers():
+    base = [[1, 0, 0, 1], [0, 1, 1, 1]]
+    values = {"bcrs": base, "allm": [[1, 1, 0, 0], [1, 1, 0, 0]], "allm-bcrs": [[1, 1, 0, 1], [1, 1, 1, 1]]}
+    scores = scores_of(values)
+    assert "only the CRS is right on 38% of the samples, only the LLM on 25%, both on 25%, neither on 12%" in wording.who_is_right(outcomes(scores))
+    used = wording.headroom_used(headroom(scores))
+    assert "worth 0.250, of which another seed of the base would give 0.375" in used and "ALLM-BCRS, being 100% of its headroom" in used
+    won = wording.won_and_lost(help_and_harm(scores))
+    assert "win 25% of the samples and lose 0%; a base trained with another seed turns 38%" in won
+    assert "In 1 of 2 cases" in wording.who_follows(followed(OTHER).reset_index().assign(low=[0.1, 0.0]))
+    assert wording.span(pd.Series([0.101, 0.104])) == "10%" and wording.span(pd.Series([0.1, 0.2])) == "10% to 20%"
+
+
+def test_p_values_are_shown_as_far_as_they_say_something():
+    table = pd.DataFrame({"n": [7], "gain": [0.12345], "p": [0.0002], "change p (Holm)": [0.00099], "low": [float("nan")]})
+    assert wording.p_text(table).loc[0].tolist() == [7, "0.123", "<0.001", "<0.001", "–"]
+
+
+def test_alone_and_bounds_take_the_best_floor_and_the_ceiling():
+    scores = scores_of({"trivial": [0.1, 0.1], "popular": [0.2, 0.4], "bcrs": [0.5, 0.5], "allm": [0.6, 0.5], "oracle": [0.9, 0.9], "allm-bcrs": [1, 1]})
+    table = wording.alone_and_bounds(scores)["elicit (F1)"]
+    assert table.to_dict() == {"best floor": 0.3, "UniMIND(BART)": 0.5, "Chinese-Alpaca": 0.55, "ceiling": 0.9}
+    assert wording.markdown(table.to_frame()[:1]).splitlines()[-1] == "| best floor | 0.3 |"
+
+
+def test_written_numbers_have_six_digits(tmp_path):
+    wording.write_csv(pd.DataFrame({"task": ["elicit"], "gain": [1 / 3]}), tmp_path / "new" / "gains.csv")
+    assert (tmp_path / "new" / "gains.csv").read_text("utf-8") == "task,gain\nelicit,0.333333\n"

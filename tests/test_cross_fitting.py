@@ -1,0 +1,106 @@
+"""Help on dialogues that the assistant was trained on against help on new ones: from made-up scores and answers, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import answers_of, random_scores, scores_of
+
+from llmcrs_utils.evaluation.cross_fitting import both_gains, disruption_removed, fallback_effect, help_quality
+from llmcrs_utils.evaluation.statistics import holm, paired_gains
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS
+
+SURE = 2 / (GAIN_DRAWS + 1)
+STUDY = ("bcrs", "allm", "allm-bcrs", "bcrs-allm")
+
+
+def exactly(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+# --- gains with either kind of help
+
+
+def test_gains_and_their_change_by_hand():
+    base = np.arange(20) / 32
+    in_sample = scores_of({"bcrs": base, "allm": base, "allm-bcrs": base - 0.25})
+    row = both_gains(in_sample, scores_of({"allm-bcrs": base + 0.125})).loc[0]
+    assert tuple(row[["system", "direction", "over", "task", "metric"]]) == ("ALLM-BCRS", "LLM assisting CRS", "UniMIND(BART)", "elicit", "F1")
+    assert row["seeds"] == 1
+    for columns, expected in (("in-sample gain, in-sample low, in-sample high", -0.25), ("change, change low, change high", 0.375)):
+        assert tuple(row[columns.split(", ")]) == (expected,) * 3
+    assert tuple(row[["cross-fitted gain", "cross-fitted low", "cross-fitted high"]]) == (0.125,) * 3
+    assert [row[f"{kind} p (Holm)"] for kind in ("in-sample", "cross-fitted", "change")] == [SURE] * 3
+
+
+def test_change_is_the_cross_fitted_less_the_in_sample_gain():
+    in_sample, cross_fitted = random_scores(STUDY), random_scores(("allm-bcrs", "bcrs-allm"), start=1)
+    table = both_gains(in_sample, cross_fitted)
+    assert list(table["system"]) == ["ALLM-BCRS", "BCRS-ALLM"] and set(table["seeds"]) == {2}
+    assert list(table["change"]) == exactly(list(table["cross-fitted gain"] - table["in-sample gain"]))
+    pairs = [("allm-bcrs", "bcrs"), ("bcrs-allm", "allm")]
+    helped = pd.concat([in_sample[in_sample["system"].isin(["bcrs", "allm"])], cross_fitted])
+    for kind, scores in (("in-sample", in_sample), ("cross-fitted", helped)):
+        expected = paired_gains(scores, pairs, "F1", draws=GAIN_DRAWS)
+        np.testing.assert_allclose(table[[f"{kind} {name}" for name in ("gain", "low", "high", "p")]], expected, rtol=1e-9)
+    assert (table["change low"] < table["change"]).all() and (table["change"] < table["change high"]).all()
+    for kind in ("in-sample", "cross-fitted", "change"):
+        assert list(table[f"{kind} p (Holm)"]) == exactly(list(holm(table[f"{kind} p"])))
+
+
+def test_only_seeds_with_either_kind_of_help_are_compared():
+    in_sample, cross_fitted = random_scores(STUDY, seeds=3), random_scores(("allm-bcrs",), seeds=2, start=1)
+    table = both_gains(in_sample, cross_fitted)
+    pd.testing.assert_frame_equal(table, both_gains(in_sample[in_sample["seed"] < 3], cross_fitted))
+    assert list(table["seeds"]) == [2] and list(table["system"]) == ["ALLM-BCRS"]
+
+
+def test_share_of_the_loss_that_is_gone():
+    rows = [  # two lose on the whole 0.3, and 0.05 cross-fitted; one gains; another direction turns its loss into a gain
+        ("A", "LLM assisting CRS", "elicit", -0.2, -0.1),
+        ("B", "LLM assisting CRS", "elicit", -0.1, 0.05),
+        ("C", "LLM assisting CRS", "elicit", 0.4, 0.1),
+        ("D", "CRS assisting LLM", "elicit", -0.1, 0.1),
+        ("E", "CRS assisting LLM", "respond", 0.0, 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["system", "direction", "task", "in-sample gain", "cross-fitted gain"])
+    removed = disruption_removed(table).set_index(["direction", "task"])
+    assert list(removed.index) == [("LLM assisting CRS", "elicit"), ("CRS assisting LLM", "elicit")]
+    assert list(removed["lose"]) == [2, 1] and list(removed["in-sample"]) == exactly([-0.15, -0.1])
+    assert list(removed["cross-fitted"]) == exactly([-0.025, 0.1]) and list(removed["removed"]) == exactly([5 / 6, 2])
+
+
+def test_where_nobody_loses_nothing_is_removed():
+    base = np.zeros(4)
+    assert disruption_removed(both_gains(scores_of({"bcrs": base, "allm": base, "allm-bcrs": base}), scores_of({"allm-bcrs": base}))).empty
+
+
+# --- how good the help is
+
+SAMPLES = pd.DataFrame(
+    {"sample_id": ["t1", "t2", "r1", "e1", "e2"], "split": ["train"] * 3 + ["test"] * 2, "task": ["elicit"] * 2 + ["recommend"] + ["elicit"] * 2}
+).assign(sid=["d1", "d1", "d1", "d2", "d2"], domain="Fridges", label=["颜色", "尺码", "i1", "价格", "品牌"])
+
+
+def test_quality_of_help_by_hand():
+    whole = {"t1": "颜色", "t2": "尺码", "r1": ["i1", "i2"]}
+    in_sample = pd.concat([answers_of("allm", whole, split="train"), answers_of("allm", {"e1": "价格", "e2": "产地"})])
+    in_sample = pd.concat([in_sample, answers_of("bcrs", whole, split="train")])  # without folds of its own
+    held_out = answers_of("allm", {"t1": "颜色；尺码", "t2": "尺码", "r1": ["i2", "i1"]}, split="train", unusable=["t2"])
+    table = help_quality(SAMPLES, in_sample, held_out, "zh").set_index("task")
+    assert set(table["system"]) == {"Chinese-Alpaca"} and table["metric"].to_dict() == {"elicit": "F1", "recommend": "Acc"}
+    assert tuple(table.loc["elicit", ["trained on", "held out", "test"]]) == exactly((1, 1 / 3, 1 / 2))
+    assert tuple(table.loc["recommend", ["trained on", "held out"]]) == (1, 0) and np.isnan(table.loc["recommend", "test"])
+
+
+# --- the published fallback
+
+
+def test_what_the_gold_item_gives_away_by_hand():
+    usual = scores_of({"bcrs": [0] * 6, "allm-bcrs": [[0, 1, 0, 0, 1, 0], [1] * 6]}, "recommend")
+    published = scores_of({"bcrs": [1] * 6, "allm-bcrs": [1, 1, 1, 0, 0, 0]}, "recommend")
+    table = fallback_effect(usual, published, {"recommend-000", "recommend-001", "recommend-002"}, "allm-bcrs")
+    assert table["samples"].str.contains("gold").tolist() == [True, False, False] and list(table["n"]) == [3, 3, 6]
+    assert list(table["usual"]) == exactly([1 / 3, 1 / 3, 1 / 3]) and list(table["published"]) == exactly([1, 0, 1 / 2])
+    assert list(table["difference"]) == exactly([2 / 3, -1 / 3, 1 / 6])
+    assert (table["low"] <= table["difference"]).all() and (table["difference"] <= table["high"]).all()
+    assert table.loc[2, "low"] < 0 < table.loc[2, "high"]

@@ -1,0 +1,124 @@
+"""The worlds whose answer is known: what was planted, and what is measured beside it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import samples_of
+from made_up import answers_of
+
+from llmcrs_utils.corpus.world import Knobs, generate
+from llmcrs_utils.evaluation.ceilings import true_labels
+from llmcrs_utils.evaluation.known_answer import READERS, measured, planted, planted_outcomes, worlds, write_planted
+from llmcrs_utils.predictions import write_predictions, write_table
+
+BOTH, BEHAVIOUR, NEEDS, NEITHER = (f"recommend: {name}" for name in READERS)
+
+
+class Desk:
+    """Of the items a, b, c: what it recommends, and what it would by needs (0) or by behaviour (1) alone."""
+
+    count, item_ids = 1, ["a", "b", "c"]
+
+    def __init__(self, chosen, by_needs, by_behaviour):
+        self.by = {None: chosen, 0.0: by_needs, 1.0: by_behaviour}
+
+    def weights(self, implicit_weight=None):
+        return np.array(self.by[implicit_weight])
+
+
+def test_planted_outcomes_by_hand():
+    # Needs say a and behaviour b, which are chosen 6 and 3 times of ten; where both say c, that is chosen 8 times of ten.
+    desks = [Desk([6, 3, 1], [9, 1, 0], [2, 7, 1]), Desk([1, 1, 8], [0, 0, 5], [1, 0, 2])]
+    truth = {("d", number): SimpleNamespace(choice=desk) for number, desk in enumerate(desks)}
+    about = {"task": "recommend", "sid": "d", "seq_no": [0, 1], "candidates": [["a", "b", "c"], ["c", "a", "b"]]}
+    samples = pd.concat([pd.DataFrame(about), pd.DataFrame({"task": ["elicit"], "sid": "d", "seq_no": 7})])
+    found = planted_outcomes(samples, truth)
+    assert found == pytest.approx({BOTH: 0.8 / 2, BEHAVIOUR: 0.3 / 2, NEEDS: 0.6 / 2, NEITHER: (0.1 + 0.2) / 2})
+
+
+@pytest.fixture(scope="module")
+def by_weight():
+    """The planted outcomes of small worlds, by how far behaviour decides."""
+    found = {}
+    for weight in (0.0, 0.5, 1.0):
+        corpus, truth = generate({"test": 30}, 1, 40, knobs=Knobs(implicit_weight=weight))
+        found[weight] = planted_outcomes(samples_of(corpus), truth)
+    return found
+
+
+def test_planted_outcomes_add_up_to_1(by_weight):
+    for found in by_weight.values():
+        assert sum(found.values()) == pytest.approx(1, abs=1e-9) and min(found.values()) >= 0
+
+
+def test_planted_outcomes_follow_the_knob(by_weight):
+    assert by_weight[0.0][NEEDS] > by_weight[0.5][NEEDS] > by_weight[1.0][NEEDS]
+    assert by_weight[0.0][BEHAVIOUR] < by_weight[0.5][BEHAVIOUR] < by_weight[1.0][BEHAVIOUR]
+    assert by_weight[0.0][NEEDS] > 3 * by_weight[0.0][BEHAVIOUR] and by_weight[1.0][BEHAVIOUR] > 3 * by_weight[1.0][NEEDS]
+
+
+def test_what_is_planted_is_written(tmp_path):
+    corpus, truth = generate({"test": 6}, 1, 30)
+    samples = samples_of(corpus)
+    write_planted(corpus, truth, samples, tmp_path / "planted.csv")
+    written = pd.read_csv(tmp_path / "planted.csv").set_index("measure")["score"]
+    assert written[list(planted_outcomes(samples, truth))].to_dict() == pytest.approx(planted_outcomes(samples, truth))
+    labels = true_labels(samples[samples["task"] == "recommend"], truth)
+    assert written["recommend: ceiling"] == pytest.approx(labels.groupby("sample_id")["probability"].max().mean())
+    assert written["recommend: who sees needs only"] == pytest.approx(written[BOTH] + written[NEEDS])
+    assert written["recommend: who sees behaviour only"] == pytest.approx(written[BOTH] + written[BEHAVIOUR])
+    assert not written.index.str.contains("spread").any()
+
+
+# --- several worlds
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The default world and three others, each with two test dialogues that some systems answered."""
+    default = Knobs().implicit_weight
+    for place, name in enumerate((f"implicit_weight-{default}", "implicit_weight-0.0", "vocabulary_gap-0.0", "vocabulary_gap-1.0")):
+        world = tmp_path / name
+        about = {"sample_id": ["s1", "s2"], "split": "test", "task": "elicit", "sid": ["d1", "d2"], "domain": "鞋", "label": ["颜色", "尺码"]}
+        write_table(pd.DataFrame(about), world / "samples.parquet")
+        said = {"bcrs": ["颜色", "产地"], "allm": ["颜色；产地", "尺码"], "allm-bcrs": ["产地", "产地" if place else "尺码"]}
+        for key, texts in said.items():
+            write_predictions(answers_of(key, dict(zip(["s1", "s2"], texts))), world / "predictions" / f"{key}.parquet")
+        (world / "planted.csv").write_text(f"measure,score\n{BOTH},0.{place}\n")
+    (tmp_path / "notes-1.txt").write_text("no world")
+    return tmp_path
+
+
+def test_the_default_world_stands_for_every_knob(folder):
+    found = [(knob, value, path.name) for knob, value, path in worlds(folder)]
+    default = f"implicit_weight-{Knobs().implicit_weight}"
+    assert found == [
+        ("implicit_weight", 0.0, "implicit_weight-0.0"),
+        ("implicit_weight", Knobs().implicit_weight, default),
+        ("vocabulary_gap", 0.0, "vocabulary_gap-0.0"),
+        ("vocabulary_gap", Knobs().vocabulary_gap, default),
+        ("vocabulary_gap", 1.0, "vocabulary_gap-1.0"),
+    ]
+
+
+def test_no_worlds_name_the_command_that_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no worlds; run `make known-answer`"):
+        worlds(tmp_path)
+
+
+def test_planted_of_every_world(folder):
+    table = planted(folder)
+    assert list(table.columns) == ["knob", "value", "measure", "score"] and len(table) == 5
+    assert list(table.loc[table["knob"] == "vocabulary_gap", "score"]) == [0.2, 0.0, 0.3]
+
+
+def test_measured_of_every_world(folder):
+    scores, shares = measured(folder)
+    assert len(scores) == 5 * 3 and set(scores["metric"]) == {"F1"} and len(shares) == 5 * 4
+    elsewhere = scores[(scores["knob"] == "implicit_weight") & (scores["value"] == 0)].set_index("system")["score"]
+    assert elsewhere.to_dict() == pytest.approx({"bcrs": 1 / 2, "allm": (2 / 3 + 1) / 2, "allm-bcrs": 0})
+    default = scores[(scores["knob"] == "vocabulary_gap") & (scores["value"] == Knobs().vocabulary_gap)].set_index("system")
+    assert default.loc["allm-bcrs", "score"] == 0.5 and (default["low"] <= default["score"]).all()
+    assert list(shares["share"]) == [0.5, 0, 0.5, 0] * 5 and list(shares["outcome"][:4]) == ["both", "only CRS", "only LLM", "neither"]
