@@ -93,7 +93,21 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
     missing = [key for key in ("profile", "systems", "01_build_data") if key not in profile]
     if missing:
         raise ParameterError(f"{source}: {missing[0]} is missing; see params/demo.yaml")
+    check_repetitions(profile, source)
     return profile
+
+
+def check_repetitions(profile: dict, source: str | Path) -> None:
+    """Raise ``ParameterError`` unless seeds and folds are such that every run has a name of its own and something to train on."""
+    seeds, folds = profile.get("seeds"), profile.get("cross_fit_folds", 0)
+    if seeds is not None:
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ParameterError(f"{source}: seeds {seeds}: give at least one number, each once, none below 0")
+        for section in ("03_train_crs", "04_tune_llm", "05_collaborate", *SYSTEMS):
+            if "seed" in profile.get(section, {}):
+                raise ParameterError(f"{source}: section {section}: the profile's seeds {seeds} say every seed; leave seed out here")
+    if folds == 1 or folds < 0:
+        raise ParameterError(f"{source}: cross_fit_folds {folds}: give 2 or more, or 0 for no cross-fitting")
 
 
 def settings() -> dict[str, tuple[str, str]]:

@@ -63,7 +63,6 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
     if not any(system_of(key).assistant for key in systems):
         raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
-    check_repetitions(profile, path)
     typical = [key for key in systems if SYSTEMS[key].family == "typical"]
     trained = {key: system_parameters(profile, key) for key in systems if key not in typical}
     for name, (default, users) in SHARED.items():
@@ -91,19 +90,6 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     for backbone in sorted({SYSTEMS[key].backbone for key in typical} - {None}):
         check_typical_backbone(profile, backbone, path)
     return profile, report
-
-
-def check_repetitions(profile: dict, path: str) -> None:
-    """Raise ``ParameterError`` unless seeds and folds are such that every run has a name of its own and something to train on."""
-    seeds, folds = profile.get("seeds"), profile.get("cross_fit_folds", 0)
-    if seeds is not None:
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ParameterError(f"{path}: seeds {seeds}: give at least one number, each once, none below 0")
-        for section in (*SHARED["seed"][1], *(key for key in SYSTEMS if SYSTEMS[key].family != "typical")):
-            if "seed" in profile.get(section, {}):
-                raise ParameterError(f"{path}: section {section}: the profile's seeds {seeds} say every seed; leave seed out here")
-    if folds == 1 or folds < 0:
-        raise ParameterError(f"{path}: cross_fit_folds {folds}: give 2 or more, or 0 for no cross-fitting")
 
 
 def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:

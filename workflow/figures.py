@@ -53,7 +53,7 @@ def shows_progress(text: str) -> bool:
 
 
 def execute(name: str, root: Path) -> None:
-    """Run one notebook from results/ and write it, and what it makes, below ``root``."""
+    """Run one notebook from results/ (in a process of its own) and write it, and what it makes, below ``root``."""
     source = Path("notebooks") / f"{name}.ipynb"
     figures = root / "figures" / FROM_RESULTS[name]
     executed = papermill.execute_notebook(source, None, {"output_dir": str(figures)}, kernel_name="python3", progress_bar=False)

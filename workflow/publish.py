@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import nbformat
 
 from figures import STUDY, cleaned
 from llmcrs_utils.corpus.schema import write_atomically
-from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions, read_table, write_table
+from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_table, write_table
 
 RUNS, RESULTS = Path("runs"), Path("results")
 # The notebook that is shown, and the job that shows it best.
@@ -26,14 +27,14 @@ SHOWN = {
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 
 
-def publish_provenance(run: Path, results: Path) -> None:
-    """What was run, one record per trained model, in one file; of clean checkouts only."""
+def provenance(run: Path) -> dict[str, dict]:
+    """What was run, a record per trained model; of clean checkouts only."""
     records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob("systems/*/provenance.json"))}
     records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
     unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False]
     if unclear:
         sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
-    write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+    return records
 
 
 def publish_split(source: Path, target: Path, split: str, schema=SCHEMA) -> None:
@@ -51,7 +52,7 @@ def publish_run(name: str) -> Path:
     run, results = RUNS / name, RESULTS / name
     results.mkdir(parents=True, exist_ok=True)
     publish_split(run / "predictions", results / "predictions", "test")
-    publish_provenance(run, results)
+    write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
     samples = read_table(run / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
     kept = samples["split"].isin(["train", "test"] if cross_fitted else ["test"])
@@ -73,11 +74,10 @@ def publish_fallback() -> None:
     """The run with the published fallback, and for which test samples the gold item stood in."""
     run, results = RUNS / "fallback", publish_run("fallback")
     given = read_table(run / "assistance" / "allm-bcrs.parquet")
-    said = read_predictions(run / "predictions").query("system == 'allm'")[["sample_id", "text"]].rename(columns={"text": "said"})
-    given = given[(given["split"] == "test") & (given["task"] == "recommend")].merge(said, on="sample_id")
+    given = given[(given["split"] == "test") & (given["task"] == "recommend")]
     labels = read_table(run / "data" / "samples.parquet").set_index("sample_id")["label"]
     # One item alone is a ranking that no LLM gives: it stands where the answer was missing.
-    given["replaced"] = [len(ranking) == 1 for ranking in given["ranking"]]
+    given = given.assign(replaced=[len(ranking) == 1 for ranking in given["ranking"]])
     wrong = given[given["replaced"] & (given["text"] != given["sample_id"].map(labels))]
     if len(wrong):
         sys.exit(
@@ -87,30 +87,39 @@ def publish_fallback() -> None:
 
 
 def publish_worlds() -> None:
-    for world in sorted((RUNS / "known-answer").iterdir()):
+    shutil.rmtree(RESULTS / "known-answer", ignore_errors=True)
+    for world in worlds_run():
         results = publish_run(f"known-answer/{world.name}")
         write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 
 
-def publish_notebook(name: str, job: str) -> None:
-    """The executed notebook of a job; its code must be the repository's."""
+def worlds_run() -> list[Path]:
+    return sorted((RUNS / "known-answer").glob("*-*"))
+
+
+def shown(name: str, job: str) -> tuple[Path, str]:
+    """Where a notebook is, and the executed one of a job; its code must be the repository's."""
     path = Path("notebooks") / f"{name}.ipynb"
     executed = nbformat.read(RUNS / STUDY / "notebooks" / f"{job}.ipynb", as_version=4)
     current = nbformat.read(path, as_version=4)
     sources = [cell.source for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     if sources != [cell.source for cell in current.cells]:
         sys.exit(f"{path} has changed since the run; call make {STUDY} again")
-    write_atomically(path, cleaned(executed, current.metadata))
+    return path, cleaned(executed, current.metadata)
 
 
 if __name__ == "__main__":
     missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]
     if missing:
         sys.exit(f"{RUNS}: not all that is shown has been run; call {', '.join(missing)} first")
+    # What may fail comes first, so that all is taken over or nothing.
+    for run in (RUNS / STUDY, RUNS / "fallback", *worlds_run()):
+        provenance(run)
+    notebooks = [shown(name, job) for name, job in SHOWN.items()]
+    publish_fallback()
     publish_study()
     publish_worlds()
-    publish_fallback()
-    for name, job in SHOWN.items():
-        publish_notebook(name, job)
+    for path, text in notebooks:
+        write_atomically(path, text)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
     print(f"{RESULTS}: {size / 1e6:.1f} MB; {len(SHOWN)} notebooks. Now make figures.")

@@ -13,7 +13,7 @@ from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import KINDS
 from llmcrs_utils.evaluation.figures import MARKERS, colours
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES
+from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
 from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": "#0072B2", "only LLM": "#E69F00", "neither": "#DDDDDD"}
@@ -35,9 +35,7 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
     Args:
         gains: what ``tables.gains`` returns.
     """
-    figure, panels = _panels(
-        "Does the other kind of model help?", f"{corpus_note}; 95% intervals over dialogues and seeds", gains, sharex=False
-    )
+    figure, panels = _panels("Does the other kind of model help?", corpus_note, gains, sharex=False)
     for task, axes in panels.items():
         part = gains[gains["task"] == task]
         for place, row in enumerate(part.itertuples()):
@@ -183,8 +181,9 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     Args:
         table: what ``categories.category_gains`` returns; the last category is the total.
     """
-    *categories, total = table["category"].unique()
-    shown = [*categories[:SHOWN_CATEGORIES], total]
+    names = list(table["category"].unique())
+    total = total_name(names[1:])  # one of the names is the total's
+    shown = [*[name for name in names if name != total][:SHOWN_CATEGORIES], total]
     systems = table["system"].unique()
     tasks = [task for task in TASKS if task in set(table["task"])]
     figure = Figure(figsize=(11, 1.9 + 0.36 * len(systems) * (1 if len(tasks) == 1 else 2)), layout="constrained")
@@ -243,7 +242,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
 
 def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
-    figure, panels = _panels("Is the gain real?", f"{corpus_note}; 95% intervals over dialogues and seeds", table, sharex=False)
+    figure, panels = _panels("Is the gain real?", corpus_note, table, sharex=False)
     for task, axes in panels.items():
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):

@@ -7,12 +7,22 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import by_task
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap, holm, interval, p_value, paired_gains
+from llmcrs_utils.evaluation.statistics import (
+    PAIRED_BY,
+    bootstrap,
+    holm,
+    influence,
+    interval,
+    mean_intervals,
+    p_value,
+    paired_gains,
+)
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, category_name, category_names, collaborations, total_name
-from llmcrs_utils.evaluation.traits import TRAITS
+from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
 from llmcrs_utils.systems import system_of
 
 PERMUTATIONS = 2000
+FEW_DIALOGUES = 10  # below, an interval over dialogues means nothing
 
 
 def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
@@ -32,7 +42,8 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
                 continue
             part = parts[task, category][[*PAIRED_BY, metric]]
             systems = collaborations(part)
-            found = paired_gains(part, [(system.key, system.base) for system in systems], metric, draws=GAIN_DRAWS)
+            pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
+            found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
             for system, values in zip(systems, found):
                 about = {"system": system.name, "group": system.group, "task": task, "category": category}
                 rows.append(about | {"n": part["sample_id"].nunique()} | dict(zip(("gain", "low", "high", "p"), values)))
@@ -93,8 +104,9 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
     """The paper's claim that a better assistant helps more: of two assistants of one base, does the better one's pair lead too?
 
     Returns:
-        Per base, pair of assistants and task: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
-        ``lead of its pair`` with its interval ``low, high``, ``p, p (Holm)``.
+        Per task, base and pair of assistants: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
+        ``sure`` (whether that holds after Holm's correction: else nobody knows who is better), ``lead of its pair`` with its interval
+        ``low, high`` and ``p, p (Holm)``, corrected for the pairs whose assistants' order is sure.
     """
     rows = []
     for task, metric in HEADLINE.items():
@@ -102,51 +114,59 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
         alone = part.groupby("system")[metric].mean()
         rivals = [two for two in combinations(collaborations(part), 2) if two[0].base == two[1].base]
         rivals = [sorted(two, key=lambda system: -alone[system.assistant]) for two in rivals]
-        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, draws=GAIN_DRAWS)
-        for (better, worse), values in zip(rivals, found):
+        families = [better.family for better, _ in rivals]
+        leads = paired_gains(
+            part, [(better.assistant, worse.assistant) for better, worse in rivals], metric, families, GAIN_DRAWS
+        )
+        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, families, GAIN_DRAWS)
+        for (better, worse), lead, values in zip(rivals, leads, found):
             about = {"base": system_of(better.base).name, "task": task, "better": system_of(better.assistant).name}
-            about |= {"worse": system_of(worse.assistant).name, "lead": alone[better.assistant] - alone[worse.assistant]}
+            about |= {"worse": system_of(worse.assistant).name, "lead": lead[0], "lead p": lead[3]}
             rows.append(about | dict(zip(("lead of its pair", "low", "high", "p"), values)))
-    columns = ["base", "task", "better", "worse", "lead", "lead of its pair", "low", "high", "p"]
+    columns = ["base", "task", "better", "worse", "lead", "lead p", "lead of its pair", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(**{"p (Holm)": holm(table["p"])})
+    # Two bases share two assistants: their order is one comparison.
+    order = table.drop_duplicates(["task", "better", "worse"]).assign(sure=lambda part: holm(part["lead p"]) < 0.05)
+    table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns="lead p")
+    table.insert(5, "sure", table.pop("sure"))
+    return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"]))})
 
 
 def disruption(scores: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claim that a bad assistant disrupts: what a pair loses where its assistant is worse than its base.
+    """The paper's claim that a bad assistant disrupts: what a pair gains or loses where its assistant is worse than a base.
 
-    Some of it any new training would lose: samples on which the base beat its assistant are samples on which that run of the base was
-    lucky. So the pair is compared with the base's next seed on the same samples, which was trained anew, too, but without help.
+    Samples on which a run of the base beats the assistant are samples on which that run was lucky, and any other would do worse there.
+    So the samples are chosen by *another* seed of the base than the one the pair is compared with.
 
     Returns:
-        Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base) and there
-        ``gain where worse`` (pair less base), ``without help`` (the base's next seed less base), and ``disruption``, the former less the
-        latter, with its interval over dialogues ``low, high``, ``p, p (Holm)``; NaN for one seed.
+        Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base's other
+        seed), there ``gain where worse`` with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, and ``gain elsewhere``;
+        NaN for one seed.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
-        rows += [{"system": system.name, "task": task} | _disruption(values) for system, values in found]
-    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+        known = []
+        for system, values in found:
+            part = _with_other_seed(values)
+            gain, worse = part["pair"] - part["base"], part["assistant"] < part["other"]
+            if worse.any() and not worse.all():
+                means = {"worse": worse.mean(), "gain where worse": gain[worse].mean(), "gain elsewhere": gain[~worse].mean()}
+                known.append((system, means, (influence(gain, worse), part["sid"], part["seed"])))
+            else:
+                rows.append({"system": system.name, "task": task})
+        bounds = mean_intervals([quantity for *_, quantity in known], [system.family for system, *_ in known], GAIN_DRAWS)
+        for (system, means, _), (_, low, high, p) in zip(known, bounds):
+            rows.append({"system": system.name, "task": task} | means | {"low": low, "high": high, "p": p})
+    columns = ["system", "task", "worse", "gain where worse", "low", "high", "p", "gain elsewhere"]
+    return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
-def _disruption(values: pd.DataFrame) -> dict[str, float]:
-    worse = values["assistant"] < values["base"]
-    found = {"worse": worse.mean(), "gain where worse": (values["pair"] - values["base"])[worse].mean()}
-    # The base's next seed, on the same samples, stands for a base that was only trained anew.
+def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:
+    """``triples`` with what the base's next seed scored on the sample, ``other``; NaN for one seed."""
     seeds = sorted(values["seed"].unique())
-    following = dict(zip(seeds, [*seeds[1:], seeds[0]]))
-    again = values[["seed", "sample_id", "base"]].rename(columns={"base": "again"})
-    both = values.assign(next=values["seed"].map(following)).merge(
-        again.rename(columns={"seed": "next"}), on=["next", "sample_id"], validate="one_to_one"
-    )
-    worse = both["assistant"] < both["base"]
-    if len(seeds) == 1 or not worse.any():
-        return found | dict.fromkeys(("without help", "disruption", "low", "high", "p"), float("nan"))
-    found["without help"] = (both["again"] - both["base"])[worse].mean()
-    chosen = both[worse]
-    mean, draws = bootstrap(chosen["pair"] - chosen["again"], chosen["sid"], draws=GAIN_DRAWS)
-    low, high = interval(draws[:, 0])
-    return found | {"disruption": mean[0], "low": low, "high": high, "p": p_value(draws[:, 0])}
+    following = dict(zip(seeds, [*seeds[1:], seeds[0]])) if len(seeds) > 1 else {}
+    other = values[["seed", "sample_id", "base"]].rename(columns={"base": "other", "seed": "next"})
+    return values.assign(next=values["seed"].map(following).astype(float)).merge(other, on=["next", "sample_id"], how="left")
 
 
 def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
@@ -154,11 +174,12 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         traits: what ``traits.sample_traits`` returns. High is above the median of the task's test samples, or at the maximum where that
-            is the median.
+            is the median. A trait is left out where either side has fewer than ``FEW_DIALOGUES``, and so is one of categories (``vocabulary``):
+            five categories are five cases, however many dialogues they have.
 
     Returns:
         Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
-        over dialogues ``low, high``, ``p, p (Holm)``. A trait that is the same for all samples is left out.
+        over dialogues ``low, high``, ``p, p (Holm)``.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
@@ -166,25 +187,23 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
             parts = [values for system, values in found if system.group == direction]
             values = pd.concat([part.assign(gain=part["pair"] - part["base"]) for part in parts])
             values = values.groupby(["sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
-            for trait in TRAITS:
+            for trait in [name for name in TRAITS if name not in OF_CATEGORIES]:
                 high = values[trait] > values[trait].median()
                 high = high if high.any() else values[trait] == values[trait].max()
-                if values[trait].isna().any() or high.nunique() < 2:
+                if values[trait].isna().any() or min(values.loc[side, "sid"].nunique() for side in (high, ~high)) < FEW_DIALOGUES:
                     continue
-                table = np.stack([values["gain"] * high, high, values["gain"] * ~high, ~high], axis=1)
-                mean, draws = bootstrap(table, values["sid"], draws=GAIN_DRAWS)
-                draws = draws[(draws[:, 1] > 0) & (draws[:, 3] > 0)]  # of a rare trait a draw may hold no sample
-                differences = draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]
-                bounds = interval(differences)
+                change = influence(values["gain"], high) - influence(values["gain"], ~high)
+                means, draws = bootstrap(change, values["sid"], draws=GAIN_DRAWS)
+                low_bound, high_bound = interval(draws[:, 0])
                 about = {"direction": direction, "task": task, "trait": trait}
                 about |= {
-                    "where low": mean[2] / mean[3],
-                    "where high": mean[0] / mean[1],
-                    "difference": mean[0] / mean[1] - mean[2] / mean[3],
+                    "where low": values["gain"][~high].mean(),
+                    "where high": values["gain"][high].mean(),
+                    "difference": means[0],
                 }
-                rows.append(about | {"low": bounds[0], "high": bounds[1], "p": p_value(differences)})
-    table = pd.DataFrame(rows)
-    return table.assign(**{"p (Holm)": holm(table["p"])})
+                rows.append(about | {"low": low_bound, "high": high_bound, "p": p_value(draws[:, 0])})
+    columns = ["direction", "task", "trait", "where low", "where high", "difference", "low", "high", "p"]
+    return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
 def category_levels(scores: pd.DataFrame) -> pd.DataFrame:

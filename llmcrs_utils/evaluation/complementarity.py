@@ -77,7 +77,7 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
     """What choosing the better of base and assistant for each sample would gain, and how much of it a collaboration does.
 
     Some of it is luck: of two runs of the *same* system, too, each is now and then the better one. ``luck`` is the headroom
-    of a base with another seed of itself as its assistant; what is above it, the other kind of model has and the base lacks.
+    of a base with another seed of itself as its assistant.
 
     Returns:
         Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, direction, task, metric, base, assistant, oracle,
@@ -91,7 +91,8 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
         realised = [gain.mean() / room.mean() if room.any() else np.nan for gain, room in zip(gained, rooms)]
         # The share's interval is that of what is gained beyond it, in units of the headroom: a quotient of draws has no good tails.
         beyond = [gain - np.nan_to_num(share) * room for gain, share, room in zip(gained, realised, rooms)]
-        bounds = mean_intervals([(values, part["sid"], part["seed"]) for values, (_, part) in zip(beyond, found)])
+        quantities = [(values, part["sid"], part["seed"]) for values, (_, part) in zip(beyond, found)]
+        bounds = mean_intervals(quantities, [system.family for system, _ in found])
         for (system, values), room, gain, share, (_, low, high, _) in zip(found, rooms, gained, realised, bounds):
             row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task]}
             row |= {"base": values["base"].mean(), "assistant": values["assistant"].mean()}
@@ -105,6 +106,8 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
 def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
     """Is a collaboration better than the better of its two, which one could use alone? A gain over a weaker base may be no more than a copy.
 
+    Who is better is decided on the same samples, so losses are a little overstated and gains understated.
+
     Returns:
         Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``gain, low, high, p, p (Holm)``.
     """
@@ -113,7 +116,8 @@ def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         alone, systems = part.groupby("system")[metric].mean(), collaborations(part)
         better = [max((system.base, system.assistant), key=alone.get) for system in systems]
-        found = paired_gains(part, [(system.key, key) for system, key in zip(systems, better)], metric, draws=GAIN_DRAWS)
+        pairs, kinds = [(system.key, key) for system, key in zip(systems, better)], [system.family for system in systems]
+        found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
         for system, key, values in zip(systems, better, found):
             about = {"system": system.name, "task": task, "better": system_of(key).name}
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
@@ -140,7 +144,8 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
     for task, found in by_task(scores, JUDGED_BY):
         right = [judged(values, right_from[task]) for _, values in found]
         gained = [(values["pair"].astype(float) - values["base"], values["sid"], values["seed"]) for values in right]
-        for (system, _), values, (gain, low, high, _) in zip(found, right, mean_intervals(gained)):
+        kinds = [system.family for system, _ in found]
+        for (system, _), values, (gain, low, high, _) in zip(found, right, mean_intervals(gained, kinds)):
             won, lost = ~values["base"] & values["pair"], values["base"] & ~values["pair"]
             by_seed = values.pivot(index="sample_id", columns="seed", values="base")
             turned = [(by_seed[one] & ~by_seed[other]).mean() for one, other in permutations(by_seed, 2)]
@@ -178,7 +183,8 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
     for task, metric in JUDGED_BY.items():
         found = {system: table[table["task"] == task] for system, table in compared.items() if task in set(table["task"])}
         pairs = [paired(table, "after", "before", metric) for table in found.values()]
-        moved = mean_intervals([(pair["ours"] - pair["theirs"], pair["sid"], pair["seed"]) for pair in pairs])
+        quantities = [(pair["ours"] - pair["theirs"], pair["sid"], pair["seed"]) for pair in pairs]
+        moved = mean_intervals(quantities, [system.family for system in found])
         for system, (change, low, high, _) in zip(found, moved):
             means = found[system].groupby("system")[metric].mean()
             row = {"system": system.name, "task": task, "before": means["before"], "after": means["after"]}

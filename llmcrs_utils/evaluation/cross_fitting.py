@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import JUDGED_BY
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired, paired_gains
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
 from llmcrs_utils.systems import system_of
 
@@ -35,7 +35,8 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
             "cross-fitted": [(system.key + CROSS_FITTED, system.base) for system in chosen],
             "change": [(system.key + CROSS_FITTED, system.key) for system in chosen],
         }
-        found = {name: paired_gains(part, pairs, metric, draws=GAIN_DRAWS) for name, pairs in compared.items()}
+        kinds = [system.family for system in chosen]
+        found = {name: paired_gains(part, pairs, metric, kinds, GAIN_DRAWS) for name, pairs in compared.items()}
         for place, system in enumerate(chosen):
             row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task}
             row |= {"metric": metric, "seeds": len(seeds)}
@@ -49,17 +50,50 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
     return table
 
 
-def disruption_removed(table: pd.DataFrame) -> pd.DataFrame:
-    """How much of the loss with in-sample help is gone with cross-fitted help, over the collaborations that lose.
+def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
+    """What cross-fitting changes for the collaborations of a direction together, losers and winners alike.
+
+    Of those that lose in-sample alone, some would lose less the next time whatever was changed; so nobody is picked here.
+
+    Args: as for ``both_gains``.
 
     Returns:
-        Per direction of help and task: how many collaborations ``lose`` in-sample, their mean loss ``in-sample`` and ``cross-fitted``,
-        and the share ``removed`` (above 1 where a loss becomes a gain).
+        Per direction and task: mean gain ``in-sample, cross-fitted`` of the collaborations, ``change`` with its interval over dialogues
+        and seeds ``low, high`` and ``p, p (Holm)``, and ``removed``: the change as a share of the loss, NaN unless the mean gain
+        in-sample is below zero with its whole interval.
     """
-    losing = table[table["in-sample gain"] < 0]
-    grouped = losing.groupby(["direction", "task"], sort=False)
-    found = grouped.agg(lose=("system", "size"), **{kind: (f"{kind} gain", "mean") for kind in KINDS}).reset_index()
-    return found.assign(removed=(found["cross-fitted"] - found["in-sample"]) / -found["in-sample"])
+    seeds = set(in_sample["seed"]) & set(cross_fitted["seed"])
+    rows = []
+    for task, metric in HEADLINE.items():
+        means = []
+        for system in collaborations(cross_fitted[cross_fitted["task"] == task]):
+            of_task = [part[part["seed"].isin(seeds) & (part["task"] == task)] for part in (in_sample, cross_fitted)]
+            first = paired(of_task[0], system.key, system.base, metric).rename(columns={"ours": "in_sample"})
+            second = of_task[1].loc[of_task[1]["system"] == system.key, ["seed", "sample_id", metric]]
+            both = first.merge(second.rename(columns={metric: "cross_fitted"}), on=["seed", "sample_id"], validate="one_to_one")
+            means.append(both.assign(direction=system.group))
+        every = pd.concat(means).groupby(["direction", "seed", "sid", "sample_id"], sort=False, as_index=False).mean()
+        for direction, part in every.groupby("direction", sort=False):
+            loss, change = part["in_sample"] - part["theirs"], part["cross_fitted"] - part["in_sample"]
+            (lost, _, most, _), (changed, low, high, p) = (
+                mean_intervals([(values, part["sid"], part["seed"])], draws=GAIN_DRAWS)[0] for values in (loss, change)
+            )
+            row = {"direction": direction, "task": task, "in-sample": lost, "cross-fitted": lost + changed, "change": changed}
+            rows.append(row | {"low": low, "high": high, "p": p, "removed": changed / -lost if most < 0 else float("nan")})
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+
+
+def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str) -> pd.DataFrame:
+    """How much pairs repeat their assistants (``following``'s ``after``), trained with each kind of help: a row per task.
+
+    Args:
+        in_sample: predictions of bases, assistants and collaborations; ``cross_fitted``: of collaborations.
+    """
+    same_seeds = in_sample[in_sample["seed"].isin(cross_fitted["seed"].unique())]
+    alone = same_seeds[~same_seeds["system"].isin(cross_fitted["system"].unique())]
+    kinds = dict(zip(KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
+    found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
+    return pd.DataFrame(found).dropna().groupby(level="task", sort=False).mean()
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.DataFrame, language: str) -> pd.DataFrame:
@@ -80,6 +114,12 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
     found = []
     for name, part in parts.items():
         part = part[part["system"].isin(held_out["system"].unique())]
+        double = part[part.duplicated(["system", "seed", "sample_id"])]
+        if len(double):
+            first = double.iloc[0]
+            raise ValueError(
+                f"{first['sample_id']}: {first['system']} (seed {first['seed']}) answered twice; remove files of earlier runs"
+            )
         rows = part.drop(columns="split").merge(columns, on="sample_id")
         rows["text"] = rows["text"].where(rows["valid"].astype(bool), "").fillna("")
         scores = score_rows(rows, language)
@@ -98,8 +138,8 @@ def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[
         replaced: ids of the test samples whose answer was missing, and replaced by the gold item in ``published``.
 
     Returns:
-        One row for the replaced samples, one for the others and one for all: ``samples, n, usual, published``, the ``difference``
-        in Acc and its interval over dialogues ``low, high``.
+        One row for the replaced samples, one for the others and one for all: ``samples, n, usual, published`` (Acc), their ``difference``
+        and its interval over dialogues ``low, high``. ``usual`` had the assistant's own answers throughout.
     """
     ours = published[published["system"] == system].assign(system="published")
     pairs = paired(pd.concat([ours, usual[usual["seed"].isin(ours["seed"])]]), "published", system, "Acc")

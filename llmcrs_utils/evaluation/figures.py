@@ -122,7 +122,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
         axes.grid(axis="x", color="0.88", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle("\n".join(["What collaboration adds, with 95% intervals over dialogues", *textwrap.wrap(corpus_note, 90)]))
+    figure.suptitle("\n".join(["What collaboration adds, with 95% intervals", *textwrap.wrap(corpus_note, 90)]))
     marks = [_mark(figure.axes[0], key) for key in keys]
     figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     return figure
@@ -144,7 +144,7 @@ def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place
         across = axes.get_yaxis_transform()  # x in parts of the panel's width
         axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
     shown = [key for key in keys if key in present]
-    gains = dict(zip(shown, paired_gains(members, [(key, system_of(key).base) for key in shown], metric)))
+    gains = dict(zip(shown, paired_gains(members, [(key, SYSTEMS[key].base) for key in shown], metric, [SYSTEMS[key].family for key in shown])))
     for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
         if key in gains:
             gain, low, high, _ = gains[key]

@@ -50,16 +50,20 @@ def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
 
     Raises:
         FileNotFoundError: where there is none, naming the command that makes them.
+        ValueError: for a folder that is not named after a knob.
     """
-    found, defaults = [], vars(Knobs())
+    defaults = vars(Knobs())
     turned = [(path.name.rpartition("-"), path) for path in sorted(Path(folder).glob("*-*")) if path.is_dir()]
-    knobs = list(dict.fromkeys(knob for (knob, _, _), _ in turned))
-    for (knob, _, value), path in turned:
-        same = knobs if float(value) == defaults[knob] else [knob]
-        found += [(name, defaults[name] if len(same) > 1 else float(value), path) for name in same]
-    if not found:
+    unknown = [path for (knob, _, _), path in turned if knob not in defaults]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no knob of the world; name folders KNOB-VALUE with a knob of {', '.join(defaults)}")
+    if not turned:
         raise FileNotFoundError(f"{folder}: holds no worlds; run `make known-answer` and `make publish` first")
-    return sorted(found)
+    found = {(knob, float(value)): path for (knob, _, value), path in turned}
+    usual = [path for (knob, value), path in found.items() if value == defaults[knob]]
+    for knob in dict.fromkeys(knob for knob, _ in found) if usual else ():
+        found.setdefault((knob, defaults[knob]), usual[0])
+    return sorted((knob, value, path) for (knob, value), path in found.items())
 
 
 def planted(folder: str | Path) -> pd.DataFrame:

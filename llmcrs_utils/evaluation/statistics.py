@@ -12,8 +12,8 @@ PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's 
 def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
     """How far means lie apart from seed to seed, taken to be alike for quantities of one kind: three seeds of one of them say little.
 
-    Where they are not alike, the intervals of the steadier ones are too wide and those of the others too narrow: of eight
-    quantities, four with twice the spread of the others, they hold the truth in 92% and 97% of cases, not 95%.
+    Where they are not alike, the intervals of the steadier ones are too wide and those of the others too narrow, so only what is
+    trained alike belongs together.
 
     Args:
         quantities: (values, seeds) of each, values of shape (n,) or (n, m), as for ``bootstrap``.
@@ -35,9 +35,11 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spr
     """Mean of each metric, and what it might have been with other dialogues and other seeds.
 
     Dialogues are drawn with replacement, whole; a draw's mean is over all values of the drawn dialogues, so that a long
-    dialogue weighs as much as its samples, as it does in the mean itself. Two or three seeds are too few to draw from: what
-    other seeds might have given is Student's t times the standard error of the mean over seeds, added to each draw. With one
-    seed nothing is known of others, and the draws speak of dialogues only.
+    dialogue weighs as much as its samples, as it does in the mean itself. Of few dialogues a plain bootstrap is too sure: its draws
+    lie too close together and have too thin tails. They are spread by what makes Student's t of a normal distribution, which hardly
+    matters from 50 dialogues on. Two or three seeds are too few to draw from: what other seeds might have given is Student's t times the
+    standard error of the mean over seeds, added to each draw. With one seed nothing is known of others, and the draws
+    speak of dialogues only.
 
     Args:
         values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the draws.
@@ -66,14 +68,15 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spr
         return mean, np.full((draws, len(mean)), np.nan)
     times = _times_drawn(len(counts), draws, seed)
     means = (times @ sums) / (times @ counts)[:, None]
+    freedom, noise = len(counts) - 1, np.random.default_rng([seed, 1])
+    means = mean + (means - mean) * np.sqrt(len(counts) / noise.chisquare(freedom, size=draws))[:, None]
     if seeds is not None:
         runs, sums = _by_group(columns, np.asarray(seeds))
         if len(set(runs)) > 1:
             raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: need the same samples for each")
         if len(runs) > 1:
             deviation, freedom = seed_spread([(columns, seeds)]) if spread is None else spread
-            noise = np.random.default_rng([seed, 1]).standard_t(freedom, size=draws)[:, None]
-            means = means + noise * deviation / np.sqrt(len(runs))
+            means = means + noise.standard_t(freedom, size=draws)[:, None] * deviation / np.sqrt(len(runs))
     return mean, means
 
 
@@ -146,49 +149,64 @@ def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.Data
     return pairs
 
 
-def paired_gain(
-    scores: pd.DataFrame, system: str, base: str, metric: str, draws: int = DRAWS, seed: int = 1, level: float = 0.95
-) -> tuple[float, float, float, float]:
-    """Gain of ``system`` over ``base`` on the same samples and seeds: one of ``paired_gains``."""
-    return paired_gains(scores, [(system, base)], metric, draws, seed, level)[0]
-
-
 def paired_gains(
-    scores: pd.DataFrame, pairs: list[tuple[str, str]], metric: str, draws: int = DRAWS, seed: int = 1, level: float = 0.95
+    scores: pd.DataFrame,
+    pairs: list[tuple[str, str]],
+    metric: str,
+    kinds: list | None = None,
+    draws: int = DRAWS,
+    seed: int = 1,
+    level: float = 0.95,
 ) -> list[tuple[float, float, float, float]]:
     """Gains of several systems over their bases, ``pairs``, on the same samples and seeds.
 
     The differences are resampled, so that both systems always meet the same dialogues.
 
-    Args, Raises: as ``paired``.
+    Args:
+        pairs: (system, base) of each; ``kinds``: as for ``mean_intervals``; the rest: as for ``paired``, which also raises.
 
     Returns:
         As ``mean_intervals``, the gains in units of the metric.
     """
     tables = [paired(scores, system, base, metric) for system, base in pairs]
-    return mean_intervals(
-        [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables], draws, seed, level
-    )
+    quantities = [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables]
+    return mean_intervals(quantities, kinds, draws, seed, level)
 
 
 def mean_intervals(
-    quantities: list[tuple], draws: int = DRAWS, seed: int = 1, level: float = 0.95
+    quantities: list[tuple],
+    kinds: list | None = None,
+    draws: int = DRAWS,
+    seed: int = 1,
+    level: float = 0.95,
 ) -> list[tuple[float, float, float, float]]:
-    """Means of several quantities alike, whose spread from seed to seed is taken from all of them together.
+    """Means of several quantities, whose spread from seed to seed is taken from all of the same kind together.
 
     Args:
         quantities: (values, dialogues, seeds) of each, shape (n,), as for ``bootstrap``.
+        kinds: the kind of each, say the family of the system it speaks of; ``None``: all are of one kind.
 
     Returns:
         ``(mean, low, high, p)`` of each: its interval, and the p-value of its being zero, alone (``holm`` corrects several).
     """
-    spread = seed_spread([(values, seeds) for values, _, seeds in quantities])
+    kinds = kinds or [None] * len(quantities)
+    alike = {kind: [(values, seeds) for (values, _, seeds), of in zip(quantities, kinds) if of == kind] for kind in set(kinds)}
+    spread = {kind: seed_spread(members) for kind, members in alike.items()}
     found = []
-    for values, groups, seeds in quantities:
-        mean, means = bootstrap(values, groups, seeds, draws, seed, spread)
+    for (values, groups, seeds), kind in zip(quantities, kinds):
+        mean, means = bootstrap(values, groups, seeds, draws, seed, spread[kind])
         low, high = interval(means[:, 0], level)
         found.append((float(mean[0]), float(low), float(high), p_value(means[:, 0])))
     return found
+
+
+def influence(values: pd.Series, chosen: pd.Series) -> pd.Series:
+    """Values of all samples whose mean, and its interval, are those of the chosen ones: the others count for nothing, whoever is drawn.
+
+    A quotient of two drawn sums has no good tails; this is its linear form (the delta method).
+    """
+    mean = values[chosen].mean()
+    return mean + (values - mean) * chosen / chosen.mean()
 
 
 def _by_group(columns: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

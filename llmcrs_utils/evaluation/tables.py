@@ -39,6 +39,7 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
+FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many
 SAMPLES = ("", "Samples")  # the row of a table that counts them
 
@@ -118,11 +119,14 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
         for category in [*categories, total]:
             chosen = scores.loc[in_task if category == total else in_task & (names == category), [*PAIRED_BY, *METRICS[task]]]
             members |= {(key, category): part for key, part in chosen.groupby("system")}
-            spread[category] = seed_spread([(part[list(METRICS[task])], part["seed"]) for _, part in chosen.groupby("system")])
+            for family in FAMILIES:
+                alike = [part for key, part in chosen.groupby("system") if key in SYSTEMS and SYSTEMS[key].family == family]
+                spread[category, family] = seed_spread([(part[list(METRICS[task])], part["seed"]) for part in alike])
         for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
-                rows.append(_summary(members.get((key, category)), METRICS[task], spread[category]).assign(**about))
+                family = SYSTEMS[key].family if key in SYSTEMS else None
+                rows.append(_summary(members.get((key, category)), METRICS[task], spread.get((category, family))).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
     better = gains(scores).query("holds and gain > 0")
     key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
@@ -185,7 +189,8 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         systems = collaborations(part)
-        found = paired_gains(part, [(system.key, system.base) for system in systems], metric, draws=GAIN_DRAWS)
+        pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
+        found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
         for system, values in zip(systems, found):
             about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group}
             rows.append(about | {"task": task, "metric": metric} | dict(zip(("gain", "low", "high", "p"), values)))
@@ -218,7 +223,7 @@ def summary_markdown(metrics: pd.DataFrame) -> str:
 def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) -> None:
     """Write ``table1`` to ``table4`` as ``.md``, ``.tex`` and ``.csv`` and all metrics as ``metrics.csv``.
 
-    The Markdown and LaTeX files hold ``task_table``; the CSV files are long, unrounded and hold every category. A file
+    The Markdown and LaTeX files hold ``task_table``; the CSV files are long, have six digits and hold every category. A file
     appears under its name only when it is whole.
 
     Args:
@@ -228,7 +233,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
+    write_atomically(folder / "metrics.csv", _csv(metrics))
     for task, table in TABLES.items():
         long = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         wide = task_table(task, metrics)
@@ -240,7 +245,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         stem = folder / f"table{table.number}"
-        write_atomically(stem.with_suffix(".csv"), long.to_csv(index=False, lineterminator="\n"))
+        write_atomically(stem.with_suffix(".csv"), _csv(long))
         write_atomically(stem.with_suffix(".md"), _markdown(wide, title, note))
         write_atomically(stem.with_suffix(".tex"), _latex(wide, title, note))
 
@@ -261,6 +266,11 @@ def _summary(members: pd.DataFrame | None, metrics: tuple[str, ...], spread) -> 
     n = 0 if members is None else members["sample_id"].nunique()
     about = {"metric": metrics, "value": value, "low": low, "high": high, "n": n}
     return pd.DataFrame(about, index=range(len(metrics)))
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """Six digits, so that another processor's last bit makes no other file."""
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.6f")
 
 
 def _cell(row, with_interval: bool) -> str:

@@ -13,6 +13,8 @@ TRAITS = {
     "cold": "whether its item was never recommended in training (recommend)",
 }
 
+OF_CATEGORIES = ("vocabulary",)  # the same for all samples of a category
+
 
 def sample_traits(samples: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
     """``sample_id, split, task`` and the ``TRAITS`` of every sample; NaN where a trait belongs to another task.

@@ -25,12 +25,29 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
     """How many of a table's rows are beyond doubt, and which: a sentence in Markdown."""
+    if not table[sure].notna().any():
+        return "Nothing could be tested here."
     held = table[table[sure] < 0.05]
     parts = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
         named = ", ".join(f"{row['system']} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
         parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
     return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + "."
+
+
+def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
+    """How many rows of a table hold, with and without Holm's correction: a sentence in Markdown."""
+    tested = int(table[f"{p} (Holm)"].notna().sum())
+    if not tested:
+        return "Nothing could be tested here."
+    held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
+    return f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."
+
+
+def interval_note(scores: pd.DataFrame) -> str:
+    """What intervals of these scores speak of: other dialogues and, where systems have several seeds, other seeds."""
+    seeds = scores.groupby("system")["seed"].nunique().max()
+    return "95% intervals over dialogues" + (f" and {seeds} seeds" if seeds > 1 else " (one seed)")
 
 
 def span(values: pd.Series, style: str = ".0%") -> str:
@@ -59,18 +76,18 @@ def headroom_used(table: pd.DataFrame) -> str:
         luck = f", of which another seed of the base would give {span(part['luck'], '.3f')}" if part["luck"].notna().any() else ""
         lines.append(
             f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{luck}; "
-            f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, being "
-            f"{best['realised']:.0%} of its headroom."
+            f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, "
+            + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
     return "\n".join(lines)
 
 
 def who_follows(table: pd.DataFrame) -> str:
     """What ``complementarity.following`` says."""
-    moved = table[table["low"] > 0]
+    more = (table["moved"] > 0).sum()
     most = table.loc[table["moved"].idxmax()]
     return (
-        f"In {len(moved)} of {len(table)} cases a system agrees with its assistant clearly more after reading it than before; most of all "
+        f"In {more} of {len(table)} cases a system agrees more with its assistant after reading it than before; most of all "
         f"{most['system']} in {most['task']}, from {most['before']:.0%} to {most['after']:.0%}."
     )
 

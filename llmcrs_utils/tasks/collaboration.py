@@ -7,7 +7,7 @@ FALLBACKS = ("nothing", "gold")
 
 
 def cross_fitted(predictions: pd.DataFrame, by_fold: list[pd.DataFrame]) -> pd.DataFrame:
-    """An assistant's predictions with those on its training dialogues replaced by what models said that had not seen them.
+    """An assistant's predictions with those on its training dialogues replaced by what models said that were not trained on them.
 
     A model answers the dialogues it was trained on better than new ones, so whoever is trained with such answers learns to
     trust them more than they deserve. With k folds, k models each leave out one part of the training dialogues and answer
@@ -18,10 +18,13 @@ def cross_fitted(predictions: pd.DataFrame, by_fold: list[pd.DataFrame]) -> pd.D
         by_fold: of each fold's model, on the dialogues it left out.
 
     Raises:
-        ValueError: unless the folds together answer each of the training samples exactly once.
+        ValueError: unless the folds are of the same system and seed, and together answer each of the training samples exactly once.
     """
     trained_on = predictions[predictions["split"] == "train"]
     held_out = pd.concat(by_fold, ignore_index=True)
+    runs = pd.concat([predictions, held_out])[["system", "seed"]].drop_duplicates()
+    if len(runs) > 1:
+        raise ValueError(f"predictions of {', '.join(f'{key} (seed {seed})' for key, seed in runs.to_numpy())}; give those of one run and its folds")
     expected, given = set(trained_on["sample_id"]), set(held_out["sample_id"])
     if held_out["sample_id"].duplicated().any():
         double = held_out.loc[held_out["sample_id"].duplicated(), "sample_id"].iloc[0]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from llmcrs_utils.corpus.schema import SPLITS
 from llmcrs_utils.predictions import read_table, write_table
 
 SAMPLES, ITEMS = "samples.parquet", "items.parquet"
-SPLITS = ("train", "valid", "test")
 HELD_OUT = "held_out"
 
 
