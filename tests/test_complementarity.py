@@ -210,7 +210,7 @@ def test_who_takes_over_all_has_moved_as_far_as_there_was_to_go():
     table = followed(OTHER)
     assert list(table["before"]) == exactly([1 / 3, 1 / 2]) and list(table["after"]) == [1, 1]
     assert list(table["moved"]) == exactly([2 / 3, 1 / 2]) and list(table["kept"]) == exactly([1 / 3, 1 / 2])
-    assert tuple(table.loc["elicit", ["low", "high"]]) == exactly((1 / 3, 1))  # of one dialogue twice
+    assert table.loc["elicit", "low"] < 0 and table.loc["elicit", "high"] > 1  # two dialogues make nothing sure
 
 
 def test_who_turns_away_moves_below_zero():
@@ -271,7 +271,8 @@ def test_sentences_hold_the_tables_numbers():
     assert "worth 0.250, of which another seed of the base would give 0.375" in used and "ALLM-BCRS, being 100% of its headroom" in used
     won = wording.won_and_lost(help_and_harm(scores))
     assert "win 25% of the samples and lose 0%; a base trained with another seed turns 38%" in won
-    assert "In 1 of 2 cases" in wording.who_follows(followed(OTHER).reset_index().assign(low=[0.1, 0.0]))
+    assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
+    assert "In 1 of 2 cases" in wording.who_follows(followed(SAID | {"r1": ["i2", "i1"], "e1": "产地"}).reset_index().assign(moved=[-0.1, 0.2]))
     assert wording.span(pd.Series([0.101, 0.104])) == "10%" and wording.span(pd.Series([0.1, 0.2])) == "10% to 20%"
 
 

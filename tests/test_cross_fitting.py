@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import answers_of, random_scores, scores_of
 
-from llmcrs_utils.evaluation.cross_fitting import both_gains, disruption_removed, fallback_effect, help_quality
+from llmcrs_utils.evaluation.cross_fitting import both_gains, by_direction, fallback_effect, help_quality, trust
 from llmcrs_utils.evaluation.statistics import holm, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS
 
@@ -40,7 +40,7 @@ def test_change_is_the_cross_fitted_less_the_in_sample_gain():
     pairs = [("allm-bcrs", "bcrs"), ("bcrs-allm", "allm")]
     helped = pd.concat([in_sample[in_sample["system"].isin(["bcrs", "allm"])], cross_fitted])
     for kind, scores in (("in-sample", in_sample), ("cross-fitted", helped)):
-        expected = paired_gains(scores, pairs, "F1", draws=GAIN_DRAWS)
+        expected = [paired_gains(scores, [pair], "F1", draws=GAIN_DRAWS)[0] for pair in pairs]  # one of each direction
         np.testing.assert_allclose(table[[f"{kind} {name}" for name in ("gain", "low", "high", "p")]], expected, rtol=1e-9)
     assert (table["change low"] < table["change"]).all() and (table["change"] < table["change high"]).all()
     for kind in ("in-sample", "cross-fitted", "change"):
@@ -54,24 +54,29 @@ def test_only_seeds_with_either_kind_of_help_are_compared():
     assert list(table["seeds"]) == [2] and list(table["system"]) == ["ALLM-BCRS"]
 
 
-def test_share_of_the_loss_that_is_gone():
-    rows = [  # two lose on the whole 0.3, and 0.05 cross-fitted; one gains; another direction turns its loss into a gain
-        ("A", "LLM assisting CRS", "elicit", -0.2, -0.1),
-        ("B", "LLM assisting CRS", "elicit", -0.1, 0.05),
-        ("C", "LLM assisting CRS", "elicit", 0.4, 0.1),
-        ("D", "CRS assisting LLM", "elicit", -0.1, 0.1),
-        ("E", "CRS assisting LLM", "respond", 0.0, 0.1),
-    ]
-    table = pd.DataFrame(rows, columns=["system", "direction", "task", "in-sample gain", "cross-fitted gain"])
-    removed = disruption_removed(table).set_index(["direction", "task"])
-    assert list(removed.index) == [("LLM assisting CRS", "elicit"), ("CRS assisting LLM", "elicit")]
-    assert list(removed["lose"]) == [2, 1] and list(removed["in-sample"]) == exactly([-0.15, -0.1])
-    assert list(removed["cross-fitted"]) == exactly([-0.025, 0.1]) and list(removed["removed"]) == exactly([5 / 6, 2])
+def test_a_direction_counts_losers_and_winners_alike():
+    base = np.arange(20) / 32
+    in_sample = scores_of({"bcrs": base, "ccrs": base, "allm": base, "allm-bcrs": base - 0.25, "allm-ccrs": base + 0.125})
+    rows = by_direction(in_sample, scores_of({"allm-bcrs": base, "allm-ccrs": base}))
+    (row,) = rows.to_dict("records")
+    assert (row["direction"], row["task"]) == ("LLM assisting CRS", "elicit")
+    assert [row[name] for name in ("in-sample", "cross-fitted", "change", "low", "high")] == exactly([-0.0625, 0, 0.0625, 0.0625, 0.0625])
+    assert row["removed"] == exactly(1) and row["p (Holm)"] == SURE
 
 
-def test_where_nobody_loses_nothing_is_removed():
-    base = np.zeros(4)
-    assert disruption_removed(both_gains(scores_of({"bcrs": base, "allm": base, "allm-bcrs": base}), scores_of({"allm-bcrs": base}))).empty
+def test_nothing_is_removed_where_no_loss_is_sure():
+    rng = np.random.default_rng(0)
+    base = rng.random(40)
+    noisy = scores_of({"bcrs": base, "allm": base, "allm-bcrs": base + rng.normal(size=40)})
+    assert np.isnan(by_direction(noisy, scores_of({"allm-bcrs": base})).loc[0, "removed"])
+
+
+def test_trust_is_agreement_with_the_assistant():
+    samples = pd.DataFrame({"sample_id": ["e1", "e2"], "split": "test", "task": "elicit", "sid": ["d1", "d2"], "domain": "Fridges", "label": "价格"})
+    said = {"bcrs": {"e1": "颜色", "e2": "颜色"}, "allm": {"e1": "尺码", "e2": "品牌"}, "allm-bcrs": {"e1": "尺码", "e2": "品牌"}}
+    in_sample = pd.concat([answers_of(key, texts) for key, texts in said.items()])
+    cross_fitted = answers_of("allm-bcrs", {"e1": "颜色", "e2": "品牌"})
+    assert tuple(trust(samples, in_sample, cross_fitted, "zh").loc["elicit"]) == (1, 0.5)
 
 
 # --- how good the help is

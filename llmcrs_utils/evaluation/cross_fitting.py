@@ -72,6 +72,8 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
             second = of_task[1].loc[of_task[1]["system"] == system.key, ["seed", "sample_id", metric]]
             both = first.merge(second.rename(columns={metric: "cross_fitted"}), on=["seed", "sample_id"], validate="one_to_one")
             means.append(both.assign(direction=system.group))
+        if not means:
+            continue
         every = pd.concat(means).groupby(["direction", "seed", "sid", "sample_id"], sort=False, as_index=False).mean()
         for direction, part in every.groupby("direction", sort=False):
             loss, change = part["in_sample"] - part["theirs"], part["cross_fitted"] - part["in_sample"]
