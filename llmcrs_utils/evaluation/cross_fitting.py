@@ -115,7 +115,7 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
     }
     found = []
     for name, part in parts.items():
-        part = part[part["system"].isin(held_out["system"].unique())]
+        part = part[part["system"].isin(held_out["system"].unique()) & part["seed"].isin(held_out["seed"].unique())]
         double = part[part.duplicated(["system", "seed", "sample_id"])]
         if len(double):
             first = double.iloc[0]
