@@ -17,7 +17,7 @@ from llmcrs_utils.evaluation.statistics import (
     p_value,
     paired_gains,
 )
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS, category_name, category_names, collaborations, total_name
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
 from llmcrs_utils.systems import system_of
 
@@ -206,6 +206,19 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
+def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
+    """Each category's attribute vocabulary and mean gains of a direction on each task, from the smallest vocabulary up."""
+    levels = category_levels(scores)
+    column = levels["direction"] + ": " + levels["task"]
+    gained = levels.assign(column=column, gain=levels["helped"] - levels["alone"])
+    table = gained.pivot(index="category", columns="column", values="gain").reindex(columns=column.unique())
+    domain = scores.drop_duplicates("sample_id").set_index("sample_id")["domain"].map(category_name)
+    known = traits[traits["sample_id"].isin(domain.index)]
+    vocabulary = known.groupby(known["sample_id"].map(domain))["vocabulary"].first()
+    table.insert(0, "vocabulary", vocabulary)
+    return table.sort_values("vocabulary").rename_axis(None, axis=1)
+
+
 def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``."""
     names = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
@@ -219,4 +232,5 @@ def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
     )
     order = {name: place for place, name in enumerate(category_names(scores))}
     every = every.rename(columns={"base": "alone", "pair": "helped"})
-    return every.sort_values("category", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    every = every.sort_values("category", key=lambda column: column.map(order), kind="stable")
+    return every.sort_values("direction", key=lambda column: column.map(GROUPS.index), kind="stable", ignore_index=True)

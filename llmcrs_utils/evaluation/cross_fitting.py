@@ -5,7 +5,7 @@ import pandas as pd
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
 from llmcrs_utils.systems import system_of
 
 KINDS = ("in-sample", "cross-fitted")
@@ -82,6 +82,7 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
             )
             row = {"direction": direction, "task": task, "in-sample": lost, "cross-fitted": lost + changed, "change": changed}
             rows.append(row | {"low": low, "high": high, "p": p, "removed": changed / -lost if most < 0 else float("nan")})
+    rows.sort(key=lambda row: GROUPS.index(row["direction"]))
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 

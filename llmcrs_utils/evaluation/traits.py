@@ -8,9 +8,9 @@ TRAITS = {
     "vocabulary": "different values that shoppers of its category named in training",
     "turns": "turns before it",
     "needs": "needs named so far",
-    "behaviour": "actions of the shopper before it (recommend)",
-    "popularity": "times its item was recommended in training (recommend)",
-    "cold": "whether its item was never recommended in training (recommend)",
+    "behaviour": "actions of the shopper before it",
+    "popularity": "times its item was recommended in training",
+    "cold": "whether its item was never recommended in training",
 }
 
 OF_CATEGORIES = ("vocabulary",)  # the same for all samples of a category

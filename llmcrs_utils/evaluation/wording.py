@@ -6,6 +6,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.tables import category_name, category_names
 from llmcrs_utils.systems import CRSS, FLOORS, LLMS, ORACLE, TASKS
 
 
@@ -41,13 +42,24 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     if not tested:
         return "Nothing could be tested here."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
-    return f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."
+    return (
+        f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."
+    )
 
 
 def interval_note(scores: pd.DataFrame) -> str:
     """What intervals of these scores speak of: other dialogues and, where systems have several seeds, other seeds."""
     seeds = scores.groupby("system")["seed"].nunique().max()
     return "95% intervals over dialogues" + (f" and {seeds} seeds" if seeds > 1 else " (one seed)")
+
+
+def sizes(scores: pd.DataFrame) -> pd.DataFrame:
+    """Number of samples by category and task."""
+    samples = scores.drop_duplicates("sample_id")
+    counted = samples.groupby([samples["domain"].map(category_name), "task"]).size().unstack(fill_value=0)
+    return counted.reindex(index=category_names(scores), columns=[task for task in TASKS if task in counted]).rename_axis(
+        index="category", columns=None
+    )
 
 
 def span(values: pd.Series, style: str = ".0%") -> str:
