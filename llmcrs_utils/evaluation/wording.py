@@ -118,8 +118,8 @@ def won_and_lost(table: pd.DataFrame) -> str:
 
 
 def p_text(table: pd.DataFrame) -> pd.DataFrame:
-    """A table to look at: three digits, p-values below 0.001 as such."""
-    shown = table.copy()
+    """A table to look at: three digits, p-values below 0.001 as such, no row numbers."""
+    shown = table.set_axis([""] * len(table))
     for column in shown.select_dtypes("number"):
         if column in ("n", "seeds", "lose"):
             continue
