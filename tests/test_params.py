@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 import tiny
+import yaml
 from conftest import corpus_of, dialogue_of, said
 
 from llmcrs_utils.backbones.layers import ADAPTABLE, layers_of
@@ -26,7 +26,7 @@ from llmcrs_utils.params import (
     settings_of,
     system_parameters,
 )
-from llmcrs_utils.preflight import check_data, check_repetitions, main
+from llmcrs_utils.preflight import check_data, main
 from llmcrs_utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -234,7 +234,7 @@ def test_seeds_and_folds_that_cannot_be_run_are_refused(tmp_path, capsys, profil
 
 @pytest.mark.parametrize("profile", [{}, {"seeds": [0, 7]}, {"cross_fit_folds": 0}, {"seeds": [3], "cross_fit_folds": 2}, {"03_train_crs": {"seed": 4}}])
 def test_seeds_and_folds_that_can_be_run_pass(profile):
-    check_repetitions(MINIMAL | profile, "here")
+    check_profile(MINIMAL | profile, "here")
 
 
 def test_a_collaboration_is_trained_like_its_base_save_where_it_says_otherwise(tmp_path):
