@@ -1,5 +1,6 @@
 """The project as a whole: its dependencies are pinned, its commands listed, and nothing ships that should not."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -82,6 +83,8 @@ def test_notebook_tells_and_shows_but_defines_nothing(path):
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert cells[0].cell_type == "markdown", "prose first"
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE))
     defining = re.compile(r"^\s*(?:async\s+def|def|class)\s|^\s*\w+\s*=\s*lambda\b", re.MULTILINE)
     assert [cell.source for cell in code if defining.search(cell.source)] == []
     assert any(cell.outputs for cell in code), "run the notebook before committing it"
