@@ -267,6 +267,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         measured, planted: what ``known_answer.measured`` (its first table) and ``known_answer.planted`` return.
         knobs: knob -> the task that it should move.
     """
+    knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     shown = {}
     for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
