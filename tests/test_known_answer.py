@@ -10,7 +10,7 @@ from made_up import answers_of
 
 from llmcrs_utils.corpus.world import Knobs, generate
 from llmcrs_utils.evaluation.ceilings import true_labels
-from llmcrs_utils.evaluation.known_answer import READERS, measured, planted, planted_outcomes, worlds, write_planted
+from llmcrs_utils.evaluation.known_answer import READERS, complementarity, measured, planted, planted_outcomes, worlds, write_planted
 from llmcrs_utils.predictions import write_predictions, write_table
 
 BOTH, BEHAVIOUR, NEEDS, NEITHER = (f"recommend: {name}" for name in READERS)
@@ -33,9 +33,12 @@ def test_planted_outcomes_by_hand():
     desks = [Desk([6, 3, 1], [9, 1, 0], [2, 7, 1]), Desk([1, 1, 8], [0, 0, 5], [1, 0, 2])]
     truth = {("d", number): SimpleNamespace(choice=desk) for number, desk in enumerate(desks)}
     about = {"task": "recommend", "sid": "d", "seq_no": [0, 1], "candidates": [["a", "b", "c"], ["c", "a", "b"]]}
+    about |= {"split": "test", "label": ["b", "c"]}
     samples = pd.concat([pd.DataFrame(about), pd.DataFrame({"task": ["elicit"], "sid": "d", "seq_no": 7})])
     found = planted_outcomes(samples, truth)
-    assert found == pytest.approx({BOTH: 0.8 / 2, BEHAVIOUR: 0.3 / 2, NEEDS: 0.6 / 2, NEITHER: (0.1 + 0.2) / 2})
+    expected = {BOTH: 0.8 / 2, BEHAVIOUR: 0.3 / 2, NEEDS: 0.6 / 2, NEITHER: (0.1 + 0.2) / 2}
+    seen = {"test: both": 0.5, "test: behaviour only": 0.5, "test: needs only": 0, "test: neither": 0}
+    assert found == pytest.approx(expected | seen)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +53,15 @@ def by_weight():
 
 def test_planted_outcomes_add_up_to_1(by_weight):
     for found in by_weight.values():
-        assert sum(found.values()) == pytest.approx(1, abs=1e-9) and min(found.values()) >= 0
+        for of in ("recommend", "test"):
+            assert sum(found[f"{of}: {name}"] for name in READERS) == pytest.approx(1, rel=1e-9)
+        assert min(found.values()) >= 0
 
 
 def test_planted_outcomes_follow_the_knob(by_weight):
     assert by_weight[0.0][NEEDS] > by_weight[0.5][NEEDS] > by_weight[1.0][NEEDS]
     assert by_weight[0.0][BEHAVIOUR] < by_weight[0.5][BEHAVIOUR] < by_weight[1.0][BEHAVIOUR]
+    assert by_weight[0.0]["test: needs only"] > by_weight[1.0]["test: needs only"]
     assert by_weight[0.0][NEEDS] > 3 * by_weight[0.0][BEHAVIOUR] and by_weight[1.0][BEHAVIOUR] > 3 * by_weight[1.0][NEEDS]
 
 
@@ -70,6 +76,15 @@ def test_what_is_planted_is_written(tmp_path):
     assert written["recommend: who sees needs only"] == pytest.approx(written[BOTH] + written[NEEDS])
     assert written["recommend: who sees behaviour only"] == pytest.approx(written[BOTH] + written[BEHAVIOUR])
     assert not written.index.str.contains("spread").any()
+
+
+def test_planted_perfect_and_measured_stand_side_by_side():
+    rows = [("k", 0.0, f"{of}: {name}", 0.1 * place) for of in ("recommend", "test") for place, name in enumerate(READERS)]
+    truth = pd.DataFrame([*rows, ("k", 0.0, "elicit: ceiling", 1.0)], columns=["knob", "value", "measure", "score"])
+    shares = pd.DataFrame({"knob": "k", "value": 0.0, "task": "recommend", "outcome": list(READERS.values()), "share": [0.4, 0.3, 0.2, 0.1]})
+    table = complementarity(truth, shares)
+    assert list(table.loc[("k", 0.0), "only CRS"]) == pytest.approx([0.1, 0.1, 0.3])
+    assert list(table.loc[("k", 0.0), "neither"]) == pytest.approx([0.3, 0.3, 0.1])
 
 
 # --- several worlds

@@ -28,11 +28,13 @@ def write_planted(corpus: Corpus, truth: Truth, samples: pd.DataFrame, path: str
 def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
     """How often the best reader of behaviour alone and the best reader of needs alone pick the right candidate: both, one, neither.
 
-    Expectations under the world's own probabilities over all recommendations in ``samples``, by the names of ``READERS``; the four
-    add up to 1.
+    Returns:
+        By the names of ``READERS``, each four adding up to 1: ``recommend: NAME`` are expectations under the world's own
+        probabilities over all recommendations in ``samples``, ``test: NAME`` is what the two readers get on the test samples as they
+        turned out, which is what can be measured of systems that read perfectly.
     """
     chosen = samples[samples["task"] == "recommend"]
-    table = []
+    expected, seen = [], []
     for sample in chosen.itertuples():
         choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
         likely = dict(chosen_items(choice, candidates))
@@ -41,8 +43,12 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
         )
         same = by_behaviour == by_needs
         right = (likely[by_needs] * same, likely[by_behaviour] * (not same), likely[by_needs] * (not same))
-        table.append((*right, 1 - sum(right)))
-    return dict(zip((f"recommend: {name}" for name in READERS), np.mean(table, axis=0).tolist()))
+        expected.append((*right, 1 - sum(right)))
+        if sample.split == "test":
+            behaviour, needs = by_behaviour == sample.label, by_needs == sample.label
+            seen.append((behaviour and needs, behaviour and not needs, needs and not behaviour, not (behaviour or needs)))
+    means = {"recommend": np.mean(expected, axis=0), "test": np.mean(seen, axis=0) if seen else [np.nan] * len(READERS)}
+    return {f"{of}: {name}": float(value) for of, values in means.items() for name, value in zip(READERS, values)}
 
 
 def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
@@ -88,3 +94,22 @@ def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd
                 rows.append(about | {"score": mean, "low": low, "high": high})
         shares.append(outcomes(scores).assign(knob=knob, value=value))
     return pd.DataFrame(rows), pd.concat(shares, ignore_index=True)
+
+
+def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    """Who is right about a recommendation: planted, by perfect readers, and measured.
+
+    Args:
+        truth: what ``planted`` returns; ``shares``: the second table of ``measured``.
+
+    Returns:
+        A row per ``knob, value``, columns (outcome, of) with ``of`` one of ``planted, perfect readers, measured``.
+    """
+    parts = [shares[shares["task"] == "recommend"].rename(columns={"share": "score"}).assign(of="measured")]
+    for prefix, of in (("recommend", "planted"), ("test", "perfect readers")):
+        names = {f"{prefix}: {name}": outcome for name, outcome in READERS.items()}
+        part = truth[truth["measure"].isin(list(names))]
+        parts.append(part.assign(outcome=part["measure"].map(names), of=of))
+    table = pd.concat(parts).pivot(index=["knob", "value"], columns=["outcome", "of"], values="score")
+    order = [(outcome, of) for outcome in READERS.values() for of in ("planted", "perfect readers", "measured")]
+    return table[order]
