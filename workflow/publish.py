@@ -98,14 +98,17 @@ def worlds_run() -> list[Path]:
 
 
 def shown(name: str, job: str) -> tuple[Path, str]:
-    """Where a notebook is, and the executed one of a job; its code must be the repository's."""
+    """Where a notebook is, and its text with the outputs of a job; the job's code must be the repository's."""
     path = Path("notebooks") / f"{name}.ipynb"
     executed = nbformat.read(RUNS / STUDY / "notebooks" / f"{job}.ipynb", as_version=4)
-    current = nbformat.read(path, as_version=4)
-    sources = [cell.source for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    if sources != [cell.source for cell in current.cells]:
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    ran = [cell for cell in executed.cells if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])]
+    if [cell.source for cell in ran] != [cell.source for cell in code]:
         sys.exit(f"{path} has changed since the run; call make {STUDY} again")
-    return path, cleaned(executed, current.metadata)
+    for cell, seen in zip(code, ran):
+        cell.outputs = seen.outputs
+    return path, cleaned(notebook, notebook.metadata)
 
 
 if __name__ == "__main__":
