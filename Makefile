@@ -44,10 +44,10 @@ grid: $(INSTALLED) ## ~30 min | the whole study on the demo's world: ten typical
 study-cpu: $(INSTALLED) ## ~2.5 h | the reference study as two cores can run it: the grid with three seeds and cross-fitted help
 	$(call run,study-cpu)
 
-known-answer: $(INSTALLED) ## ~30 min | three systems on six small worlds whose answer is known
+known-answer: $(INSTALLED) ## ~40 min | three systems on six small worlds whose answer is known
 	for world in $(WORLDS); do $(MAKE) --no-print-directory run PROFILE=known-answer SET="profile=known-answer/$$world $${world%%-*}=$${world#*-}" || exit; done
 
-fallback: $(INSTALLED) ## ~8 min | what the published fallback to the gold item gives away
+fallback: $(INSTALLED) ## ~10 min | what the published fallback to the gold item gives away
 	$(call run,fallback)
 
 pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder

@@ -121,7 +121,7 @@ def p_text(table: pd.DataFrame) -> pd.DataFrame:
     """A table to look at: three digits, p-values below 0.001 as such, no row numbers."""
     shown = table.set_axis([""] * len(table))
     for column in shown.select_dtypes("number"):
-        if column in ("n", "seeds", "lose"):
+        if column in ("n", "seeds"):
             continue
         is_p = column == "p" or column.endswith("p (Holm)")
         shown[column] = [
