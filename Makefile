@@ -79,7 +79,7 @@ test: $(INSTALLED) ## ~8 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 
-figures: $(INSTALLED) ## ~1 min | every committed table and figure again, from results/
+figures: $(INSTALLED) ## ~30 s | every committed table and figure again, from results/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py
 
 publish: $(INSTALLED) ## ~1 min | take over finished study-cpu, known-answer and fallback as results/, executed notebooks, figures

@@ -154,6 +154,12 @@ def test_a_pair_that_repeats_its_assistant_is_disrupted():
     assert row["gain where worse"] < -0.1 and row["high"] < 0 and row["p (Holm)"] < 0.01
 
 
+def test_another_system_alone_is_the_control():
+    base = [[1, 1, 0.5, 0], [0.75, 0.5, 0.5, 0]]
+    values = {"bcrs": base, "allm": [[0, 0, 1, 1], [0, 1, 1, 1]], "allm-bcrs": base, "ccrs": [[0.5, 0.5, 1, 1], [0.25, 1, 1, 1]]}
+    assert disruption(scores_of(values)).loc[0, "another alone"] == exactly(-0.5)  # -0.5, -0.5 and -0.5
+
+
 def test_disruption_needs_a_second_seed_and_a_worse_assistant():
     for values in ({"bcrs": [1, 1], "allm": [0, 0], "allm-bcrs": [0, 1]}, {key: [[1, 0]] * 2 for key in ("bcrs", "allm", "allm-bcrs")}):
         assert disruption(scores_of(values)).loc[0, ["worse", "gain where worse", "low", "high", "p"]].isna().all()

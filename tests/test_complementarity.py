@@ -268,7 +268,7 @@ def test_sentences_hold_the_tables_numbers():
     scores = scores_of(values)
     assert "only the CRS is right on 38% of the samples, only the LLM on 25%, both on 25%, neither on 12%" in wording.who_is_right(outcomes(scores))
     used = wording.headroom_used(headroom(scores))
-    assert "worth 0.250, of which another seed of the base would give 0.375" in used and "ALLM-BCRS, being 100% of its headroom" in used
+    assert "worth 0.250 (another seed of the base: 0.375)" in used and "ALLM-BCRS, being 100% of its headroom" in used
     won = wording.won_and_lost(help_and_harm(scores))
     assert "win 25% of the samples and lose 0%; a base trained with another seed turns 38%" in won
     assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
@@ -278,7 +278,7 @@ def test_sentences_hold_the_tables_numbers():
 
 def test_p_values_are_shown_as_far_as_they_say_something():
     table = pd.DataFrame({"n": [7], "gain": [0.12345], "p": [0.0002], "change p (Holm)": [0.00099], "low": [float("nan")]})
-    assert wording.p_text(table).loc[0].tolist() == [7, "0.123", "<0.001", "<0.001", "–"]
+    assert wording.p_text(table).iloc[0].tolist() == [7, "0.123", "<0.001", "<0.001", "–"]
 
 
 def test_alone_and_bounds_take_the_best_floor_and_the_ceiling():

@@ -76,7 +76,7 @@ def test_trust_is_agreement_with_the_assistant():
     said = {"bcrs": {"e1": "颜色", "e2": "颜色"}, "allm": {"e1": "尺码", "e2": "品牌"}, "allm-bcrs": {"e1": "尺码", "e2": "品牌"}}
     in_sample = pd.concat([answers_of(key, texts) for key, texts in said.items()])
     cross_fitted = answers_of("allm-bcrs", {"e1": "颜色", "e2": "品牌"})
-    assert tuple(trust(samples, in_sample, cross_fitted, "zh").loc["elicit"]) == (1, 0.5)
+    assert tuple(trust(samples, in_sample, cross_fitted, "zh").loc[("LLM assisting CRS", "elicit")]) == (1, 0.5)
 
 
 # --- how good the help is

@@ -24,8 +24,9 @@ PLANTED_COLOURS = {
     "recommend: ceiling": "#000000",
     "recommend: who sees behaviour only": "#88CCEE",
     "recommend: who sees needs only": "#DDCC77",
-    "understand: words as in the catalogue": "#DDCC77",
+    "understand: words as in the catalogue": "#AA4499",
 }
+PLANTED_NAMES = {"understand: words as in the catalogue": "planted: share of words as in the catalogue"}
 SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
 
 
@@ -195,7 +196,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
         image = axes.imshow(gain, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
         for (row, column), value in np.ndenumerate(gain.to_numpy()):
             if np.isfinite(value):
-                text = f"{value:+.2f}".replace("-0.00", "+0.00") + ("*" if sure.iat[row, column] else "")
+                text = f"{value:+.3f}" + ("*" if sure.iat[row, column] else "")
                 axes.text(
                     column,
                     row,
@@ -247,15 +248,13 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
             colour = colours()[row["system"].lower()]
-            for kind, shift, face in zip(KINDS, (-0.16, 0.16), ("white", colour)):
+            for kind, shift, shape in zip(KINDS, (-0.16, 0.16), ("x", "o")):
                 axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
-                axes.plot(row[f"{kind} gain"], place + shift, "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
+                axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, [row["system"] for row in part])
         axes.set_xlabel(f"gain in {part[0]['metric']}")
-    handles = [
-        _mark(figure.axes[0], "o", "0.3", face, f"trained with {kind} help") for kind, face in zip(KINDS, ("white", "0.3"))
-    ]
+    handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(KINDS, ("x", "o"))]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -274,7 +273,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         for measure, colour in PLANTED_COLOURS.items():
             part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
             if measure.startswith(task) and len(part):
-                (shown[f"planted: {measure.partition(': ')[2]}"],) = axes.plot(
+                (shown[PLANTED_NAMES.get(measure, f"planted: {measure.partition(': ')[2]}")],) = axes.plot(
                     part["value"], part["score"], "--", color=colour, linewidth=2
                 )
         part = measured[(measured["knob"] == knob) & (measured["task"] == task)]

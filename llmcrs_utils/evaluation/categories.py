@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import (
 )
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
-from llmcrs_utils.systems import system_of
+from llmcrs_utils.systems import SYSTEMS, System, system_of
 
 PERMUTATIONS = 2000
 FEW_DIALOGUES = 10  # below, an interval over dialogues means nothing
@@ -136,12 +136,15 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
     """The paper's claim that a bad assistant disrupts: what a pair gains or loses where its assistant is worse than a base.
 
     Samples on which a run of the base beats the assistant are samples on which that run was lucky, and any other would do worse there.
-    So the samples are chosen by *another* seed of the base than the one the pair is compared with.
+    So the samples are chosen by *another* seed of the base than the one the pair is compared with. They are still samples that suit
+    the base, on which any other system is likely to do worse: how much worse another one of its kind does without any help
+    stands beside.
 
     Returns:
         Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base's other
-        seed), there ``gain where worse`` with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, and ``gain elsewhere``;
-        NaN for one seed.
+        seed), there ``gain where worse`` with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, ``another alone``
+        (what others of the base's family score there without help, less the base; NaN where there is no other), and ``gain
+        elsewhere``; NaN for one seed.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
@@ -151,14 +154,24 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
             gain, worse = part["pair"] - part["base"], part["assistant"] < part["other"]
             if worse.any() and not worse.all():
                 means = {"worse": worse.mean(), "gain where worse": gain[worse].mean(), "gain elsewhere": gain[~worse].mean()}
+                means["another alone"] = _another(scores, system, task, part[worse])
                 known.append((system, means, (influence(gain, worse), part["sid"], part["seed"])))
             else:
                 rows.append({"system": system.name, "task": task})
         bounds = mean_intervals([quantity for *_, quantity in known], [system.family for system, *_ in known], GAIN_DRAWS)
         for (system, means, _), (_, low, high, p) in zip(known, bounds):
             rows.append({"system": system.name, "task": task} | means | {"low": low, "high": high, "p": p})
-    columns = ["system", "task", "worse", "gain where worse", "low", "high", "p", "gain elsewhere"]
+    columns = ["system", "task", "worse", "gain where worse", "low", "high", "p", "another alone", "gain elsewhere"]
     return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+
+
+def _another(scores: pd.DataFrame, system: System, task: str, chosen: pd.DataFrame) -> float:
+    """Mean gain over the base of those of its family that work alone, too, on the chosen samples; NaN where there are none."""
+    others = [key for key, other in SYSTEMS.items() if other.family == system.family and not other.base and key != system.base]
+    metric = HEADLINE[task]
+    alone = scores.loc[scores["system"].isin(others) & (scores["task"] == task), ["seed", "sample_id", metric]]
+    both = chosen.merge(alone, on=["seed", "sample_id"])
+    return float((both[metric] - both["base"]).mean())
 
 
 def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:

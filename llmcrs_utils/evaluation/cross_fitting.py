@@ -6,7 +6,7 @@ from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
-from llmcrs_utils.systems import system_of
+from llmcrs_utils.systems import SYSTEMS, system_of
 
 KINDS = ("in-sample", "cross-fitted")
 CROSS_FITTED = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart
@@ -87,7 +87,7 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
 
 
 def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str) -> pd.DataFrame:
-    """How much pairs repeat their assistants (``following``'s ``after``), trained with each kind of help: a row per task.
+    """How much pairs repeat their assistants (``following``'s ``after``), trained with each kind of help: a row per direction and task.
 
     Args:
         in_sample: predictions of bases, assistants and collaborations; ``cross_fitted``: of collaborations.
@@ -96,7 +96,9 @@ def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataF
     alone = same_seeds[~same_seeds["system"].isin(cross_fitted["system"].unique())]
     kinds = dict(zip(KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
     found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
-    return pd.DataFrame(found).dropna().groupby(level="task", sort=False).mean()
+    table = pd.DataFrame(found).dropna().reset_index()
+    direction = table["system"].map({system.name: system.group for system in SYSTEMS.values()})
+    return table.groupby([direction.rename("direction"), "task"], sort=False)[list(KINDS)].mean()
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.DataFrame, language: str) -> pd.DataFrame:
@@ -130,7 +132,8 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
             means = scores[scores["task"] == task].groupby("system")[metric].mean()
             found += [(system_of(key).name, task, metric, name, value) for key, value in means.items()]
     table = pd.DataFrame(found, columns=["system", "task", "metric", "answers", "value"])
-    return table.pivot(index=["system", "task", "metric"], columns="answers", values="value")[list(parts)].reset_index()
+    wide = table.pivot(index=["system", "task", "metric"], columns="answers", values="value")
+    return wide[list(parts)].reset_index().rename_axis(columns=None)
 
 
 def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[str], system: str) -> pd.DataFrame:

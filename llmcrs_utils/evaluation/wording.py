@@ -11,17 +11,15 @@ from llmcrs_utils.systems import CRSS, FLOORS, LLMS, ORACLE, TASKS
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
-    """A row per system, a column per task; a cell is the value with its interval, a star where ``sure`` (p, corrected) is below 0.05."""
+    """A row per system, a column per task (and its metric, where the table names it); a cell is the value with its interval, a star where ``sure`` (p, corrected) is below 0.05."""
     cells = [
         ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''} [{least:+.3f}, {most:+.3f}]")
         for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
     ]
     wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
-    return (
-        wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide])
-        .fillna("–")
-        .rename_axis(None, axis=1)
-    )
+    wide = wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide]).fillna("–")
+    metrics = dict(zip(table["task"], table["metric"])) if "metric" in table else {}
+    return wide.rename_axis(None, axis=1).rename(columns={task: f"{task} ({metric})" for task, metric in metrics.items()})
 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
@@ -85,7 +83,7 @@ def headroom_used(table: pd.DataFrame) -> str:
     lines = []
     for task, part in table.groupby("task", sort=False):
         best = part.loc[part["gain"].idxmax()]
-        luck = f", of which another seed of the base would give {span(part['luck'], '.3f')}" if part["luck"].notna().any() else ""
+        luck = f" (another seed of the base: {span(part['luck'], '.3f')})" if part["luck"].notna().any() else ""
         lines.append(
             f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{luck}; "
             f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, "
