@@ -47,8 +47,9 @@ study-cpu: $(INSTALLED) ## ~2.5 h | the reference study as two cores can run it:
 known-answer: $(INSTALLED) ## ~40 min | three systems on six small worlds whose answer is known
 	for world in $(WORLDS); do $(MAKE) --no-print-directory run PROFILE=known-answer SET="profile=known-answer/$$world $${world%%-*}=$${world#*-}" || exit; done
 
-fallback: $(INSTALLED) ## ~10 min | what the published fallback to the gold item gives away
+fallback: $(INSTALLED) ## ~20 min | what the published fallback to the gold item gives away
 	$(call run,fallback)
+	$(call run,withheld)
 
 pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
 	$(call run,pscon,"data_dir=$(PSCON)")
