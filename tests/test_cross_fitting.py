@@ -105,7 +105,7 @@ def test_what_the_gold_item_gives_away_by_hand():
     published = scores_of({"bcrs": [1] * 6, "allm-bcrs": [1, 1, 1, 0, 0, 0]}, "recommend")
     table = fallback_effect(usual, published, {"recommend-000", "recommend-001", "recommend-002"}, "allm-bcrs")
     assert table["samples"].str.contains("gold").tolist() == [True, False, False] and list(table["n"]) == [3, 3, 6]
-    assert list(table["usual"]) == exactly([1 / 3, 1 / 3, 1 / 3]) and list(table["published"]) == exactly([1, 0, 1 / 2])
+    assert list(table["nothing"]) == exactly([1 / 3, 1 / 3, 1 / 3]) and list(table["published"]) == exactly([1, 0, 1 / 2])
     assert list(table["difference"]) == exactly([2 / 3, -1 / 3, 1 / 6])
     assert (table["low"] <= table["difference"]).all() and (table["difference"] <= table["high"]).all()
     assert table.loc[2, "low"] < 0 < table.loc[2, "high"]

@@ -71,7 +71,8 @@ def publish_study() -> None:
 
 
 def publish_fallback() -> None:
-    """The run with the published fallback, and for which test samples the gold item stood in."""
+    """The run with the published fallback and its control, and for which test samples the gold item stood in."""
+    publish_run("withheld")
     run, results = RUNS / "fallback", publish_run("fallback")
     given = read_table(run / "assistance" / "allm-bcrs.parquet")
     given = given[(given["split"] == "test") & (given["task"] == "recommend")]
@@ -116,7 +117,7 @@ if __name__ == "__main__":
     if missing:
         sys.exit(f"{RUNS}: not all that is shown has been run; call {', '.join(missing)} first")
     # What may fail comes first, so that all is taken over or nothing.
-    for run in (RUNS / STUDY, RUNS / "fallback", *worlds_run()):
+    for run in (RUNS / STUDY, RUNS / "fallback", RUNS / "withheld", *worlds_run()):
         provenance(run)
     notebooks = [shown(name, job) for name, job in SHOWN.items()]
     publish_fallback()

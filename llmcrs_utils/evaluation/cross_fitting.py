@@ -136,19 +136,19 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
     return wide[list(parts)].reset_index().rename_axis(columns=None)
 
 
-def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[str], system: str) -> pd.DataFrame:
+def fallback_effect(without: pd.DataFrame, published: pd.DataFrame, replaced: set[str], system: str) -> pd.DataFrame:
     """What a collaboration recommends where the gold item stands in for a missing answer, and where not.
 
     Args:
-        usual: recommend scores without the fallback; ``published``: with it, of the same seed.
+        without: recommend scores of the run in which nothing stood in for missing answers; ``published``: with the fallback, same seed.
         replaced: ids of the test samples whose answer was missing, and replaced by the gold item in ``published``.
 
     Returns:
-        One row for the replaced samples, one for the others and one for all: ``samples, n, usual, published`` (Acc), their ``difference``
-        and its interval over dialogues ``low, high``. ``usual`` had the assistant's own answers throughout.
+        One row for the replaced samples, one for the others and one for all: ``samples, n, nothing, published`` (Acc), their
+        ``difference`` and its interval over dialogues ``low, high``.
     """
     ours = published[published["system"] == system].assign(system="published")
-    pairs = paired(pd.concat([ours, usual[usual["seed"].isin(ours["seed"])]]), "published", system, "Acc")
+    pairs = paired(pd.concat([ours, without[without["seed"].isin(ours["seed"])]]), "published", system, "Acc")
     gold = pairs["sample_id"].isin(replaced)
     rows = []
     for name, part in (
@@ -159,6 +159,6 @@ def fallback_effect(usual: pd.DataFrame, published: pd.DataFrame, replaced: set[
         if part.empty:
             continue
         mean, low, high = bootstrap_interval(part["ours"] - part["theirs"], part["sid"])
-        about = {"samples": name, "n": len(part), "usual": part["theirs"].mean(), "published": part["ours"].mean()}
+        about = {"samples": name, "n": len(part), "nothing": part["theirs"].mean(), "published": part["ours"].mean()}
         rows.append(about | {"difference": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
