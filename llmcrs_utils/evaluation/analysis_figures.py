@@ -17,6 +17,7 @@ from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
 from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": "#0072B2", "only LLM": "#E69F00", "neither": "#DDDDDD"}
+TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
 # Tol's "bright"; a category keeps its colour wherever it is drawn.
 CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
@@ -49,14 +50,12 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         _rows(axes, part["system"].tolist())
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
-    figure.legend(
-        handles=[
-            _mark(figure.axes[0], "o", "0.3", "0.3", "LLM assists CRS"),
-            _mark(figure.axes[0], "s", "0.3", "0.3", "CRS assists LLM"),
-            _mark(figure.axes[0], "o", "0.3", "white", "hollow: no finding (Holm p ≥ 0.05)"),
-        ],
-        loc="outside lower center", ncols=3, frameon=False,
-    )  # fmt: skip
+    handles = [
+        _mark(figure.axes[0], "o", "0.3", "0.3", "LLM assists CRS"),
+        _mark(figure.axes[0], "s", "0.3", "0.3", "CRS assists LLM"),
+        _mark(figure.axes[0], "o", "0.3", "white", "hollow: no finding (Holm p ≥ 0.05)"),
+    ]
+    _legend(figure, handles, 3)
     return figure
 
 
@@ -87,12 +86,7 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _rows(axes, labels)
         axes.set(xlim=(0, 1), xlabel="share of samples")
         axes.grid(False)
-    figure.legend(
-        handles=[Patch(color=OUTCOME_COLOURS[name], label=name) for name in OUTCOMES],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-    )
+    _legend(figure, [Patch(color=OUTCOME_COLOURS[name], label=name) for name in OUTCOMES], 4)
     return figure
 
 
@@ -113,13 +107,9 @@ def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
-        handles.append(
-            figure.axes[0].plot(
-                [], [], "|", color="0.35", markersize=12, markeredgewidth=1.6, label="with another seed of the base: luck"
-            )[0]
-        )
+        handles.append(_mark(figure.axes[0], "|", "0.35", "0.35", "with another seed of the base: luck", **TICK))
     handles.append(_mark(figure.axes[0], "o", "0.3", "0.3", "the collaboration's gain"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    _legend(figure, handles, 3)
     return figure
 
 
@@ -135,13 +125,11 @@ def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             axes.plot(row.after, place, "o", color=colour, markersize=7, zorder=3)
         _rows(axes, part["system"].tolist())
         axes.set(xlim=(-0.02, 1), xlabel="agreement with the assistant")
-    figure.legend(
-        handles=[
-            _mark(figure.axes[0], "o", "0.3", "white", "before: the base alone"),
-            _mark(figure.axes[0], "o", "0.3", "0.3", "after: with the assistant's answer in its input"),
-        ],
-        loc="outside lower center", ncols=2, frameon=False,
-    )  # fmt: skip
+    handles = [
+        _mark(figure.axes[0], "o", "0.3", "white", "before: the base alone"),
+        _mark(figure.axes[0], "o", "0.3", "0.3", "after: with the assistant's answer in its input"),
+    ]
+    _legend(figure, handles, 2)
     return figure
 
 
@@ -156,7 +144,7 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.barh(rows, -part["harm"], color=HARM, alpha=0.4, height=0.66)
         axes.barh(rows, -part["harm, assistant wrong"], color=HARM, height=0.66)
         for sign in (-1, 1):
-            axes.plot(sign * part["churn"], rows, "|", color="0.2", markersize=12, markeredgewidth=1.6)
+            axes.plot(sign * part["churn"], rows, "|", color="0.2", **TICK)
         axes.plot(part["gain"], rows, "D", color="black", markersize=4)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, part["system"].tolist())
@@ -167,12 +155,8 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _mark(figure.axes[0], "D", "black", "black", "gain"),
     ]  # fmt: skip
     if table["churn"].notna().any():
-        handles.append(
-            figure.axes[0].plot([], [], "|", color="0.2", markersize=12, markeredgewidth=1.6, label="the base with another seed")[
-                0
-            ]
-        )
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        handles.append(_mark(figure.axes[0], "|", "0.2", "0.2", "the base with another seed", **TICK))
+    _legend(figure, handles, 3)
     return figure
 
 
@@ -255,7 +239,7 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _rows(axes, [row["system"] for row in part])
         axes.set_xlabel(f"gain in {part[0]['metric']}")
     handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(KINDS, ("x", "o"))]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    _legend(figure, handles, 2)
     return figure
 
 
@@ -337,5 +321,11 @@ def _rows(axes, labels: list[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _mark(axes, shape: str, colour: str, face: str, label: str):
-    return axes.plot([], [], shape, color=colour, markerfacecolor=face, markersize=7, label=label)[0]
+def _mark(axes, shape: str, colour: str, face: str, label: str, **size):
+    """A legend's entry."""
+    return axes.plot([], [], shape, color=colour, markerfacecolor=face, label=label, **{"markersize": 7} | size)[0]
+
+
+def _legend(figure: Figure, handles: list, columns: int) -> None:
+    """One legend for all panels, below them."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
+from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
     bootstrap_interval,
@@ -194,8 +194,6 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
 
 def agreement(samples: pd.DataFrame, ours: pd.DataFrame, other: pd.DataFrame, language: str) -> pd.DataFrame:
     """Scores of one system's answers with another's of the same seed as labels; an unusable answer agrees with nothing."""
-    labels = other[["seed", "sample_id", "text"]].assign(label=other["text"].where(other["valid"].astype(bool), "").fillna(""))
+    labels = other[["seed", "sample_id", "text"]].assign(label=usable_text(other))
     rows = ours.drop(columns="split").merge(labels.drop(columns="text"), on=["seed", "sample_id"])
-    rows = rows.merge(samples[["sample_id", "task", "sid", "domain"]], on="sample_id")
-    rows["text"] = rows["text"].where(rows["valid"].astype(bool), "").fillna("")
-    return score_rows(rows, language)
+    return score_rows(rows.merge(samples[["sample_id", "task", "sid", "domain"]], on="sample_id"), language)

@@ -125,9 +125,7 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
             raise ValueError(
                 f"{first['sample_id']}: {first['system']} (seed {first['seed']}) answered twice; remove files of earlier runs"
             )
-        rows = part.drop(columns="split").merge(columns, on="sample_id")
-        rows["text"] = rows["text"].where(rows["valid"].astype(bool), "").fillna("")
-        scores = score_rows(rows, language)
+        scores = score_rows(part.drop(columns="split").merge(columns, on="sample_id"), language)
         for task, metric in JUDGED_BY.items():
             means = scores[scores["task"] == task].groupby("system")[metric].mean()
             found += [(system_of(key).name, task, metric, name, value) for key, value in means.items()]

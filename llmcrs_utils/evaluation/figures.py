@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gains
-from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, total_name
+from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, collaborations, total_name
 from llmcrs_utils.systems import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
@@ -97,7 +97,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     Raises:
         ValueError: if the scores hold no collaboration, or one without its base.
     """
-    keys = [key for key, system in SYSTEMS.items() if system.base and key in set(scores["system"])]
+    keys = [system.key for system in collaborations(scores)]
     if not keys:
         raise ValueError("no collaboration in these scores; run 05_collaborate first")
     categories = category_names(scores)

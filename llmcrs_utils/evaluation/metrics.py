@@ -52,11 +52,17 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
 def score_rows(rows: pd.DataFrame, language: str) -> pd.DataFrame:
     """Score each row's answer (``text, ranking, valid``) against the row's own ``label``: rows and columns as ``score`` returns."""
     prompts = prompts_of(language)
+    rows = rows.assign(valid=rows["valid"].astype(bool), text=usable_text(rows))
     scorers = {"understand": _needs_scores, "elicit": _attribute_scores, "recommend": _ranking_scores, "respond": _reply_scores}
     parts = [scorers[task](part, prompts) for task, part in rows.groupby("task")]
     columns = dict.fromkeys(metric for task in TASKS for metric in METRICS[task])
     about = rows[["system", "seed", "sample_id", "sid", "domain", "task", "valid"]]
     return about.join(pd.concat(parts).reindex(columns=list(columns)))
+
+
+def usable_text(answers: pd.DataFrame) -> pd.Series:
+    """``text`` of answers, empty where they are not ``valid``."""
+    return answers["text"].where(answers["valid"].astype(bool), "").fillna("")
 
 
 def score_catalogue(samples: pd.DataFrame, rankings: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -102,8 +108,6 @@ def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.Da
     rows = joined[joined["split"] == split].sort_values(run, ignore_index=True)
     if rows.empty:
         raise ValueError(f"no prediction for any sample of the {split!r} split")
-    rows["valid"] = rows["valid"].astype(bool)
-    rows["text"] = rows["text"].where(rows["valid"], "").fillna("")
     return rows
 
 

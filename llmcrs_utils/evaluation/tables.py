@@ -118,9 +118,10 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
         members, spread = {}, {}
         for category in [*categories, total]:
             chosen = scores.loc[in_task if category == total else in_task & (names == category), [*PAIRED_BY, *METRICS[task]]]
-            members |= {(key, category): part for key, part in chosen.groupby("system")}
+            of_system = dict(list(chosen.groupby("system")))
+            members |= {(key, category): part for key, part in of_system.items()}
             for family in FAMILIES:
-                alike = [part for key, part in chosen.groupby("system") if key in SYSTEMS and SYSTEMS[key].family == family]
+                alike = [part for key, part in of_system.items() if key in SYSTEMS and SYSTEMS[key].family == family]
                 spread[category, family] = seed_spread([(part[list(METRICS[task])], part["seed"]) for part in alike])
         for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total]:
@@ -233,7 +234,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "metrics.csv", _csv(metrics))
+    write_atomically(folder / "metrics.csv", csv_text(metrics))
     for task, table in TABLES.items():
         long = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         wide = task_table(task, metrics)
@@ -245,7 +246,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         stem = folder / f"table{table.number}"
-        write_atomically(stem.with_suffix(".csv"), _csv(long))
+        write_atomically(stem.with_suffix(".csv"), csv_text(long))
         write_atomically(stem.with_suffix(".md"), _markdown(wide, title, note))
         write_atomically(stem.with_suffix(".tex"), _latex(wide, title, note))
 
@@ -268,7 +269,7 @@ def _summary(members: pd.DataFrame | None, metrics: tuple[str, ...], spread) -> 
     return pd.DataFrame(about, index=range(len(metrics)))
 
 
-def _csv(table: pd.DataFrame) -> str:
+def csv_text(table: pd.DataFrame) -> str:
     """Six digits, so that another processor's last bit makes no other file."""
     return table.to_csv(index=False, lineterminator="\n", float_format="%.6f")
 
@@ -282,19 +283,22 @@ def _cell(row, with_interval: bool) -> str:
     return f"{value}{interval}{paper}"
 
 
+def markdown_lines(corner: str, columns, rows) -> list[str]:
+    """A GitHub table: its header, the first column to the left and all others to the right, and ``rows`` of cells."""
+    header = [corner, *columns]
+    ruler = "| :--- |" + " ---: |" * (len(header) - 1)
+    first, *others = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |" for cells in (header, *rows)]
+    return [first, ruler, *others]
+
+
 def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
     """A GitHub table; its one header row names category and metric, and each group has a row of its own."""
-
-    def line(cells) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-    width = len(wide.columns)
-    lines = [line(["System", *(f"{category}<br>{metric}" for category, metric in wide.columns)])]
-    lines.append(line([":---", *["---:"] * width]))
+    rows = []
     for group, block in wide.groupby(level="group", sort=False):
         if group:
-            lines.append(line([f"*{group}*", *[""] * width]))
-        lines += [line([name, *cells]) for (_, name), cells in zip(block.index, block.to_numpy())]
+            rows.append([f"*{group}*", *[""] * len(wide.columns)])
+        rows += [[name, *cells] for (_, name), cells in zip(block.index, block.to_numpy())]
+    lines = markdown_lines("System", [f"{category}<br>{metric}" for category, metric in wide.columns], rows)
     return "\n".join([f"# {title}", "", note, "", *lines, ""])
 
 

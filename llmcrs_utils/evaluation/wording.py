@@ -6,7 +6,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.tables import category_name, category_names
+from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.systems import CRSS, FLOORS, LLMS, ORACLE, TASKS
 
 
@@ -142,12 +142,9 @@ def alone_and_bounds(scores: pd.DataFrame) -> pd.DataFrame:
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table with six digits; a file appears only when it is whole."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(Path(path), table.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+    write_atomically(Path(path), csv_text(table))
 
 
 def markdown(table: pd.DataFrame, corner: str = "") -> str:
     """A table with its index as GitHub Markdown."""
-    lines = ["| " + " | ".join([corner, *map(str, table.columns)]) + " |", "| :--- |" + " ---: |" * len(table.columns)]
-    return "\n".join(
-        [*lines, *("| " + " | ".join([str(name), *map(str, row)]) + " |" for name, row in zip(table.index, table.to_numpy()))]
-    )
+    return "\n".join(markdown_lines(corner, table.columns, [[name, *row] for name, row in zip(table.index, table.to_numpy())]))
