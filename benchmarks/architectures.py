@@ -21,14 +21,14 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils.logging import disable_progress_bar
 
-from llmcrs_utils.backbones.small import new_backbone, save_backbone
 from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.crs import predict as crs_predict
 from llmcrs_utils.crs.unimind import new_unimind
 from llmcrs_utils.llm import batches as llm_batches
 from llmcrs_utils.llm import predict as llm_predict
 from llmcrs_utils.llm.tuning import new_lora
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.small.models import new_backbone, save_backbone
+from llmcrs_utils.text.prompts import CHINESE
 
 STUDIED = ("bart", "cpt", "llama", "chatglm")
 PADDED_TO, REPEATS = 512, 3

@@ -7,10 +7,10 @@ import time
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import Corpus
-from llmcrs_utils.corpus.world import generate
 from llmcrs_utils.tasks.candidates import CANDIDATES, build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import dialogue_samples
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import generate
 
 SCANNED, DRAWN, REPEATS = 8, 800, 7  # samples of a chunk the slow way, the fast way; chunks
 EXPECTED = 100

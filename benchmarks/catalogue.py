@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from llmcrs_utils.predictions import IN_CATALOGUE
+from llmcrs_utils.systems.predictions import IN_CATALOGUE
 from llmcrs_utils.tasks.answers import ranked, ranked_answer
 from llmcrs_utils.tasks.candidates import CANDIDATES
 

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from transformers import set_seed
 
-from llmcrs_utils.backbones.loading import load_tokenizer
+from llmcrs_utils.checkpoints.loading import load_tokenizer
+from llmcrs_utils.corpus.description import every_dialogue, u_need_examples
 from llmcrs_utils.corpus.pscon import read_pscon
-from llmcrs_utils.corpus.statistics import every_dialogue, u_need_examples
 from llmcrs_utils.corpus.u_need import read_corpus
 from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.crs.predict import generate as generate_crs
@@ -25,19 +25,19 @@ from llmcrs_utils.crs.predict import predict
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.llm.batches import encode_instructions, left_padded
-from llmcrs_utils.llm.predict import generate as generate_llm
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.tuning import load_tuned
-from llmcrs_utils.predictions import read_table
-from llmcrs_utils.systems import CRSS, LLMS, SYSTEMS
+from llmcrs_utils.systems.registry import CRSS, LLMS, SYSTEMS
 from llmcrs_utils.tasks.answers import restore_width
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
-from llmcrs_utils.tasks.instructions import build_instructions, respond_tail
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
 from llmcrs_utils.tasks.samples import dialogue_samples, merge_turns
-from llmcrs_utils.tasks.segments import crs_segments
-from llmcrs_utils.tasks.shielding import special_of
-from llmcrs_utils.training import right_padded
+from llmcrs_utils.text.instructions import build_instructions, respond_tail
+from llmcrs_utils.text.prompts import CHINESE, LETTERS
+from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import special_of
+from llmcrs_utils.training.collators import left_padded, right_padded
+from llmcrs_utils.training.decoding import continue_greedily as generate_llm
 
 LIMITS = (512, 256, 128)  # tokens; 512 is the published limit
 ANSWERED_AGAIN = 60  # samples of a text task that are answered once more, as published
@@ -331,7 +331,7 @@ def lines(run: Path, pscon: Path | None = None) -> Iterator[str]:
     samples, dialogues, published = dataset.samples, every_dialogue(corpus), u_need_examples()
     # The first seed of a system has the file that is called after it.
     files = [run / "predictions" / f"{key}.parquet" for key in SYSTEMS]
-    predictions = {file.stem: read_table(file) for file in files if file.is_file()}
+    predictions = {file.stem: read_parquet(file) for file in files if file.is_file()}
     starts = {dialogue.sid: dialogue.dialogue[0].time for dialogue in dialogues}
     yield from unusable(samples, predictions)
     yield from cut_right(dataset, run)

@@ -13,18 +13,18 @@ import time
 
 import pandas as pd
 
-from llmcrs_utils.corpus import statistics
+from llmcrs_utils.corpus import description
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.schema import write_corpus
 from llmcrs_utils.corpus.u_need import read_corpus
-from llmcrs_utils.corpus.world import generate
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import generate
 
 U_NEED = {"train": 6928, "valid": 385, "test": 385}  # 7,698 dialogues, 90/5/5
 SELLERS, ITEMS = 69, 200  # of each category, of each seller: 69,000 items
-TUPLES, ACTIONS = statistics.U_NEED["knowledge tuples"], statistics.U_NEED["actions"]
+TUPLES, ACTIONS = description.U_NEED["knowledge tuples"], description.U_NEED["actions"]
 PARTS = (4, 2, 1)
 
 

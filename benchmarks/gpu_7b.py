@@ -27,11 +27,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig
-from llmcrs_utils.backbones.chatglm_tokenizer import config_ids
-from llmcrs_utils.backbones.loading import device
+from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig
+from llmcrs_utils.checkpoints.chatglm_tokenizer import config_ids
+from llmcrs_utils.checkpoints.loading import device
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.text.prompts import CHINESE
 
 LENGTH, TINY_LENGTH = 512, 64
 WARM_UP, STEPS = 2, 5

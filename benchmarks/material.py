@@ -13,18 +13,18 @@ import yaml
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, device
-from llmcrs_utils.backbones.small import pretraining_texts, prompt_texts, train_tokenizer
-from llmcrs_utils.corpus.world import generate
+from llmcrs_utils.checkpoints.loading import SEGMENT_TOKENS, device
 from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.llm import tuning
 from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.small.models import pretraining_texts, prompt_texts, train_tokenizer
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.instructions import build_instructions
-from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import build_samples
-from llmcrs_utils.training import pad
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.collators import pad
+from llmcrs_utils.world import generate
 
 CRS_CUTOFF_LEN, LLM_CUTOFF_LEN, MAX_NEW_TOKENS = 512, 1024, 64  # the demo's
 LLM_SECTIONS = {"llama": "allm", "chatglm": "cllm"}  # of a profile

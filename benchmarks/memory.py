@@ -21,8 +21,8 @@ import material
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from llmcrs_utils.backbones.loading import device, load_causal
-from llmcrs_utils.backbones.small import new_backbone, save_backbone
+from llmcrs_utils.checkpoints.loading import device, load_causal
+from llmcrs_utils.small.models import new_backbone, save_backbone
 
 BATCH_SIZE, LENGTH = 4, 512
 SIZE = {"hidden_size": 768, "layers": 12, "heads": 12}

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, KNOWLEDGE_COLUMNS, TIME_TYPE, Corpus, Dialogue
-from llmcrs_utils.corpus.world import generate
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import generate
 
 SHARED = Path(__file__).parents[2] / "shared" / "u_need_samples"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public U-NEED samples are not here")

@@ -9,9 +9,9 @@ import torch
 from sentencepiece import sentencepiece_model_pb2
 from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, LlamaForCausalLM, PreTrainedModel, set_seed
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
-from llmcrs_utils.backbones.chatglm_tokenizer import config_ids, train_chatglm_tokenizer
-from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
+from llmcrs_utils.checkpoints.chatglm_tokenizer import config_ids, train_chatglm_tokenizer
+from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
 
 ASCII = [chr(code) for code in range(33, 127)]
 LETTERS = "ABCDEFGHIJKLMNOPQRST"

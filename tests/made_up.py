@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import METRICS
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems.registry import TASKS
 
 EVERY_METRIC = [metric for task in TASKS for metric in METRICS[task]]
 

@@ -1,13 +1,14 @@
 """Tokenisers, small backbones, and loading by folder or hub id."""
 
 import pytest
+import tiny
 import torch
 
-import tiny
-from llmcrs_utils.backbones import checkpoints
-from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
-from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_encoder, load_seq2seq, load_tokenizer
-from llmcrs_utils.backbones.small import (
+from llmcrs_utils.checkpoints import checks
+from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint
+from llmcrs_utils.checkpoints.loading import SEGMENT_TOKENS, load_causal, load_encoder, load_seq2seq, load_tokenizer
+from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.small.models import (
     ARCHITECTURES,
     make_blank_filling_collator,
     make_collator,
@@ -19,9 +20,8 @@ from llmcrs_utils.backbones.small import (
     text_blocks,
     train_tokenizer,
 )
-from llmcrs_utils.corpus.schema import SPLITS, Corpus
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+from llmcrs_utils.text.prompts import CHINESE, LETTERS
 
 TEXTS = ["推荐一款防晒霜，油皮用 要便宜的", "iPhone 13 内存128G多少钱？\n客服：2999元", "waterproof running shoes for running", "鞋子 鞋子，首尾 空格 两行 第一"] * 3
 
@@ -230,11 +230,11 @@ def test_a_wrong_checkpoint_is_one_clear_error(tmp_path, monkeypatch):
     def unreachable(self, name, timeout):
         raise OSError(f"{name} is not a valid model identifier\nlong explanation")
 
-    monkeypatch.setattr(checkpoints.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(checks.HfApi, "model_info", unreachable)
     with pytest.raises(CheckpointError, match=r"^nobody/nothing: .*not a valid model identifier\); check the name") as error:
         load_seq2seq("nobody/nothing")
     assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text("{}")
     check_checkpoint(str(tmp_path))
-    monkeypatch.setattr(checkpoints.HfApi, "model_info", lambda self, name, timeout: None)
+    monkeypatch.setattr(checks.HfApi, "model_info", lambda self, name, timeout: None)
     check_checkpoint("somebody/something")

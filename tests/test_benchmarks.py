@@ -16,8 +16,8 @@ import gpu_7b
 import material
 import memory
 
-from llmcrs_utils.backbones.small import new_backbone, save_backbone
-from llmcrs_utils.llm.predict import generate
+from llmcrs_utils.small.models import new_backbone, save_backbone
+from llmcrs_utils.training.decoding import continue_greedily
 
 
 def test_every_architecture_is_timed(capsys):
@@ -56,7 +56,7 @@ def test_answers_end_where_the_true_ones_do():
     original, model.generate = model.generate, note
     prompts, lengths = [[7, 8, 9, 10], [11, 12]], [3, 9]
     material.end_as_true_answers(model, prompts, lengths)
-    generate(model, tokenizer, prompts, 20)
+    continue_greedily(model, tokenizer, prompts, 20)
     answers = written[0][:, 4:]
     assert [(row != tokenizer.pad_token_id).sum().item() for row in answers] == lengths
 

@@ -7,7 +7,7 @@ from conftest import corpus_of, dialogue_of, said, samples_of, shop_of
 
 from llmcrs_utils.corpus.schema import CorpusError
 from llmcrs_utils.tasks.candidates import CANDIDATES, build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+from llmcrs_utils.text.prompts import CHINESE, LETTERS
 
 BIG = [f"big{n:02d}" for n in range(40)]
 SMALL = [f"small{n}" for n in range(8)]

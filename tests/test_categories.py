@@ -5,11 +5,18 @@ import pandas as pd
 import pytest
 from made_up import random_scores, scores_of
 
-from llmcrs_utils.evaluation.categories import better_assistant, category_gains, category_levels, disruption, trait_effects, varies
+from llmcrs_utils.evaluation.categories import (
+    better_assistant,
+    category_gains,
+    category_levels,
+    disruption,
+    trait_effects,
+    varies,
+)
 from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS
 from llmcrs_utils.evaluation.traits import TRAITS, sample_traits
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.text.prompts import CHINESE
 
 SURE = 2 / (GAIN_DRAWS + 1)
 BEAUTY, PHONES = "美妆行业", "手机行业"

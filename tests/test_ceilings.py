@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.corpus.world import Knobs, generate
-from llmcrs_utils.corpus.world.categories import CATEGORIES
-from llmcrs_utils.corpus.world.dialogues import Choice
-from llmcrs_utils.evaluation import ceilings
-from llmcrs_utils.evaluation.ceilings import (
+from llmcrs_utils.evaluation.floors import trivial_predictions
+from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, score
+from llmcrs_utils.systems.predictions import SCHEMA
+from llmcrs_utils.systems.registry import ORACLE, TASKS
+from llmcrs_utils.tasks.candidates import build_catalogue
+from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE, parse_needs
+from llmcrs_utils.world import Knobs, ceilings, generate
+from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.ceilings import (
     best_set,
     ceiling_table,
     chosen_items,
@@ -21,13 +26,7 @@ from llmcrs_utils.evaluation.ceilings import (
     shares,
     true_labels,
 )
-from llmcrs_utils.evaluation.floors import trivial_predictions
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, score
-from llmcrs_utils.predictions import SCHEMA
-from llmcrs_utils.systems import ORACLE, TASKS
-from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE, parse_needs
-from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.world.dialogues import Choice
 
 CERTAIN = ("understand", "elicit", "recommend")  # tasks of which all possible answers can be listed
 REPLIES = 120  # of the replies, so many are looked at

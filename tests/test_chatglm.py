@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, context_of, rotations, two_positions
+from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration, context_of, rotations, two_positions
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tiny_L28"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published code's arrays are not here")

@@ -11,10 +11,10 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer
 
-from llmcrs_utils.backbones.chatglm import ChatGLMConfig
-from llmcrs_utils.backbones.chatglm_tokenizer import VOCAB_FILE, ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
+from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig
+from llmcrs_utils.checkpoints.chatglm_tokenizer import VOCAB_FILE, ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
 from llmcrs_utils.llm.predict import letter_tokens
-from llmcrs_utils.tasks.prompts import LETTERS
+from llmcrs_utils.text.prompts import LETTERS
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tokenizer"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published tokeniser file is not here")

@@ -1,4 +1,4 @@
-"""Wrong checkpoints are told before anything is loaded: one clear error each."""
+"""Wrong checks are told before anything is loaded: one clear error each."""
 
 import json
 import shutil
@@ -7,15 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import hub
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-import hub
-import tiny
-from llmcrs_utils.backbones import checkpoints
-from llmcrs_utils.backbones.checkpoints import CheckpointError, architecture, check_checkpoint, weight_names
-from llmcrs_utils.backbones.loading import load_causal, load_encoder, load_seq2seq, load_tokenizer, merge_adapters
+from llmcrs_utils.checkpoints import checks
+from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, check_checkpoint, weight_names
+from llmcrs_utils.checkpoints.loading import load_causal, load_encoder, load_seq2seq, load_tokenizer
+from llmcrs_utils.checkpoints.merging import merge_adapters
 
 KIND = {"bart_base_chinese": "crs", "cpt_base": "crs", "chatglm_6b": "llm", "chinese_alpaca_plus_7b": "llm"}
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -135,10 +136,10 @@ def test_a_tokeniser_with_more_tokens_than_rows_is_told(copy, name):
 def test_tokens_of_a_small_backbone_are_counted(tmp_path, architecture_):
     folder = Path(shutil.copytree(tiny.backbone(architecture_), tmp_path / "copy"))
     tokens = len(load_tokenizer(str(folder)))
-    assert checkpoints.vocabulary_size(folder / "tokenizer.json") == tokens
+    assert checks.vocabulary_size(folder / "tokenizer.json") == tokens
     change_config(folder, vocab_size=tokens - 1)
     with pytest.raises(CheckpointError, match=f"tokenizer.json: the tokeniser knows {tokens} tokens"):
-        checkpoints.check_tokenizer(folder)
+        checks.check_tokenizer(folder)
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -237,7 +238,7 @@ def test_a_pointer_in_place_of_weights_and_no_weights_at_all_are_told(copy):
 @pytest.mark.parametrize("name", ["bart_base_chinese", "cpt_base"])
 def test_weights_of_something_else_are_never_filled_up_at_random(copy, name):
     folder = copy(name)
-    names = {"x.weight"} | ({checkpoints.CPT_WEIGHT} if name == "cpt_base" else set())
+    names = {"x.weight"} | ({checks.CPT_WEIGHT} if name == "cpt_base" else set())
     torch.save({key: torch.ones(1024, 32) for key in names}, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=rf"{name}: its weights lack \d+ parameters .*, \.\.\.\); take config.json and all files"):
         load_seq2seq(str(folder))
@@ -320,14 +321,14 @@ def test_a_pickle_is_listed_and_never_run(copy):
 
 def test_of_a_hub_id_the_cached_config_is_looked_at(originals, monkeypatch):
     config = str(originals["chatglm_6b"] / "config.json")
-    monkeypatch.setattr(checkpoints, "try_to_load_from_cache", lambda name, file: config)
+    monkeypatch.setattr(checks, "try_to_load_from_cache", lambda name, file: config)
     asked = []
 
     def download(name, file, local_files_only):
         asked.append((name, file, local_files_only))
         return config
 
-    monkeypatch.setattr(checkpoints, "hf_hub_download", download)
+    monkeypatch.setattr(checks, "hf_hub_download", download)
     check_checkpoint("owner/chatglm", "llm")
     with pytest.raises(CheckpointError, match="^owner/chatglm: this is a model of type chatglm; a CRS needs"):
         check_checkpoint("owner/chatglm", "crs")

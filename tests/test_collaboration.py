@@ -7,14 +7,14 @@ import pytest
 from conftest import SEGMENTS
 
 from llmcrs_utils.crs.batches import encode_samples
-from llmcrs_utils.predictions import read_table, write_table
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.tasks.answers import ranked_answer, text_answer
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.collaboration import coverage, merge_assistant
-from llmcrs_utils.tasks.instructions import build_instructions, to_alpaca
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS, PROMPTS
-from llmcrs_utils.tasks.segments import crs_segments
+from llmcrs_utils.text.instructions import build_instructions, to_alpaca
+from llmcrs_utils.text.prompts import CHINESE, LETTERS, PROMPTS
+from llmcrs_utils.text.segments import crs_segments
 
 SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
 
@@ -67,8 +67,8 @@ def test_help_survives_the_file_it_travels_in(generated_samples, tmp_path):
     predictions = answers(generated_samples)
     predictions.loc[::3, "valid"] = False
     helped = merge_assistant(generated_samples, predictions)
-    write_table(helped, tmp_path / "help.parquet")
-    assert read_table(tmp_path / "help.parquet").to_dict("records") == helped.to_dict("records")
+    write_parquet(helped, tmp_path / "help.parquet")
+    assert read_parquet(tmp_path / "help.parquet").to_dict("records") == helped.to_dict("records")
 
 
 def test_unusable_missing_and_gold_looking_answers_contribute_no_text_and_no_ranking(generated_samples):

@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.complementarity import (
     triples,
 )
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.systems import system_of
+from llmcrs_utils.systems.registry import system_of
 
 STUDY = ("bcrs", "ccrs", "allm", "allm-bcrs", "allm-ccrs", "bcrs-allm")
 

@@ -14,8 +14,8 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, BitsAndBytesConfig
 
-from llmcrs_utils.backbones.cpt import CPTConfig, CPTForConditionalGeneration
-from llmcrs_utils.backbones.loading import load_seq2seq
+from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.checkpoints.loading import load_seq2seq
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from transformers import set_seed
 
-import tiny
-from llmcrs_utils.backbones.sasrec import SASRec
-from llmcrs_utils.crs.batches import make_collator
-from llmcrs_utils.crs.item2vec import item2vec
+from llmcrs_utils.behaviour.item2vec import item2vec
+from llmcrs_utils.behaviour.sasrec import SASRec
 from llmcrs_utils.crs.predict import generate, predict
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
 from llmcrs_utils.tasks.answers import best_columns
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.collators import unimind_collator
 
 BART_TINY = Path(__file__).parents[2] / "shared" / "models" / "bart_tiny"
 needs_bart_tiny = pytest.mark.skipif(not BART_TINY.exists(), reason=f"{BART_TINY} is not here")
@@ -166,7 +166,7 @@ def test_the_chosen_items_embedding_is_added_and_nothing_where_there_is_none(mod
 def recommend_batch(count=4):
     samples = tiny.dataset().samples
     examples = tiny.crs_examples(samples[samples["task"] == "recommend"].head(count))
-    return examples, make_collator(tiny.crs_tokenizer().pad_token_id, len(tiny.dataset().items))
+    return examples, unimind_collator(tiny.crs_tokenizer().pad_token_id, len(tiny.dataset().items))
 
 
 @pytest.mark.parametrize("reaches", [False, True])

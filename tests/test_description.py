@@ -5,8 +5,8 @@ import re
 import pytest
 from conftest import corpus_of, dialogue_of, said
 
-from llmcrs_utils.corpus import statistics
-from llmcrs_utils.corpus.world import generate
+from llmcrs_utils.corpus import description
+from llmcrs_utils.world import generate
 
 DIALOGUE = dialogue_of(
     {**said("用户需求", "想买面霜<b>"), "attributes": [{"key": "品类", "value": "面霜", "start": 2, "exclusive_end": 4}]},
@@ -25,7 +25,7 @@ BEHAVIOUR = [
 
 
 def test_counts_of_one_dialogue():
-    table = statistics.dialogue_statistics([DIALOGUE])[statistics.ALL]
+    table = description.dialogue_statistics([DIALOGUE])[description.ALL]
     assert table["utterances per dialogue"] == 6
     assert table["items recommended per dialogue"] == 2
     assert table["questions about several attributes"] == 1 and table["questions that name words"] == 0
@@ -35,29 +35,29 @@ def test_counts_of_one_dialogue():
 
 
 def test_an_explanation_belongs_to_its_recommendation_in_a_sequence():
-    (sequence,) = statistics.act_sequences([DIALOGUE])["sequence of acts"]
+    (sequence,) = description.act_sequences([DIALOGUE])["sequence of acts"]
     assert sequence == "need – ask – answer – recommend – feedback"
-    published = statistics.act_sequences(statistics.u_need_examples())
+    published = description.act_sequences(description.u_need_examples())
     assert published["dialogues"].sum() == 3
     assert any(text.startswith("need – ask – answer – recommend – feedback – recommend") for text in published["sequence of acts"])
 
 
 def test_only_what_was_done_before_the_dialogue_counts():
-    table = statistics.behaviour_statistics(corpus_of(DIALOGUE, behaviour=BEHAVIOUR))[statistics.ALL]
+    table = description.behaviour_statistics(corpus_of(DIALOGUE, behaviour=BEHAVIOUR))[description.ALL]
     assert table["actions before the dialogue, mean"] == 2
     assert table["shoppers without any"] == 0 and table["actions at other sellers"] == 0.5
 
 
 def test_sizes_stand_beside_the_published_ones():
     corpus, _ = generate({"train": 6, "valid": 2, "test": 2}, 1, 30)
-    table = statistics.beside_u_need(corpus, "ours")
+    table = description.beside_u_need(corpus, "ours")
     assert list(table.loc["dialogues"]) == [10, 7698] and list(table.loc["items"]) == [150, "about 69000"]
     assert table.loc["knowledge tuples", "U-NEED"] == 332_148 and table.loc["dialogues, 美妆行业", "U-NEED"] == 1662
     assert table.loc["train, valid, test", "ours"] == "60%, 20%, 20%"
 
 
 def test_bubbles_show_every_word_once_and_mark_the_annotated_ones():
-    page = statistics.render_dialogue(DIALOGUE, "hand-made")
+    page = description.render_dialogue(DIALOGUE, "hand-made")
     marks = re.findall(r"<mark[^>]*>(.*?)<sub[^>]*> (.*?)</sub></mark>", page)
     assert marks == [("面霜", "品类"), ("?", "价位"), ("?", "肤质")]
     assert "hand-made" in page and "&lt;b&gt;" in page and "<b>" not in page
@@ -73,13 +73,13 @@ def test_a_value_that_stands_nowhere_or_inside_another_leaves_the_text_whole():
     need["attributes"] = [dict(zip(("key", "value", "start", "exclusive_end"), span)) for span in spans]
     need["attributes"][0] |= {"start": 2, "exclusive_end": 4}
     need["attributes"][1] |= {"start": 3, "exclusive_end": 4}
-    page = statistics.render_dialogue(dialogue_of(need), "hand-made")
+    page = description.render_dialogue(dialogue_of(need), "hand-made")
     text = re.sub(r"<mark.*?</mark>", lambda mark: re.sub(r"<sub.*?</sub>|<[^>]*>", "", mark[0]), page)
     assert "想买推车，有吗" in text and text.count("想买") == 1
     assert re.findall(r"<mark[^>]*>(.*?)<sub", page) == ["推车", "宝宝", "车"]
 
 
 def test_whole_numbers_are_shown_whole():
-    shown = statistics.shown(statistics.dialogue_statistics([DIALOGUE]), "hand-made")
-    assert str(shown.loc["dialogues", statistics.ALL]) == "1"
-    assert str(shown.loc["annotated words per shopper's utterance", statistics.ALL]) == "0.333"
+    shown = description.shown(description.dialogue_statistics([DIALOGUE]), "hand-made")
+    assert str(shown.loc["dialogues", description.ALL]) == "1"
+    assert str(shown.loc["annotated words per shopper's utterance", description.ALL]) == "0.333"

@@ -4,12 +4,14 @@ from random import Random
 
 import pandas as pd
 import pytest
+import tiny
 import torch
 from conftest import corpus_of, dialogue_of, said, shop_of
 
-import tiny
-from llmcrs_utils.backbones import exercises
-from llmcrs_utils.backbones.exercises import (
+from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.evaluation.figures import lookup_curve
+from llmcrs_utils.small import exercises
+from llmcrs_utils.small.exercises import (
     draw_exercises,
     encode_pieces,
     held_out_lookups,
@@ -20,10 +22,8 @@ from llmcrs_utils.backbones.exercises import (
     spoken_words,
     write_exercise,
 )
-from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
-from llmcrs_utils.evaluation.figures import lookup_curve
-from llmcrs_utils.tasks.instructions import candidate_facts
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, LETTERS
+from llmcrs_utils.text.instructions import candidate_facts
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH, LETTERS
 
 CAUSAL = ("llama", "chatglm")
 

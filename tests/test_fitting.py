@@ -8,9 +8,9 @@ from conftest import SEGMENTS, corpus_of, dialogue_of, said, samples_of
 
 from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.llm.batches import encode_instructions
-from llmcrs_utils.tasks.fitting import fit, summarise_fit
-from llmcrs_utils.tasks.instructions import build_instructions
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.text.fitting import fit, summarise_fit
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import CHINESE
 
 
 def encode(texts):

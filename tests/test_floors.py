@@ -14,10 +14,10 @@ from llmcrs_utils.evaluation.floors import (
     trivial_predictions,
 )
 from llmcrs_utils.evaluation.metrics import score, score_catalogue
-from llmcrs_utils.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
-from llmcrs_utils.systems import FLOORS, RANKING_FLOORS, TASKS
+from llmcrs_utils.systems.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
+from llmcrs_utils.systems.registry import FLOORS, RANKING_FLOORS, TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 
 ASKING = dialogue_of(
     said("用户需求", "有面霜吗", needs=[("品类", "面霜")]), said("系统提问", "预算呢", needs=[("价位", "")]),

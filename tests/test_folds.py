@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from llmcrs_utils.tasks.collaboration import coverage, cross_fitted, merge_assistant, withhold
-from llmcrs_utils.tasks.dataset import HELD_OUT, SPLITS, Dataset, fold_numbers
-from llmcrs_utils.tasks.instructions import build_instructions, to_alpaca
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+from llmcrs_utils.tasks.dataset import SPLITS, Dataset
+from llmcrs_utils.tasks.folds import HELD_OUT, fold_numbers
+from llmcrs_utils.text.instructions import build_instructions, to_alpaca
+from llmcrs_utils.text.prompts import CHINESE, LETTERS
 
 SIZES = {"鞋": 17, "机": 10, "妆": 8}
 

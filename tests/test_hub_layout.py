@@ -6,27 +6,29 @@ import socket
 import sys
 from pathlib import Path
 
+import hub
 import pytest
 import sentencepiece
+import tiny
 import torch
 from safetensors import safe_open
 from transformers import BartForConditionalGeneration, BertTokenizer, LlamaForCausalLM, dynamic_module_utils
 
-import hub
-import tiny
-from llmcrs_utils.backbones import loading
-from llmcrs_utils.backbones.chatglm import ChatGLMForConditionalGeneration
-from llmcrs_utils.backbones.chatglm_tokenizer import ChatGLMTokenizer
-from llmcrs_utils.backbones.checkpoints import CheckpointError, check_checkpoint
-from llmcrs_utils.backbones.cpt import CPTForConditionalGeneration
-from llmcrs_utils.backbones.llama_tokenizer import SentencePieceLlamaTokenizer
-from llmcrs_utils.backbones.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer, merge_adapters, with_adapters
-from llmcrs_utils.crs.batches import encode_samples, make_collator
+from llmcrs_utils.checkpoints import loading
+from llmcrs_utils.checkpoints.chatglm import ChatGLMForConditionalGeneration
+from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer
+from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint
+from llmcrs_utils.checkpoints.cpt import CPTForConditionalGeneration
+from llmcrs_utils.checkpoints.llama_tokenizer import SentencePieceLlamaTokenizer
+from llmcrs_utils.checkpoints.loading import SEGMENT_TOKENS, load_causal, load_seq2seq, load_tokenizer
+from llmcrs_utils.checkpoints.merging import merge_adapters, with_adapters
+from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.crs.predict import predict
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
 from llmcrs_utils.llm.predict import letter_tokens
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS
+from llmcrs_utils.text.prompts import CHINESE, LETTERS
+from llmcrs_utils.training.collators import unimind_collator
 
 CRS = {"bart_base_chinese": BartForConditionalGeneration, "cpt_base": CPTForConditionalGeneration}
 LLM = {"chatglm_6b": ChatGLMForConditionalGeneration, "chinese_alpaca_plus_7b": LlamaForCausalLM}
@@ -108,7 +110,7 @@ def test_unimind_reads_one_end_token_a_text_and_learns_and_predicts(folders, nam
     width = 32 * (2 if name == "cpt_base" else 1)
     assert model.backbone.get_input_embeddings().num_embeddings == len(tokenizer) == model.backbone.final_logits_bias.shape[1]
     recommend = [example for example in examples if "gold" in example]
-    collate = make_collator(tokenizer.pad_token_id, len(vectors))
+    collate = unimind_collator(tokenizer.pad_token_id, len(vectors))
     cached = with_states(model, recommend, collate, batch_size=3)
     for example, kept in zip(recommend, cached, strict=True):
         ids = torch.tensor([example["input_ids"]])

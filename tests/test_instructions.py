@@ -6,10 +6,10 @@ import pytest
 from conftest import corpus_of, dialogue_of, said, samples_of, shop_of
 
 from llmcrs_utils.corpus.schema import CorpusError
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.instructions import build_instructions, read_alpaca, to_alpaca, write_alpaca
-from llmcrs_utils.tasks.prompts import CHINESE, LETTERS, PROMPTS
+from llmcrs_utils.text.instructions import build_instructions, read_alpaca, to_alpaca, write_alpaca
+from llmcrs_utils.text.prompts import CHINESE, LETTERS, PROMPTS
 
 ITEMS = [f"i{n:02d}" for n in range(20)]
 RANKING = ["i02", "i00", "i01", *ITEMS[3:]]

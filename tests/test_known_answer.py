@@ -8,10 +8,11 @@ import pytest
 from conftest import samples_of
 from made_up import answers_of
 
-from llmcrs_utils.corpus.world import Knobs, generate
-from llmcrs_utils.evaluation.ceilings import true_labels
-from llmcrs_utils.evaluation.known_answer import READERS, complementarity, measured, planted, planted_outcomes, worlds, write_planted
-from llmcrs_utils.predictions import write_predictions, write_table
+from llmcrs_utils.files.parquet import write_parquet
+from llmcrs_utils.systems.predictions import write_predictions
+from llmcrs_utils.world import Knobs, generate
+from llmcrs_utils.world.ceilings import true_labels
+from llmcrs_utils.world.known_answer import READERS, complementarity, measured, planted, planted_outcomes, worlds, write_planted
 
 BOTH, BEHAVIOUR, NEEDS, NEITHER = (f"recommend: {name}" for name in READERS)
 
@@ -97,7 +98,7 @@ def folder(tmp_path):
     for place, name in enumerate((f"implicit_weight-{default}", "implicit_weight-0.0", "vocabulary_gap-0.0", "vocabulary_gap-1.0")):
         world = tmp_path / name
         about = {"sample_id": ["s1", "s2"], "split": "test", "task": "elicit", "sid": ["d1", "d2"], "domain": "鞋", "label": ["颜色", "尺码"]}
-        write_table(pd.DataFrame(about), world / "samples.parquet")
+        write_parquet(pd.DataFrame(about), world / "samples.parquet")
         said = {"bcrs": ["颜色", "产地"], "allm": ["颜色；产地", "尺码"], "allm-bcrs": ["产地", "产地" if place else "尺码"]}
         for key, texts in said.items():
             write_predictions(answers_of(key, dict(zip(["s1", "s2"], texts))), world / "predictions" / f"{key}.parquet")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -17,15 +18,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-import tiny
-from llmcrs_utils.backbones.checkpoints import check_checkpoint
-from llmcrs_utils.backbones.loading import load_causal, load_tokenizer
-from llmcrs_utils.llm.batches import encode_instructions, left_padded, make_collator, with_labels
-from llmcrs_utils.llm.predict import generate, letter_tokens, predict
+from llmcrs_utils.checkpoints.checks import check_checkpoint
+from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.llm.predict import letter_tokens, predict
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.answers import restore_width, text_answer
-from llmcrs_utils.tasks.instructions import build_instructions, render_input
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES, parse_needs
+from llmcrs_utils.text.instructions import build_instructions, render_input
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES, parse_needs
+from llmcrs_utils.training.collators import causal_collator, left_padded, with_labels
+from llmcrs_utils.training.decoding import continue_greedily
 
 CUTOFF, NEW = 1024, 12
 LORA = {
@@ -82,7 +84,7 @@ def next_logits(model, ids):
 
 
 def test_the_loss_is_on_the_answer_and_its_end_only(examples, instructions, tokenizer):
-    collate = make_collator(tokenizer.pad_token_id)
+    collate = causal_collator(tokenizer.pad_token_id)
     batch = collate(with_labels(examples))
     assert batch["input_ids"].shape[1] == max(len(e["prompt"] + e["answer"]) for e in examples)
     padded = [batch[name].tolist() for name in ("input_ids", "attention_mask", "labels")]
@@ -170,7 +172,7 @@ def test_a_typed_start_stops_neither_training_nor_decoding(tmp_path, samples, in
     examples, _ = encode_instructions(few, tokenizer, CHINESE, "bare", CUTOFF, NEW)
     model = new_lora(folder, **LORA | {"lora_target": ["query_key_value"], "modules_to_save": []})
     assert tune(model, examples, examples, tokenizer, output_dir=tmp_path, **TUNING)["train_loss"].notna().all()
-    assert len(generate(model.eval(), tokenizer, [example["prompt"] for example in examples], NEW)) == len(few)
+    assert len(continue_greedily(model.eval(), tokenizer, [example["prompt"] for example in examples], NEW)) == len(few)
 
 
 def test_left_padding_puts_every_prompts_end_last():
@@ -194,10 +196,10 @@ def test_batched_decoding_is_greedy_decoding_one_at_a_time(model, tokenizer, sam
 
 def test_penalties_of_a_checkpoint_do_not_reach_greedy_decoding(model, tokenizer, examples):
     prompts = [example["prompt"] for example in examples[:6]]
-    plain = generate(model, tokenizer, prompts, NEW)
+    plain = continue_greedily(model, tokenizer, prompts, NEW)
     penalised = load_causal(tiny.backbone("llama"))
     penalised.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1)
-    assert generate(penalised, tokenizer, prompts, NEW) == plain
+    assert continue_greedily(penalised, tokenizer, prompts, NEW) == plain
     given = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     written = penalised.generate(**left_padded(prompts, tokenizer.pad_token_id), **given)[:, -NEW:]
     assert tokenizer.batch_decode(written, skip_special_tokens=True) != plain  # else the penalties would not show
@@ -290,7 +292,7 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
     asked, few = samples[recommend].reset_index(drop=True), list(np.array(examples)[recommend])
     tuned = new_lora(tiny.backbone("llama"), **LORA)
     tune(tuned, few, few, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 8})
-    written = generate(tuned.eval(), tokenizer, [example["prompt"] for example in few], NEW)
+    written = continue_greedily(tuned.eval(), tokenizer, [example["prompt"] for example in few], NEW)
     assert written == answers_of(tuned, tokenizer, asked, few)["raw"].tolist() and set(written) <= set(LETTERS)
 
 
@@ -318,7 +320,7 @@ def test_full_width_signs_come_back_where_the_tokeniser_lost_them(task, wrote, m
 
 def test_answers_of_a_tokeniser_that_loses_width_get_it_back_and_others_are_left_alone(monkeypatch, samples, instructions):
     asked = samples[samples["task"] == "understand"].reset_index(drop=True)
-    monkeypatch.setattr("llmcrs_utils.llm.predict.generate", lambda model, tokenizer, prompts, limit: ["颜色:黑色;内存:128GB"] * len(prompts))
+    monkeypatch.setattr("llmcrs_utils.llm.predict.continue_greedily", lambda model, tokenizer, prompts, limit: ["颜色:黑色;内存:128GB"] * len(prompts))
     for architecture, text in (("chatglm", "颜色：黑色；内存：128GB"), ("llama", "颜色:黑色;内存:128GB")):
         tokenizer = load_tokenizer(tiny.backbone(architecture))
         few = encode_instructions(instructions[instructions["task"] == "understand"], tokenizer, CHINESE, "bare", CUTOFF, NEW)[0]

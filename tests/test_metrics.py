@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llmcrs_utils.evaluation.metrics import CUTOFFS, METRICS, score, score_catalogue
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems.registry import TASKS
 
 ITEMS = [f"i{n}" for n in range(20)]
 LABELS = {"understand": "颜色：红；尺码：40", "elicit": "颜色；尺码", "recommend": "i3", "respond": "你好你好吗"}

@@ -13,21 +13,12 @@ import tiny
 import yaml
 from conftest import corpus_of, dialogue_of, said
 
-from llmcrs_utils.backbones.layers import ADAPTABLE, layers_of
+from llmcrs_utils.checkpoints.layers import ADAPTABLE, layers_of
 from llmcrs_utils.corpus.schema import CorpusError, write_corpus
-from llmcrs_utils.params import (
-    PROFILE_KEYS,
-    ParameterError,
-    check_profile,
-    load_profile,
-    notebook_parameters,
-    setting_value,
-    settings,
-    settings_of,
-    system_parameters,
-)
-from llmcrs_utils.preflight import check_data, main
-from llmcrs_utils.systems import SYSTEMS
+from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, settings_of
+from llmcrs_utils.study.preflight import check_data, main
+from llmcrs_utils.study.profile import PROFILE_KEYS, check_profile, load_profile, setting_value, settings, system_parameters
+from llmcrs_utils.systems.registry import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "params").glob("*.yaml"))
@@ -427,7 +418,7 @@ def test_layers_known_without_loading_are_those_of_the_models(model_type):
 def test_small_models_are_checked_without_loading_torch(tmp_path):
     glm = {"lora_target": ["query_key_value"], "modules_to_save": []}
     path = write_profile(tmp_path, MINIMAL | {"systems": ["bcrs", "allm", "cllm", "allm-bcrs"], "cllm": glm})
-    program = f"import sys; from llmcrs_utils import preflight as p; assert p.main([{str(path)!r}]) == 0 and 'torch' not in sys.modules"
+    program = f"import sys; from llmcrs_utils.study import preflight as p; assert p.main([{str(path)!r}]) == 0 and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -435,7 +426,7 @@ def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):
     path = write_profile(tmp_path, with_data(corpus_folder(tmp_path / "data")))
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "llmcrs_utils.preflight", str(path)], capture_output=True, text=True, timeout=60, cwd=ROOT,
+        [sys.executable, "-m", "llmcrs_utils.study.preflight", str(path)], capture_output=True, text=True, timeout=60, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     elapsed = time.monotonic() - started
@@ -447,7 +438,7 @@ def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):
 def test_wrong_command_line_shows_how_to_call(capsys):
     for arguments in ([], ["params/demo.yaml", "data_dir"]):
         assert main(arguments) == 2
-        assert capsys.readouterr().err.startswith("usage: python -m llmcrs_utils.preflight PROFILE.yaml")
+        assert capsys.readouterr().err.startswith("usage: python -m llmcrs_utils.study.preflight PROFILE.yaml")
 
 
 # --- a notebook's own cells

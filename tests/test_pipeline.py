@@ -14,8 +14,9 @@ import psutil
 import pytest
 import yaml
 
-from llmcrs_utils.predictions import read_predictions, read_table
-from llmcrs_utils.systems import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
@@ -185,7 +186,7 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed):
 
 def test_every_system_answers_every_test_sample(undisturbed):
     folder, _ = undisturbed
-    samples = read_table(folder / "runs/smoke/data/samples.parquet")
+    samples = read_parquet(folder / "runs/smoke/data/samples.parquet")
     predictions = read_predictions(folder / "runs/smoke/predictions")
     test = samples[samples["split"] == "test"]
     tasks = {key: SYSTEMS[key].tasks for key in TRAINED}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from safetensors.torch import load_file
 
-import tiny
-from llmcrs_utils.predictions import read_table
-from llmcrs_utils.processes import in_shares
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.training.processes import share_out
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-5  # relative, of losses: the same sums in another order
@@ -66,11 +66,11 @@ def test_answers_are_shared_and_complete(runs):
     kind, one, two = runs
     if kind == "crs":
         pytest.skip("the same code answers")
-    alone, together = (read_table(folder / "answers.parquet") for folder in (one, two))
+    alone, together = (read_parquet(folder / "answers.parquet") for folder in (one, two))
     samples = tiny.some_samples(3)
     assert together["sample_id"].tolist() == alone["sample_id"].tolist() == samples["sample_id"].tolist()
     assert together["raw"].notna().all() and (together["raw"] == alone["raw"]).mean() >= 0.75
 
 
 def test_one_process_does_all_and_keeps_the_order():
-    assert in_shares([3, 1, 2], lambda positions: [f"answer {i}" for i in positions]) == ["answer 3", "answer 1", "answer 2"]
+    assert share_out([3, 1, 2], lambda positions: [f"answer {i}" for i in positions]) == ["answer 3", "answer 1", "answer 2"]

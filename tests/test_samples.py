@@ -8,12 +8,12 @@ import pytest
 from conftest import SEGMENTS, SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of
 
 from llmcrs_utils.corpus.schema import LINK_ONLY, CorpusError, Dialogue, read_dialogues
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
-from llmcrs_utils.tasks.instructions import build_instructions, render_input, to_alpaca
-from llmcrs_utils.tasks.prompts import CHINESE, PROMPTS
 from llmcrs_utils.tasks.samples import build_samples
-from llmcrs_utils.tasks.segments import crs_segments
+from llmcrs_utils.text.instructions import build_instructions, render_input, to_alpaca
+from llmcrs_utils.text.prompts import CHINESE, PROMPTS
+from llmcrs_utils.text.segments import crs_segments
 
 SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
 TASK_NAMES = {"Understand": "understand", "Elicit": "elicit", "Recommend": "recommend", "Response": "respond"}

@@ -10,15 +10,14 @@ from llmcrs_utils.evaluation.statistics import (
     bootstrap,
     bootstrap_interval,
     holm,
+    influence,
     interval,
     mean_intervals,
     p_value,
-    influence,
     paired,
     paired_gains,
     seed_spread,
 )
-
 
 
 def paired_gain(scores, system, base, metric):

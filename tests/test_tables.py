@@ -1,10 +1,10 @@
 """Tables 1-4 and the figure, from made-up scores."""
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
 
-import made_up
 from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
 from llmcrs_utils.evaluation.tables import (
@@ -17,7 +17,7 @@ from llmcrs_utils.evaluation.tables import (
     task_table,
     write_tables,
 )
-from llmcrs_utils.systems import CATEGORIES, FLOORS, SYSTEMS, TASKS, system_of
+from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, SYSTEMS, TASKS, system_of
 
 PAPER = [key for key, system in SYSTEMS.items() if "mllm" not in key and system.family != "typical"]
 NOTE = "Synthetic demo corpus, 100% made up"

@@ -5,18 +5,19 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import tiny
 import torch
 
-import tiny
-from llmcrs_utils.backbones.loading import load_seq2seq, load_tokenizer
-from llmcrs_utils.backbones.small import make_infilling_collator
+from llmcrs_utils.checkpoints.loading import load_seq2seq, load_tokenizer
 from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.llm import batches as llm_batches
 from llmcrs_utils.llm.tuning import new_lora
-from llmcrs_utils.provenance import FINISHED
-from llmcrs_utils.tasks.instructions import build_instructions
-from llmcrs_utils.tasks.prompts import CHINESE
-from llmcrs_utils.training import finished, mark_finished, pad, train
+from llmcrs_utils.small.models import make_infilling_collator
+from llmcrs_utils.study.provenance import FINISHED
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.collators import pad
+from llmcrs_utils.training.trainer import finished, mark_finished, train
 
 EPOCHS, BATCH = 3, 4
 SETTINGS = {"learning_rate": 0.01, "folder": Path("data")}

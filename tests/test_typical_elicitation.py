@@ -5,18 +5,18 @@ import shutil
 from itertools import permutations
 from pathlib import Path
 
+import hub
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
+from conftest import corpus_of, dialogue_of, said, samples_of
 from transformers import BertConfig, BertForMaskedLM
 
-import hub
-import tiny
-from conftest import corpus_of, dialogue_of, said, samples_of
-from llmcrs_utils.backbones.loading import load_tokenizer
+from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 from llmcrs_utils.typical import elicitation
 from llmcrs_utils.typical.elicitation import (
     ALL,

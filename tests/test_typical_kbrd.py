@@ -3,21 +3,21 @@
 import json
 from pathlib import Path
 
+import hub
 import pandas as pd
 import pytest
+import tiny
 import torch
 from conftest import corpus_of, dialogue_of, said, samples_of
 from safetensors.torch import load_file
 
-import hub
-import tiny
-from llmcrs_utils.backbones.loading import load_tokenizer
+from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS
-from llmcrs_utils.predictions import SCHEMA
+from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
 from llmcrs_utils.tasks.samples import dialogue_samples
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 from llmcrs_utils.typical import kbrd
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.kbrd import (

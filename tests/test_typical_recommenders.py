@@ -2,22 +2,22 @@
 
 from dataclasses import replace
 
+import hub
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
+from conftest import corpus_of, dialogue_of, said
 from transformers import BertConfig, BertForMaskedLM, set_seed
 
-import hub
-import tiny
-from conftest import corpus_of, dialogue_of, said, shop_of
-from llmcrs_utils.backbones.loading import load_tokenizer
-from llmcrs_utils.backbones.sasrec import SASRec
+from llmcrs_utils.behaviour.sasrec import SASRec
+from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
 from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 from llmcrs_utils.typical import recommenders
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.recommenders import (
@@ -27,8 +27,8 @@ from llmcrs_utils.typical.recommenders import (
     answer_recommender,
     coldness,
     inputs_of,
-    make_collator,
     made_in,
+    make_collator,
     seen_recommender,
     train_recommender,
     training_sequences,

@@ -4,20 +4,20 @@ import json
 import shutil
 from pathlib import Path
 
+import hub
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
+from conftest import corpus_of, dialogue_of, said, samples_of
 from transformers import GPT2Config, GPT2LMHeadModel
 
-import hub
-import tiny
-from conftest import corpus_of, dialogue_of, said, samples_of
-from llmcrs_utils.backbones.loading import load_causal
-from llmcrs_utils.backbones.small import new_backbone, save_backbone, train_tokenizer
-from llmcrs_utils.llm.batches import make_collator
+from llmcrs_utils.checkpoints.loading import load_causal
+from llmcrs_utils.small.models import new_backbone, save_backbone, train_tokenizer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
+from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.typical import replies
 from llmcrs_utils.typical.replies import answer_replies, encode, reply_tokenizer, seen_replies, train_replies
 
@@ -103,7 +103,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     assert not list(moved.rglob("checkpoint-*"))
     examples = examples_of(toy(), tmp_path / "again")["valid"]
     with torch.no_grad():
-        loss = load_causal(str(moved)).eval()(**make_collator(tokenizer.pad_token_id)(examples)).loss.item()
+        loss = load_causal(str(moved)).eval()(**causal_collator(tokenizer.pad_token_id)(examples)).loss.item()
     assert loss == pytest.approx(history["valid_loss"].min(), rel=1e-4)
 
 

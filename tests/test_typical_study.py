@@ -10,12 +10,13 @@ import tiny
 from llmcrs_utils.corpus.schema import write_corpus
 from llmcrs_utils.evaluation.figures import learning_curve
 from llmcrs_utils.evaluation.floors import floor_predictions
-from llmcrs_utils.params import notebook_parameters
-from llmcrs_utils.predictions import catalogue_file, read_table, write_predictions
-from llmcrs_utils.systems import TYPICAL
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study.parameters import notebook_parameters
+from llmcrs_utils.systems.predictions import catalogue_file, write_predictions
+from llmcrs_utils.systems.registry import TYPICAL
 from llmcrs_utils.tasks.dataset import write_dataset
-from llmcrs_utils.tasks.prompts import CHINESE
-from llmcrs_utils.typical.study import PARTS, beside_the_floors, open_study, train_and_answer, worked_example
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.typical.systems import PARTS, beside_the_floors, open_study, train_and_answer, worked_example
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_typical_systems.ipynb"
 
@@ -45,7 +46,7 @@ def test_a_run_leaves_answers_provenance_and_a_model_that_is_not_made_twice(sett
     study = open_study(settings)
     history = train_and_answer(study, key)
     assert list(history["epoch"]) == [1.0] and "test samples" in capsys.readouterr().out
-    answers = read_table(study.predictions_file(key))
+    answers = read_parquet(study.predictions_file(key))
     samples = study.dataset.samples
     wanted = samples[samples["task"].isin({"bert": ["understand"], "sasrec": ["recommend"]}[key]) & (samples["split"] != "train")]
     assert set(answers["sample_id"]) == set(wanted["sample_id"]) and len(answers) == len(wanted)
@@ -55,7 +56,7 @@ def test_a_run_leaves_answers_provenance_and_a_model_that_is_not_made_twice(sett
     made = (study.folder(key) / "model.safetensors").stat().st_mtime_ns
     pd.testing.assert_frame_equal(train_and_answer(study, key), history, check_dtype=False)
     assert (study.folder(key) / "model.safetensors").stat().st_mtime_ns == made
-    pd.testing.assert_frame_equal(read_table(study.predictions_file(key)), answers)
+    pd.testing.assert_frame_equal(read_parquet(study.predictions_file(key)), answers)
     other = open_study({**settings, key: {**settings[key], "learning_rate": 0.01}})
     train_and_answer(other, key)
     assert (study.folder(key) / "model.safetensors").stat().st_mtime_ns != made

@@ -6,19 +6,19 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+import tiny
 import torch
 from conftest import SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, set_seed
 
-import tiny
-from llmcrs_utils.backbones.loading import load_encoder, load_tokenizer
+from llmcrs_utils.checkpoints.loading import load_encoder, load_tokenizer
 from llmcrs_utils.corpus.schema import LINK_ONLY, Corpus, read_dialogues
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE, ENGLISH, parse_needs
 from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH, parse_needs
 from llmcrs_utils.typical import tagging
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.tagging import (

@@ -14,10 +14,10 @@ from folders import dialogue, dialogues_text, set_aside, write_folder
 from llmcrs_utils.corpus.faults import ERRORS, NOTES, Report
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS
 from llmcrs_utils.corpus.u_need import read_corpus
-from llmcrs_utils.params import load_profile
-from llmcrs_utils.systems import TASKS
+from llmcrs_utils.corpus.validate import main
+from llmcrs_utils.study.profile import load_profile
+from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.tasks.candidates import CANDIDATES
-from llmcrs_utils.validate import main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "your-data"
@@ -116,7 +116,7 @@ def test_what_cannot_be_run_exits_2(folder, capsys, arguments, message):
 
 def test_as_a_command(folder):
     done = subprocess.run(
-        [sys.executable, "-m", "llmcrs_utils.validate", str(folder)],
+        [sys.executable, "-m", "llmcrs_utils.corpus.validate", str(folder)],
         capture_output=True,
         cwd=ROOT,
         timeout=60,

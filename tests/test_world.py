@@ -16,14 +16,14 @@ import pytest
 
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TOP_CATEGORY, Corpus, write_corpus
-from llmcrs_utils.corpus.u_need import read_corpus
-from llmcrs_utils.corpus.world import Knobs, generate
-from llmcrs_utils.corpus.world import language as say
-from llmcrs_utils.corpus.world.categories import CATEGORIES, SHARES
-from llmcrs_utils.corpus.world.category import KIND, KIND_RELATION
-from llmcrs_utils.corpus.world.shops import LEAF, SOLD_OUT, listed_relations, open_shop, scatter
-from llmcrs_utils.evaluation.knobs import SETTINGS, measures
-from llmcrs_utils.tasks.prompts import CHINESE
+from llmcrs_utils.corpus.u_need import DIALOGUES_BY_CATEGORY, read_corpus
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import Knobs, generate
+from llmcrs_utils.world import language as say
+from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.category import KIND, KIND_RELATION
+from llmcrs_utils.world.knobs import SETTINGS, measures
+from llmcrs_utils.world.shops import LEAF, SOLD_OUT, listed_relations, open_shop, scatter
 
 CATEGORY = {category.domain: category for category in CATEGORIES}
 ACTS = {"用户需求", "系统提问", "用户回答", "系统推荐", "系统解释", "用户反馈"}
@@ -216,7 +216,7 @@ def test_themes_follow_ups_and_ambiguous_words_name_what_exists(category):
 
 def test_categories_are_u_needs():
     """Liu et al. (EMNLP 2023 Findings), section 4.1: 7,698 dialogues."""
-    assert list(SHARES) == [category.domain for category in CATEGORIES] and sum(SHARES.values()) == 7698
+    assert list(DIALOGUES_BY_CATEGORY) == [category.domain for category in CATEGORIES] and sum(DIALOGUES_BY_CATEGORY.values()) == 7698
     assert len({category.top_category for category in CATEGORIES}) == len(CATEGORIES)
 
 
@@ -376,8 +376,8 @@ def test_sizes_and_identifiers(world):
 def test_categories_have_u_needs_shares(world):
     for split in SPLITS:
         counts = Counter(dialogue.domain for dialogue in world[0].dialogues[split])
-        for domain, share in SHARES.items():
-            assert abs(counts[domain] - SIZES[split] * share / sum(SHARES.values())) <= 1
+        for domain, share in DIALOGUES_BY_CATEGORY.items():
+            assert abs(counts[domain] - SIZES[split] * share / sum(DIALOGUES_BY_CATEGORY.values())) <= 1
 
 
 @pytest.mark.parametrize("per_item", [2.0, 3.07, 4.8, 6.5])

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from llmcrs_utils.backbones.loading import load_tokenizer
-from llmcrs_utils.backbones.small import new_backbone, pretraining_texts, prompt_texts, save_backbone, train_tokenizer
-from llmcrs_utils.corpus.world import generate
+from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
+from llmcrs_utils.small.models import new_backbone, pretraining_texts, prompt_texts, save_backbone, train_tokenizer
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import CHINESE
 from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import generate
 
 FOLDER = tempfile.TemporaryDirectory(prefix="llmcrs-tiny-")  # removed when Python ends
 

@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 
 import test_training
-import torch
 import tiny
-from llmcrs_utils.corpus.files import write_atomically
-from llmcrs_utils.backbones.loading import load_tokenizer
+import torch
+
+from llmcrs_utils.checkpoints.loading import load_tokenizer
+from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.predictions import write_predictions, with_run
-from llmcrs_utils.tasks.instructions import build_instructions
-from llmcrs_utils.tasks.prompts import CHINESE
-from llmcrs_utils.training import train
+from llmcrs_utils.systems.predictions import with_run, write_predictions
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.trainer import train
 
 
 def main(kind: str, folder: Path, batch: int) -> None:

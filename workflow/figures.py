@@ -16,8 +16,8 @@ import pandas as pd
 import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.tables import summary_markdown
+from llmcrs_utils.files.atomic import write_atomically
 
 STUDY = "study-cpu"
 # The notebooks of saved predictions, and where each leaves its figures.

@@ -11,8 +11,9 @@ from pathlib import Path
 import nbformat
 
 from figures import STUDY, cleaned
-from llmcrs_utils.corpus.schema import write_atomically
-from llmcrs_utils.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_table, write_table
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all
 
 RUNS, RESULTS = Path("runs"), Path("results")
 # The notebook that is shown, and the job that shows it best.
@@ -44,7 +45,7 @@ def publish_split(source: Path, target: Path, split: str, schema=SCHEMA) -> None
     for system, part in read_all(source, schema).groupby("system"):
         chosen = part[part["split"] == split].sort_values(["seed", "sample_id"], kind="stable", ignore_index=True)
         if len(chosen):
-            write_table(chosen, target / f"{system}.parquet", schema)
+            write_parquet(chosen, target / f"{system}.parquet", schema)
 
 
 def publish_run(name: str) -> Path:
@@ -53,10 +54,10 @@ def publish_run(name: str) -> Path:
     results.mkdir(parents=True, exist_ok=True)
     publish_split(run / "predictions", results / "predictions", "test")
     write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
-    samples = read_table(run / "data" / "samples.parquet")
+    samples = read_parquet(run / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
     kept = samples["split"].isin(["train", "test"] if cross_fitted else ["test"])
-    write_table(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
+    write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
     return results
 
 
@@ -66,17 +67,17 @@ def publish_study() -> None:
     publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
     publish_split(run / "predictions", results / "training", "train")
-    traits = read_table(run / "data" / "traits.parquet")
-    write_table(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
+    traits = read_parquet(run / "data" / "traits.parquet")
+    write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
 
 
 def publish_fallback() -> None:
     """The run with the published fallback and its control, and for which test samples the gold item stood in."""
     publish_run("withheld")
     run, results = RUNS / "fallback", publish_run("fallback")
-    given = read_table(run / "assistance" / "allm-bcrs.parquet")
+    given = read_parquet(run / "assistance" / "allm-bcrs.parquet")
     given = given[(given["split"] == "test") & (given["task"] == "recommend")]
-    labels = read_table(run / "data" / "samples.parquet").set_index("sample_id")["label"]
+    labels = read_parquet(run / "data" / "samples.parquet").set_index("sample_id")["label"]
     # One item alone is a ranking that no LLM gives: it stands where the answer was missing.
     given = given.assign(replaced=[len(ranking) == 1 for ranking in given["ranking"]])
     wrong = given[given["replaced"] & (given["text"] != given["sample_id"].map(labels))]
@@ -84,7 +85,7 @@ def publish_fallback() -> None:
         sys.exit(
             f"{run}: {wrong['sample_id'].iloc[0]}: a missing answer was not replaced by the gold item; run make fallback again"
         )
-    write_table(given[["sample_id", "replaced"]], results / "assistance.parquet")
+    write_parquet(given[["sample_id", "replaced"]], results / "assistance.parquet")
 
 
 def publish_worlds() -> None:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmcrs_utils.corpus.files import printable, write_atomically
+from llmcrs_utils.corpus.reading import printable
+from llmcrs_utils.files.atomic import write_atomically
 
 BAD_RECORDS = ("stop", "set_aside")
 

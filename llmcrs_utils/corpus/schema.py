@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, ValidationError
 
 from llmcrs_utils.corpus.faults import ERRORS, CorpusError, Report, collecting, shown
-from llmcrs_utils.corpus.files import (
+from llmcrs_utils.corpus.reading import (
     LINE_BREAK,
     SURROGATE,
     RepeatedField,
@@ -31,9 +31,9 @@ from llmcrs_utils.corpus.files import (
     quote,
     split_fields,
     split_lines,
-    write_atomically,
 )
-from llmcrs_utils.systems import CATEGORIES
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.systems.registry import CATEGORIES
 
 SPLITS = ("train", "valid", "test")
 LINK_ONLY = "仅发送商品链接"  # what U-NEED writes for a message that is only a product link
@@ -522,15 +522,15 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
     for split in SPLITS:
         records = [dialogue_to_json(d) for d in corpus.dialogues[split]]
         write_atomically(folder / f"{split}_dialogue.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
-    write_table(corpus.knowledge[KNOWLEDGE_COLUMNS], folder / "item_kg.txt", free_text_last=True)
+    write_csv(corpus.knowledge[KNOWLEDGE_COLUMNS], folder / "item_kg.txt", free_text_last=True)
     actions = corpus.behaviour[BEHAVIOUR_COLUMNS]
     times = actions["actime"].to_numpy(TIME_TYPE)
     unit = "s" if (times == times.astype("datetime64[s]")).all() else "us"
     written = [time.replace("T", " ") for time in np.datetime_as_string(times, unit).tolist()]
-    write_table(actions.assign(actime=written), folder / "user_action.txt")
+    write_csv(actions.assign(actime=written), folder / "user_action.txt")
 
 
-def write_table(table: pd.DataFrame, path: Path, free_text_last: bool = False) -> None:
+def write_csv(table: pd.DataFrame, path: Path, free_text_last: bool = False) -> None:
     columns = []
     for number, name in enumerate(table.columns, start=1):
         fields = table[name].tolist()

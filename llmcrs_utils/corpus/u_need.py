@@ -18,6 +18,8 @@ from llmcrs_utils.corpus.schema import (
     read_knowledge,
 )
 
+# Liu et al. (EMNLP 2023 Findings), section 4.1
+DIALOGUES_BY_CATEGORY = {"美妆行业": 1662, "手机行业": 1513, "服装行业": 1135, "鞋类行业": 1748, "大家电行业": 1640}
 # of each file the internal name and U-NEED's own
 DIALOGUE_NAMES = {
     "train": ("train_dialogue.json", "air_train_dataset_0210_encrypt.json"),

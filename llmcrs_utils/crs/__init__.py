@@ -1,0 +1,1 @@
+"""UniMIND, the conversational recommender system: its batches, training and answers."""

@@ -1,14 +1,12 @@
 """Task samples -> what UniMIND reads."""
 
 import pandas as pd
-import torch
 from transformers import PreTrainedTokenizerFast
 
-from llmcrs_utils.tasks.fitting import fit
-from llmcrs_utils.tasks.prompts import Prompts
-from llmcrs_utils.tasks.segments import crs_segments
-from llmcrs_utils.tasks.shielding import plain, special_of
-from llmcrs_utils.training import pad, right_padded
+from llmcrs_utils.text.fitting import fit
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import plain, special_of
 
 
 def encode_samples(
@@ -50,29 +48,3 @@ def encode_samples(
     return examples, report
 
 
-def make_collator(pad_token_id: int, none: int):
-    """Examples -> ``generation`` and ``recommendation`` parts, each padded to its own longest row; a part may be missing."""
-
-    def collate(examples: list[dict]) -> dict:
-        text = [example for example in examples if "labels" in example]
-        recommend = [example for example in examples if "gold" in example]
-        batch = {}
-        if text:
-            batch["generation"] = {**inputs_of(text), "labels": pad([example["labels"] for example in text], -100)}
-        if recommend:
-            batch["recommendation"] = {
-                **(states_of(recommend) if "states" in recommend[0] else inputs_of(recommend)),
-                "gold": torch.tensor([example["gold"] for example in recommend]),
-                "history": pad([example["history"] for example in recommend], none),
-                "history_length": torch.tensor([len(example["history"]) for example in recommend]),
-                "helped": torch.tensor([example["helped"] for example in recommend]),
-            }
-        return batch
-
-    def inputs_of(part: list[dict]) -> dict:
-        return right_padded([example["input_ids"] for example in part], pad_token_id)
-
-    def states_of(part: list[dict]) -> dict:
-        return {"states": torch.stack([example["states"] for example in part])}
-
-    return collate

@@ -4,11 +4,11 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from llmcrs_utils.crs.batches import make_collator
 from llmcrs_utils.crs.unimind import UniMind
-from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.tasks.answers import ranked, text_answer
-from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.training.collators import unimind_collator
+from llmcrs_utils.training.decoding import answer_in_batches
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def predict(
     """
     model.eval()
     device = model.item_bias.device
-    collate = make_collator(tokenizer.pad_token_id, model.config.n_items)
+    collate = unimind_collator(tokenizer.pad_token_id, model.config.n_items)
     rows = samples.to_dict("records")
 
     def answer(task: str, chosen: list[int]) -> list[dict]:

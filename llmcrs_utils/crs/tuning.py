@@ -7,9 +7,9 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.training import train
-from llmcrs_utils.crs.batches import make_collator
 from llmcrs_utils.crs.unimind import UniMind
+from llmcrs_utils.training.collators import unimind_collator
+from llmcrs_utils.training.trainer import train
 
 
 def train_two_stages(
@@ -27,7 +27,7 @@ def train_two_stages(
     **options,
 ) -> pd.DataFrame:
     """Train in place and save in ``output_dir``; ``options`` go to ``training.train``. Returns its history with a column ``stage``."""
-    collate = make_collator(tokenizer.pad_token_id, model.config.n_items)
+    collate = unimind_collator(tokenizer.pad_token_id, model.config.n_items)
     output_dir = Path(output_dir)
     recommend = [example for example in examples if "gold" in example]
     valid_recommend = [example for example in valid_examples if "gold" in example]

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PretrainedConfig, PreTrainedModel, set_seed
 
-from llmcrs_utils.backbones.cpt import CPTForConditionalGeneration
-from llmcrs_utils.backbones.loading import load_seq2seq
-from llmcrs_utils.backbones.sasrec import SASRec
-from llmcrs_utils.processes import weights
+from llmcrs_utils.behaviour.sasrec import SASRec
+from llmcrs_utils.checkpoints.cpt import CPTForConditionalGeneration
+from llmcrs_utils.checkpoints.loading import load_seq2seq
+from llmcrs_utils.training.processes import loss_weights
 
 
 class UniMindConfig(PretrainedConfig):
@@ -106,7 +106,7 @@ class UniMind(PreTrainedModel):
         """Sum of the losses of what the batch holds: the text tasks' (equation 1) and recommend's (equation 3)."""
         words = 0 if generation is None else int((generation["labels"] != -100).sum())
         choices = 0 if recommendation is None else len(recommendation["gold"])
-        of_words, of_choices = weights([words, choices], self.device)
+        of_words, of_choices = loss_weights([words, choices], self.device)
         losses = []
         if generation is not None:
             losses.append(of_words * self.backbone(**generation).loss)

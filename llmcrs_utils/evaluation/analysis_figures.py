@@ -8,27 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from llmcrs_utils.corpus.world import Knobs
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import KINDS
 from llmcrs_utils.evaluation.figures import MARKERS, colours
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
-from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, TASKS, system_of
+from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": "#0072B2", "only LLM": "#E69F00", "neither": "#DDDDDD"}
 TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
 # Tol's "bright"; a category keeps its colour wherever it is drawn.
 CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
-PLANTED_COLOURS = {
-    "recommend: ceiling": "#000000",
-    "recommend: who sees behaviour only": "#88CCEE",
-    "recommend: who sees needs only": "#DDCC77",
-    "understand: words as in the catalogue": "#AA4499",
-}
-PLANTED_NAMES = {"understand: words as in the catalogue": "planted: share of words as in the catalogue"}
-SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
 
 
 def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
@@ -196,7 +187,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    figure.suptitle(_title("Where does collaboration help?", corpus_note))
+    figure.suptitle(figure_title("Where does collaboration help?", corpus_note))
     return figure
 
 
@@ -221,7 +212,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
             axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes_of[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(_title("From alone to with help, by category", corpus_note))
+    figure.suptitle(figure_title("From alone to with help, by category", corpus_note))
     return figure
 
 
@@ -243,53 +234,7 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     return figure
 
 
-def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: dict[str, str], corpus_note: str) -> Figure:
-    """What systems score as a knob turns, with the world's ceilings: a panel per knob.
-
-    Args:
-        measured, planted: what ``known_answer.measured`` (its first table) and ``known_answer.planted`` return.
-        knobs: knob -> the task that it should move.
-    """
-    knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    shown = {}
-    for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
-        for measure, colour in PLANTED_COLOURS.items():
-            part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
-            if measure.startswith(task) and len(part):
-                (shown[PLANTED_NAMES.get(measure, f"planted: {measure.partition(': ')[2]}")],) = axes.plot(
-                    part["value"], part["score"], "--", color=colour, linewidth=2
-                )
-        part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
-        for key, shape in SHAPES.items():
-            points = part[part["system"] == key].sort_values("value")
-            if len(points):
-                name = FLOORS.get(key) or system_of(key).name
-                error = [points["score"] - points["low"], points["high"] - points["score"]]
-                shown[name] = axes.errorbar(
-                    points["value"],
-                    points["score"],
-                    error,
-                    fmt=f"{shape}-",
-                    color=colours()[key],
-                    linewidth=1.4,
-                    capsize=2,
-                    markersize=5,
-                )
-        axes.axvline(vars(Knobs())[knob], color="0.8", linestyle=":", linewidth=1)
-        ceiling = part[part["system"] == ORACLE].sort_values("value")
-        if task != "recommend":
-            (shown["ceiling on the test dialogues"],) = axes.plot(
-                ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4
-            )
-        axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(_title("Does the measured follow the planted?", corpus_note))
-    return figure
-
-
-def _title(claim: str, note: str) -> str:
+def figure_title(claim: str, note: str) -> str:
     return "\n".join([claim, *textwrap.wrap(note, 90)])
 
 
@@ -305,13 +250,13 @@ def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> 
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for task, axes in zip(tasks, panels):
-        axes.set_title(TABLES[task].title)
+        axes.setfigure_title(TABLES[task].title)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.tick_params(labelbottom=True)
-    figure.suptitle(_title(claim, note))
+    figure.suptitle(figure_title(claim, note))
     return figure, dict(zip(tasks, panels))
 
 

@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import (
 )
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
-from llmcrs_utils.systems import SYSTEMS, System, system_of
+from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
 
 PERMUTATIONS = 2000
 FEW_DIALOGUES = 10  # below, an interval over dialogues means nothing

@@ -7,16 +7,9 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import (
-    PAIRED_BY,
-    bootstrap_interval,
-    holm,
-    mean_intervals,
-    paired,
-    paired_gains,
-)
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
-from llmcrs_utils.systems import System, system_of
+from llmcrs_utils.systems.registry import System, system_of
 
 # An answer is right from this value of the metric on: sets by half of their F1, items by being the one, replies by a BLEU-2 that takes
 # more than the usual greeting.

@@ -6,7 +6,7 @@ from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
-from llmcrs_utils.systems import SYSTEMS, system_of
+from llmcrs_utils.systems.registry import SYSTEMS, system_of
 
 KINDS = ("in-sample", "cross-fitted")
 CROSS_FITTED = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, collaborations, total_name
-from llmcrs_utils.systems import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
 PAPER_COLOURS = {

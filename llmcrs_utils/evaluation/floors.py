@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import TIME_TYPE, Corpus
-from llmcrs_utils.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
-from llmcrs_utils.systems import FLOORS
-from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.systems.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
+from llmcrs_utils.systems.registry import FLOORS
+from llmcrs_utils.text.prompts import Prompts
 
 WORD = r"\w+|[^\w\s]"
 SPEAKER = re.compile(r"\[(user|system)\]")

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from sacrebleu.metrics import BLEU
 
-from llmcrs_utils.predictions import CATALOGUE
-from llmcrs_utils.systems import TASKS
-from llmcrs_utils.tasks.prompts import Prompts, parse_attributes, parse_needs, prompts_of
+from llmcrs_utils.systems.predictions import CATALOGUE
+from llmcrs_utils.systems.registry import TASKS
+from llmcrs_utils.text.prompts import Prompts, parse_attributes, parse_needs, prompts_of
 
 CUTOFFS = (1, 5, 10, 15)  # K of Hit, MRR and NDCG
 CATALOGUE_CUTOFFS = (10, 50)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
-from llmcrs_utils.predictions import CATALOGUE
-from llmcrs_utils.systems import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.systems.predictions import CATALOGUE
+from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from llmcrs_utils.tasks.prompts import Prompts, parse_needs
+from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 TRAITS = {
     "vocabulary": "different values that shoppers of its category named in training",

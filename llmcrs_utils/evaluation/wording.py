@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.corpus.schema import write_atomically
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
-from llmcrs_utils.systems import CRSS, FLOORS, LLMS, ORACLE, TASKS
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.systems.registry import CRSS, FLOORS, LLMS, ORACLE, TASKS
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""LoRA-tuned language models: their batches, training and answers."""

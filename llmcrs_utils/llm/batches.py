@@ -1,14 +1,12 @@
 """Instruction data -> what a causal LM reads."""
 
 import pandas as pd
-import torch
 from transformers import PreTrainedTokenizerFast
 
-from llmcrs_utils.tasks.fitting import fit
-from llmcrs_utils.tasks.instructions import render_input
-from llmcrs_utils.tasks.prompts import TEMPLATES, Prompts
-from llmcrs_utils.tasks.shielding import plain, special_of
-from llmcrs_utils.training import pad, right_padded
+from llmcrs_utils.text.fitting import fit
+from llmcrs_utils.text.instructions import render_input
+from llmcrs_utils.text.prompts import TEMPLATES, Prompts
+from llmcrs_utils.text.shielding import plain, special_of
 
 LETTER_TOKENS = 4  # a blank, a letter, the end token, and one to spare
 
@@ -64,22 +62,3 @@ def encode_instructions(
     return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report
 
 
-def with_labels(examples: list[dict]) -> list[dict]:
-    """Training examples: the loss is on the answer only."""
-    return [
-        {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]} for e in examples
-    ]
-
-
-def make_collator(pad_token_id: int):
-    """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each batch to its own longest row."""
-
-    def collate(examples: list[dict]) -> dict:
-        return {**right_padded([e["input_ids"] for e in examples], pad_token_id), "labels": pad([e["labels"] for e in examples], -100)}
-
-    return collate
-
-
-def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask`` with every prompt's end in the last column, where decoding starts."""
-    return {name: tensor.flip(1) for name, tensor in right_padded([prompt[::-1] for prompt in prompts], pad_token_id).items()}

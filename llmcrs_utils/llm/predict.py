@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.tasks.answers import loses_width, ranked_answer, text_answer
-from llmcrs_utils.tasks.prompts import LETTERS, Prompts
-from llmcrs_utils.llm.batches import left_padded
+from llmcrs_utils.text.prompts import LETTERS, Prompts
+from llmcrs_utils.training.collators import left_padded
+from llmcrs_utils.training.decoding import answer_in_batches, continue_greedily
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def predict(
         encoded = [examples[i]["prompt"] for i in chosen]
         if task == "recommend":
             return rank(model, tokenizer, [rows[i] for i in chosen], encoded, letters)
-        return [text_answer(task, raw, prompts, narrowed) for raw in generate(model, tokenizer, encoded, max_new_tokens)]
+        return [text_answer(task, raw, prompts, narrowed) for raw in continue_greedily(model, tokenizer, encoded, max_new_tokens)]
 
     return answer_in_batches(samples, [len(example["prompt"]) for example in examples], batch_size, answer)
 
@@ -103,11 +103,3 @@ def exact_head(model: PreTrainedModel) -> Iterator[None]:
         hook.remove()
 
 
-def generate(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
-    """Greedy continuations, without the prompts; penalties that a checkpoint's generation settings hold do not count."""
-    batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
-    written = model.generate(
-        **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
-        repetition_penalty=1.0, no_repeat_ngram_size=0, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -6,10 +6,11 @@ import pandas as pd
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from llmcrs_utils.backbones.loading import device, half_made, load_causal, load_tokenizer, load_unrounded
-from llmcrs_utils.processes import first_process
-from llmcrs_utils.training import train
-from llmcrs_utils.llm.batches import make_collator, with_labels
+from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
+from llmcrs_utils.checkpoints.merging import half_made
+from llmcrs_utils.files.atomic import first_process
+from llmcrs_utils.training.collators import causal_collator, with_labels
+from llmcrs_utils.training.trainer import train
 
 
 def new_lora(
@@ -53,7 +54,7 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tok
 
     Returns its history.
     """
-    collate = make_collator(tokenizer.pad_token_id)
+    collate = causal_collator(tokenizer.pad_token_id)
     return train(
         model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer, **options
     )

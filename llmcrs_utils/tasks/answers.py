@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from llmcrs_utils.predictions import IN_CATALOGUE
-from llmcrs_utils.tasks.prompts import Prompts, parse_needs
+from llmcrs_utils.systems.predictions import IN_CATALOGUE
+from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 if TYPE_CHECKING:
     from torch import Tensor  # only whoever brings scores needs torch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import TOP_CATEGORY, Corpus, CorpusError
-from llmcrs_utils.tasks.prompts import LETTERS, Prompts
+from llmcrs_utils.text.prompts import LETTERS, Prompts
 
 CANDIDATES = len(LETTERS)
 

@@ -1,17 +1,15 @@
 """What the data notebook leaves for all others: the task samples and the catalogue, as two Parquet tables."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import SPLITS
-from llmcrs_utils.predictions import read_table, write_table
+from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.tasks.folds import HELD_OUT, fold_numbers
 
 SAMPLES, ITEMS = "samples.parquet", "items.parquet"
-HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
@@ -54,21 +52,13 @@ class Dataset:
         return {name: part.reset_index(drop=True) for name, part in splits.items()}
 
 
-def fold_numbers(samples: pd.DataFrame, folds: int) -> pd.Series:
-    """Dialogue (``sid``) -> its part, 1 to ``folds``: dealt out category by category in an order of its own, for everyone the same."""
-    dialogues = samples[["sid", "domain"]].drop_duplicates("sid")
-    order = dialogues.assign(place=[hashlib.sha256(sid.encode()).hexdigest() for sid in dialogues["sid"]])
-    dealt = order.sort_values(["domain", "place"])["sid"]
-    return pd.Series(np.arange(len(dealt)) % folds + 1, index=dealt)
-
-
 def write_dataset(dataset: Dataset, folder: str | Path) -> None:
-    write_table(dataset.samples, Path(folder) / SAMPLES)
-    write_table(dataset.items, Path(folder) / ITEMS)
+    write_parquet(dataset.samples, Path(folder) / SAMPLES)
+    write_parquet(dataset.items, Path(folder) / ITEMS)
 
 
 def read_dataset(folder: str | Path) -> Dataset:
-    return Dataset(read_table(Path(folder) / SAMPLES), read_table(Path(folder) / ITEMS))
+    return Dataset(read_parquet(Path(folder) / SAMPLES), read_parquet(Path(folder) / ITEMS))
 
 
 def dataset_files(folder: str | Path) -> list[Path]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
 from llmcrs_utils.tasks.candidates import Catalogue
-from llmcrs_utils.tasks.prompts import Prompts
+from llmcrs_utils.text.prompts import Prompts
 
 # Which segments a task may see of the turns before (the rest of the annotation is not its business).
 VISIBLE = {

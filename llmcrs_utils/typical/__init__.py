@@ -1,0 +1,1 @@
+"""The ten typical systems, built for one task each."""

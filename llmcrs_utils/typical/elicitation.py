@@ -22,15 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.backbones.loading import device, load_tokenizer
-from llmcrs_utils.corpus.schema import Corpus, write_atomically
-from llmcrs_utils.decoding import answer_in_batches
-from llmcrs_utils.processes import first_process
+from llmcrs_utils.checkpoints.loading import device, load_tokenizer
+from llmcrs_utils.corpus.schema import Corpus
+from llmcrs_utils.files.atomic import first_process, write_atomically
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import Prompts, parse_attributes
-from llmcrs_utils.tasks.shielding import plain, shield, special_of
-from llmcrs_utils.training import finished, mark_finished, pad, right_padded, train
+from llmcrs_utils.text.prompts import Prompts, parse_attributes
+from llmcrs_utils.text.shielding import plain, shield, special_of
+from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.decoding import answer_in_batches
+from llmcrs_utils.training.trainer import finished, mark_finished, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "elicit"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmcrs_utils.tasks.prompts import Prompts, parse_needs, split_set
+from llmcrs_utils.text.prompts import Prompts, parse_needs, split_set
 
 # What a name is compared by: a Chinese character or a sign each, else a run of letters and digits (no 4G in 14G).
 WORD = re.compile(r"(?:(?![\u3400-\u9fff])\w)+|\S")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from llmcrs_utils.backbones.loading import load_encoder
-from llmcrs_utils.tasks.fitting import fit
+from llmcrs_utils.checkpoints.loading import load_encoder
+from llmcrs_utils.text.fitting import fit
 
 
 class TypicalConfig(PretrainedConfig):

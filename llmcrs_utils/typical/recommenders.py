@@ -29,17 +29,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.backbones.loading import device, load_tokenizer
-from llmcrs_utils.backbones.sasrec import SASRec
-from llmcrs_utils.corpus.schema import SPLITS, Corpus, write_atomically
-from llmcrs_utils.decoding import answer_in_batches
-from llmcrs_utils.processes import weights
+from llmcrs_utils.behaviour.sasrec import SASRec
+from llmcrs_utils.checkpoints.loading import device, load_tokenizer
+from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.files.atomic import read_json_or_none, write_atomically
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import Prompts
-from llmcrs_utils.tasks.segments import crs_segments
-from llmcrs_utils.tasks.shielding import special_of
-from llmcrs_utils.training import finished, mark_finished, pad, read_json, right_padded, train
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import special_of
+from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.decoding import answer_in_batches
+from llmcrs_utils.training.processes import loss_weights
+from llmcrs_utils.training.trainer import finished, mark_finished, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "recommend"
@@ -92,7 +94,7 @@ class BehaviourRec(TypicalModel):
         if history.shape[1]:
             states = torch.cat([states, self.sasrec.states(self.item_embedding(history))], dim=1)
         chosen = gold != NO_CHOICE
-        (share,) = weights([int(chosen.sum())], self.device)
+        (share,) = loss_weights([int(chosen.sum())], self.device)
         return {"loss": share * self.choice_loss(states[chosen], gold[chosen])}
 
     def choice_loss(self, states: Tensor, gold: Tensor) -> Tensor:
@@ -328,7 +330,7 @@ def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple
         FileNotFoundError: where no recommender was trained there.
         ValueError: where it was trained on another catalogue.
     """
-    record = read_json(Path(output_dir) / RECORD)
+    record = read_json_or_none(Path(output_dir) / RECORD)
     if record is None:
         raise FileNotFoundError(f"{output_dir}: no recommender was trained here ({RECORD} is missing)")
     if record["catalogue"] != names_hash(items):

@@ -13,18 +13,18 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.backbones.loading import device, load_causal, load_tokenizer
-from llmcrs_utils.corpus.schema import Corpus, write_atomically
-from llmcrs_utils.decoding import answer_in_batches
-from llmcrs_utils.llm.batches import make_collator, with_labels
-from llmcrs_utils.llm.predict import generate
+from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer
+from llmcrs_utils.corpus.schema import Corpus
+from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.tasks.answers import loses_width, text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.fitting import fit
-from llmcrs_utils.tasks.instructions import spoken_lines
-from llmcrs_utils.tasks.prompts import Prompts
-from llmcrs_utils.tasks.shielding import plain, special_of
-from llmcrs_utils.training import train
+from llmcrs_utils.text.fitting import fit
+from llmcrs_utils.text.instructions import spoken_lines
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.shielding import plain, special_of
+from llmcrs_utils.training.collators import causal_collator, with_labels
+from llmcrs_utils.training.decoding import answer_in_batches, continue_greedily
+from llmcrs_utils.training.trainer import train
 
 TASK = "respond"
 RECORD = "replies.json"
@@ -77,7 +77,7 @@ def train_replies(
         replies = [closed(reply, tokenizer, max_new_tokens) for reply in reply_ids(samples["label"], tokenizer, prompts)]
         examples[name] = with_labels([{"prompt": d, "answer": r} for d, r in zip(dialogues, replies, strict=True)])
     history = train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir,
+        model, examples["train"], examples["valid"], causal_collator(tokenizer.pad_token_id), output_dir=output_dir,
         save_to=output_dir, settings=settings, seed=seed, tokenizer=tokenizer, num_train_epochs=num_train_epochs,
         learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, label_names=["labels"],
         **training_options,
@@ -144,7 +144,7 @@ def answer_replies(
     narrowed = loses_width(tokenizer)
 
     def answer(task: str, chosen: list[int]) -> list[dict]:
-        written = generate(model, tokenizer, [dialogues[i] for i in chosen], record["max_new_tokens"])
+        written = continue_greedily(model, tokenizer, [dialogues[i] for i in chosen], record["max_new_tokens"])
         return [text_answer(task, raw, prompts, narrowed) for raw in written]
 
     return answer_in_batches(samples, [len(dialogue) for dialogue in dialogues], batch_size, answer)

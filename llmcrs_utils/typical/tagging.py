@@ -18,14 +18,15 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.backbones.loading import device, load_tokenizer
+from llmcrs_utils.checkpoints.loading import device, load_tokenizer
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
-from llmcrs_utils.decoding import answer_in_batches
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.tasks.prompts import Prompts, parse_needs
 from llmcrs_utils.tasks.samples import merge_turns
-from llmcrs_utils.training import pad, right_padded, train
+from llmcrs_utils.text.prompts import Prompts, parse_needs
+from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.decoding import answer_in_batches
+from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.crf import LinearChainCRF
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
 

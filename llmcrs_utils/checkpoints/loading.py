@@ -1,0 +1,158 @@
+"""Checkpoints by folder or hub id; the same code loads a small model of this project and a published one.
+
+Nothing that a checkpoint brings along as code is run, and nobody is asked whether it may.
+"""
+
+import logging
+import os
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BertModel,
+    BertTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer  # its import makes ChatGLM known to the Auto classes
+from llmcrs_utils.checkpoints.checks import (
+    CheckpointError,
+    architecture,
+    check_checkpoint,
+    check_model,
+    checkpoint_file,
+    read_json,
+)
+from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.checkpoints.llama_tokenizer import SentencePieceLlamaTokenizer
+
+# UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
+SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
+
+
+def device() -> torch.device:
+    """Of several processes on one machine each has a GPU of its own."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
+    tokenizer = tokenizer_as_published(model_name_or_path)
+    if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
+        raise CheckpointError(
+            f"{model_name_or_path}: its {type(tokenizer).__name__} reads no text at all; name the right class as tokenizer_class in "
+            "tokenizer_config.json"
+        )
+    if segments:
+        tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
+    if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
+    """The files there decide: published settings name the class wrongly, or code of their own, or nothing."""
+
+    def has(name: str) -> bool:
+        return checkpoint_file(model_name_or_path, name) is not None
+
+    if has("ice_text.model"):
+        return ChatGLMTokenizer.from_pretrained(model_name_or_path)
+    # "": an adapter has no config.json. A publisher's own tokenizer.json says more than the file it was made of.
+    if has("tokenizer.model") and not has("tokenizer.json") and architecture(model_name_or_path) in ("llama", ""):
+        return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
+    if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
+        said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
+        # Token types are left out: BART has none, and CPT sets its own.
+        names = ["input_ids", "attention_mask"]
+        return BertTokenizer.from_pretrained(
+            model_name_or_path, do_lower_case=said.get("do_lower_case", False), model_input_names=names
+        )
+    return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
+
+
+def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedModel:
+    """``kind.from_pretrained``, which would fill up with random numbers what the weight files lack.
+
+    Raises:
+        CheckpointError: where they lack a parameter that is not tied to one that they hold.
+    """
+    model, found = kind.from_pretrained(model_name_or_path, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
+    if missing:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise CheckpointError(
+            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({named}); "
+            "take config.json and all files of weights from one checkpoint"
+        )
+    return model
+
+
+def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = None) -> PreTrainedModel:
+    """An encoder-decoder with a language-model head (BART or CPT) in float32.
+
+    ``generation_token_type`` is CPT's (``CPTConfig``); ``None`` leaves what the checkpoint says.
+    """
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "crs")
+    if architecture(model_name_or_path) == "bart":
+        return load_whole(AutoModelForSeq2SeqLM, model_name_or_path, dtype=torch.float32)
+    said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
+    found = CPTConfig.get_config_dict(model_name_or_path)[0]
+    config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
+    return load_whole(CPTForConditionalGeneration, model_name_or_path, config=config, dtype=torch.float32)
+
+
+class Encoder(BertModel):
+    """A BERT that leaves the heads of its pretraining, which published checkpoints hold, where they are without a word."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"pooler"]
+
+
+def load_encoder(model_name_or_path: str) -> PreTrainedModel:
+    """A BERT without heads in float32."""
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "encoder")
+    return load_whole(Encoder, model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
+
+
+def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
+    """A causal LM (LLaMA, ChatGLM), in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16).
+
+    With ``quantization_bit`` its linear layers are held by bitsandbytes, on CPU too: 4 in NF4, 8 in int8.
+    """
+    if quantization_bit not in (0, 4, 8):
+        raise ValueError(f"quantization_bit={quantization_bit}: give 4 or 8, or 0 for the model as it is")
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "llm")
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    if not quantization_bit:
+        dtype = torch.float32 if for_training else dtype
+        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=dtype, trust_remote_code=False)
+    if quantization_bit == 4:
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    else:
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
+    model = load_whole(
+        AutoModelForCausalLM, model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()},
+        trust_remote_code=False,
+    )  # fmt: skip
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # On some CPUs evaluation repacks the weights, and training after it reads their scales in a wrong order.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def load_unrounded(model_name_or_path: str) -> PreTrainedModel:
+    """A causal LM on the CPU, its weights in the dtype of their files, as merging needs it."""
+    check_checkpoint(model_name_or_path)
+    check_model(model_name_or_path, "llm")
+    return load_whole(AutoModelForCausalLM, model_name_or_path, dtype="auto", trust_remote_code=False)
+
+

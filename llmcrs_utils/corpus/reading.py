@@ -1,0 +1,184 @@
+"""Bytes on disk <-> text, JSON records and CSV fields. What is broken is handed back with its place, never dropped."""
+
+import codecs
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+SURROGATE = re.compile("[\ud800-\udfff]")  # no character: an undecodable byte (see decode), or half an escape in JSON
+# the one of UTF-32 begins with the one of UTF-16
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+BETWEEN_RECORDS = re.compile(r"[\s,]*")
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+FIELD = re.compile(r'"(?:[^"]|"")*"(?=,|$)|[^,]*')
+LINE_BREAK = re.compile("[\r\n]")
+CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
+
+
+# --- text
+
+
+def decode(data: bytes, encoding: str) -> str:
+    """Text in ``encoding``; a byte-order mark decides over it. A byte that is none of the encoding's becomes U+DC00 plus it.
+
+    Raises:
+        LookupError: there is no such text encoding.
+    """
+    encoding = next((its_own for mark, its_own in BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        codecs.register_error("keep_bytes", keep_bytes)
+        is_utf_8 = codecs.lookup(encoding).name == "utf-8"
+        text = data.decode(encoding, "surrogateescape" if is_utf_8 else "keep_bytes")  # the same there, but fast
+    except (LookupError, ValueError):  # ValueError: of codecs that are no encodings of files, such as idna
+        raise LookupError(f"encoding {encoding!r} is unknown; known are utf-8, gb18030, big5, utf-16 and others") from None
+    return text.removeprefix("\ufeff")
+
+
+def keep_bytes(error: UnicodeDecodeError) -> tuple[str, int]:
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+def holds_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def holds_control(text: str) -> bool:
+    """Whether there is a control character besides tab and line breaks; fast on long texts too."""
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data.translate(None, CONTROLS)) < len(data)
+
+
+def printable(text: str) -> str:
+    """``text`` with lone surrogates as the escapes that JSON has for them, so that it can be written in UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# --- JSON
+
+
+class RepeatedField(dict):
+    """An object that names a field twice; it holds the last value."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A stretch of a file that is no JSON: the line and column where it begins, and where and why reading failed."""
+
+    line: int
+    column: int
+    message: str
+    text: str
+
+
+def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
+    """The records of a JSON list or of one object after another (JSON lines), and what lies broken between them.
+
+    After a broken place the next object that has the field ``identifier`` is taken for the next record. Control characters
+    inside strings are read; a number that is none (NaN, Infinity) becomes ``None``.
+    """
+    try:
+        whole = DECODER.decode(text)
+        return (whole if isinstance(whole, list) else [whole]), []
+    except (ValueError, RecursionError):
+        pass
+    records, broken = [], []
+    place = BETWEEN_RECORDS.match(text).end()
+    in_list = text.startswith("[", place)
+    place += in_list
+    line, counted = 1, 0  # the line at position ``counted``
+    while True:
+        place = BETWEEN_RECORDS.match(text, place).end()
+        if in_list and text.startswith("]", place):
+            in_list = False
+            place += 1
+            continue
+        if place == len(text) and not in_list:
+            return records, broken
+        try:
+            record, place = DECODER.raw_decode(text, place)
+            records.append(record)
+        except (ValueError, RecursionError) as error:
+            end = next_record(text, place, identifier)
+            line, counted = line + text.count("\n", counted, place), place
+            column = place - text.rfind("\n", 0, place)
+            broken.append(Broken(line, column, place_of(error), text[place:end]))
+            in_list &= end < len(text)
+            place = end
+
+
+def next_record(text: str, place: int, identifier: str) -> int:
+    """Where after ``place`` the next object begins that has ``identifier`` among its first plain fields; else the end."""
+    opening = re.compile(r'\{(?=[^{}\[\]]*"%s"\s*:)' % re.escape(identifier)).search(text, place + 1)
+    return opening.start() if opening else len(text)
+
+
+def place_of(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+    return f"not valid JSON ({error})"
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> dict:
+    record = dict(pairs)
+    return record if len(record) == len(pairs) else RepeatedField(record)
+
+
+def finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+DECODER = json.JSONDecoder(strict=False, object_pairs_hook=object_of, parse_float=finite, parse_constant=lambda name: None)
+
+
+# --- CSV
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines, whatever their ends. Cut at line breaks only: splitlines would also cut at rarer characters."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def split_fields(line: str, columns: int, free_text_last: bool) -> tuple[list[str], bool]:
+    """The fields of a line, and whether one begins with a quote that is never closed.
+
+    A field is unquoted where it begins and ends with ``"`` and holds further quotes doubled only, as CSV writers put it; any
+    other quote stands for itself. With ``free_text_last`` the last of the ``columns`` fields is all that remains of the
+    line, commas included.
+    """
+    if '"' not in line:
+        return line.split(",", columns - 1 if free_text_last else -1), False
+    fields, place = [], 0
+    while True:
+        if free_text_last and len(fields) == columns - 1:
+            field = line[place:]
+        else:
+            field = FIELD.match(line, place).group()
+        place += len(field) + 1
+        fields.append(field)
+        if place > len(line):
+            break
+    quoted = [QUOTED.fullmatch(field) for field in fields]
+    unclosed = any(field.startswith('"') and not match for field, match in zip(fields, quoted, strict=True))
+    return [match[1].replace('""', '"') if match else field for field, match in zip(fields, quoted, strict=True)], unclosed
+
+
+def quote(field: str, free_text: bool = False) -> str:
+    """``field`` as ``split_fields`` reads it back; ``free_text`` is the last field of a line, where commas need no quotes."""
+    if field.startswith('"') or ("," in field and not free_text):
+        return '"' + field.replace('"', '""') + '"'
+    return field

@@ -1,0 +1,85 @@
+"""Checks one's own dialogues, product knowledge and behaviour before anything else is done with them.
+
+    python -m llmcrs_utils.corpus.validate FOLDER [--encoding gb18030] [--bad-records set_aside] [--report report.json]
+
+Prints how much there is and all that is wrong. Exit code: 0 in order (perhaps with notes), 1 errors in the data, 2 cannot be run.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
+from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.corpus.u_need import collect_corpus
+from llmcrs_utils.files.atomic import write_atomically
+
+IN_ORDER, NOT_IN_ORDER, NOT_RUN = 0, 1, 2
+
+
+def sizes_of(corpus: Corpus) -> dict:
+    """Dialogues without errors by split and category, and the number of utterances, items, tuples and actions."""
+    dialogues = {split: dict(Counter(dialogue.domain for dialogue in corpus.dialogues[split])) for split in SPLITS}
+    return {
+        "dialogues": dialogues,
+        "utterances": sum(len(dialogue.dialogue) for split in SPLITS for dialogue in corpus.dialogues[split]),
+        "items": corpus.knowledge["item_id_encrypt"].nunique(),
+        "tuples": len(corpus.knowledge),
+        "actions": len(corpus.behaviour),
+    }
+
+
+def sizes_table(sizes: dict) -> str:
+    lines = []
+    for split, domains in sizes["dialogues"].items():
+        parts = ", ".join(f"{domain} {count}" for domain, count in sorted(domains.items()))
+        lines.append(f"{split:11}{sum(domains.values()):8} dialogues" + (f" ({parts})" if parts else ""))
+    return "\n".join([*lines, *(f"{name:11}{sizes[name]:8}" for name in ("utterances", "items", "tuples", "actions"))])
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.corpus.validate", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", help="holds the corpus in U-NEED's release format (docs/your-data.md)")
+    parser.add_argument("--encoding", default="utf-8", help="of all files (default: %(default)s)")
+    parser.add_argument(
+        "--bad-records", default="stop", choices=BAD_RECORDS, help="what a run would do about them (default: %(default)s)"
+    )
+    parser.add_argument("--set-aside", metavar="FILE", help="where --bad-records set_aside writes them (default: nowhere)")
+    parser.add_argument("--report", metavar="FILE", help="write the findings as JSON")
+    try:
+        chosen = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code
+    if chosen.set_aside and chosen.bad_records == "stop":
+        print("error: --set-aside FILE needs --bad-records set_aside", file=sys.stderr)
+        return NOT_RUN
+    if not Path(chosen.folder).is_dir():
+        print(f"error: {chosen.folder}: no such folder; give the one that holds the corpus", file=sys.stderr)
+        return NOT_RUN
+    report = Report(chosen.bad_records, chosen.set_aside)
+    try:
+        corpus = collect_corpus(Path(chosen.folder), chosen.encoding, report)
+        with contextlib.suppress(CorpusError):  # it would say what the summary says
+            report.finish()
+        found, sizes = report.to_json(), sizes_of(corpus)
+        if chosen.report:
+            record = {"folder": chosen.folder, "encoding": chosen.encoding, "bad_records": chosen.bad_records}
+            record |= {"in_order": not found["errors"], "sizes": sizes, **found}
+            write_atomically(Path(chosen.report), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    except LookupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_RUN
+    except OSError as error:
+        print(f"error: {str(error.filename).removesuffix('.part')}: cannot be written ({error.strerror})", file=sys.stderr)
+        return NOT_RUN
+    print(f"{sizes_table(sizes)}\n{report.summary()}")
+    print("the data are in order" if not found["errors"] else "the data are not in order")
+    return NOT_IN_ORDER if found["errors"] else IN_ORDER
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""Files that are whole or not there: written under a name of their own, then renamed; by one of several processes."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def first_process() -> bool:
+    """Whether this process writes the files: of those that ``accelerate launch`` started together only the first does."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the name ``path`` when the block ends without an error.
+
+    Its name is this call's own, so that two processes that write one file do not meet; the last one to end wins.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~current_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write a text file that a reader never sees half written; of several processes the first writes."""
+    if first_process():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON for people to read too, as ``write_atomically`` does."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json_or_none(path: str | Path) -> Any:
+    """What a JSON file holds; ``None`` where it is missing or was cut off."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,29 @@
+"""Parquet tables: written whole or not at all, read back as plain Python lists and text."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmcrs_utils.files.atomic import first_process, replacing
+
+
+def write_parquet(frame: pd.DataFrame, path: str | Path, schema: pa.Schema | None = None) -> None:
+    """Write ``frame`` as Parquet, atomically; of several processes only the first does."""
+    if first_process():
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        with replacing(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+
+
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Read a Parquet table; list columns come back as Python lists, text as ``object``.
+
+    Raises:
+        FileNotFoundError: naming the file and what makes it.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file; run the notebooks before this one first (`make demo` runs them all)")
+    table = pq.read_table(path)
+    return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=None) for name in table.column_names})

@@ -1,0 +1,357 @@
+"""Look-up exercises: what a small causal LM has to learn before it can choose among described candidates.
+
+A published LLM finds "which of A-T is made of leather" in a list it reads. A small model pretrained on a corpus's dialogues does
+not, and the few recommendations of such a corpus do not teach it. Exercises do: lists of described candidates in the very
+words of the instruction data, followed by questions with one right answer. The loss is on the answers alone, and one list
+serves many questions, since reading it is what costs.
+
+Candidates are made up: each has the relations of an item of the catalogue, with values redrawn among those of its top category.
+So no list is ever seen twice, and lists of the catalogue's own items (``held_out_lookups``) are new to the model. What a shopper
+calls a value comes from training dialogues alone (``spoken_words``).
+"""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmcrs_utils.corpus.schema import TOP_CATEGORY, Dialogue
+from llmcrs_utils.small.models import make_collator, text_blocks
+from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.text.prompts import LETTERS, Prompts
+from llmcrs_utils.training.trainer import finished, mark_finished, train
+
+Fact = tuple[str, str]  # relation and value
+Item = dict[str, str]  # relation -> value
+Piece = tuple[str, bool]  # text, and whether it is an answer
+
+SIZES = (2, 3, 4, 6, 8, 12, 16, 20)  # candidates of a list, in the order they are learnt
+ROUNDS = 12  # of training, and points of the learning curve
+QUESTIONS = 8  # asked of one list
+LOOKUPS = 100  # held out, for each length of list
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What exercises are made of.
+
+    Attributes:
+        items: top category -> its items, each as relation -> values.
+        values: (top category, relation) -> values, as often as items have them.
+        words: fact -> what it may be called in a question: the catalogue's words first, then shoppers'.
+    """
+
+    items: dict[str, list[Item]]
+    values: dict[tuple[str, str], list[str]]
+    words: dict[Fact, list[str]]
+
+
+def make_shelf(knowledge: pd.DataFrame, dialogues: list[Dialogue], prompts: Prompts, min_support: int = 3) -> Shelf:
+    """The catalogue by top category, with the words of its facts.
+
+    Args:
+        knowledge: product knowledge (``KNOWLEDGE_COLUMNS``).
+        dialogues: training dialogues, for shoppers' words; ``min_support`` as ``spoken_words`` takes it.
+    """
+    shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
+    top = knowledge[knowledge["relation_name"] == TOP_CATEGORY].drop_duplicates("item_id_encrypt")
+    category = dict(zip(top["item_id_encrypt"], top["value"], strict=True))
+    of_item: dict[str, Item] = defaultdict(dict)
+    values: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for item, relation, value in shown[["item_id_encrypt", "relation_name", "value"]].itertuples(index=False):
+        of_item[item].setdefault(relation, value)
+        values[category.get(item, ""), relation].append(value)
+    items: dict[str, list[Item]] = defaultdict(list)
+    for item, facts in of_item.items():
+        items[category.get(item, "")].append(facts)
+    words = {(relation, value): [f"{relation}{prompts.pair}{value}", value] for (_, relation), some in values.items() for value in some}
+    for fact, said in spoken_words(dialogues, of_item, prompts, min_support).items():
+        words[fact] += [word for word in said if word not in words[fact]]
+    return Shelf(dict(items), dict(values), words)
+
+
+def spoken_words(dialogues: list[Dialogue], items: dict[str, Item], prompts: Prompts, min_support: int) -> dict[Fact, list[str]]:
+    """Fact -> what shoppers say when they mean it, by counting what the staff recommended to those who had said it.
+
+    A need (attribute, words) and an item recommended after it make one observation. An attribute speaks of the relation of the
+    same name; without one, of the relation whose value its words tell best (``association``). Words mean the value observed most
+    often, if it was ``min_support`` times, in half of the observations or more, and relatively more often than without the
+    words. Words that were a turn's only need are given as uttered, too.
+    """
+    seen: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))  # attribute -> relation -> observations
+    utterances: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for dialogue in dialogues:
+        said: dict[tuple[str, str], None] = {}
+        for turn in merge_turns(dialogue):
+            if turn.by_user:
+                said |= {need: None for need in turn.needs if need[1]}
+                if len(turn.needs) == 1 and turn.text not in utterances[turn.needs[0]]:
+                    utterances[turn.needs[0]].append(turn.text)
+            for facts in (items.get(item, {}) for item in turn.items):
+                for attribute, words in said:
+                    for relation, value in facts.items():
+                        seen[attribute][relation][dialogue.domain, words, value] += 1
+    meant: dict[Fact, list[str]] = defaultdict(list)
+    for attribute, relations in seen.items():
+        scores = {relation: association(counts, min_support) for relation, counts in relations.items()}
+        relation = attribute if attribute in relations else max(scores, key=scores.get)
+        if relation != attribute and scores[relation] <= 0:
+            continue
+        observed: dict[str, Counter] = defaultdict(Counter)
+        for (_, words, value), count in relations[relation].items():
+            observed[words][value] += count
+        everywhere = sum(observed.values(), Counter())
+        for words, values in observed.items():
+            value, count = values.most_common(1)[0]
+            share = count / values.total()
+            if count >= min_support and share >= 0.5 and share > everywhere[value] / everywhere.total():
+                forms = [f"{attribute}{prompts.pair}{words}", words, *utterances[attribute, words]]
+                meant[relation, value] += dict.fromkeys(forms)
+    return meant
+
+
+def association(observations: Counter, min_support: int) -> float:
+    """How much words tell of values within a domain: the likelihood ratio G less its expectation under independence, twice over.
+
+    Across domains nearly all words tell of nearly all values, since both tell of the domain. Words observed fewer than
+    ``min_support`` times are left out.
+
+    Args:
+        observations: (domain, words, value) -> count.
+    """
+    tables: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
+    for (domain, words, value), count in observations.items():
+        tables[domain][words][value] += count
+    score = 0.0
+    for table in tables.values():
+        rows = [row for row in table.values() if row.total() >= min_support]
+        columns = sum(rows, Counter())
+        total = columns.total()
+        for row in rows:
+            score += sum(2 * n * math.log(n * total / (row.total() * columns[value])) for value, n in row.items())
+        score -= 2 * max(len(rows) - 1, 0) * max(len(columns) - 1, 0)
+    return score
+
+
+def made_up_items(shelf: Shelf, size: int, random: Random) -> list[Item]:
+    """Items of one top category: the relations of items of the catalogue, their values redrawn."""
+    category = random.choices(list(shelf.items), [len(items) for items in shelf.items.values()])[0]
+    return [
+        {relation: random.choice(shelf.values[category, relation]) for relation in random.choice(shelf.items[category])}
+        for _ in range(size)
+    ]
+
+
+def description(item: Item, prompts: Prompts) -> str:
+    return prompts.facts.join(prompts.fact.format(attribute=relation, values=value) for relation, value in item.items())
+
+
+def candidate_list(items: list[Item], prompts: Prompts) -> str:
+    """The line of a recommendation's prompt that describes the candidates."""
+    told = zip(LETTERS, items, strict=False)
+    described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in told]
+    return prompts.candidates + prompts.items.join(described) + "\n"
+
+
+def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Random) -> list[Piece]:
+    """A list of candidates and questions about it, as the prompt of a recommendation has them.
+
+    Half of the exercises name what is wanted before the list, as a dialogue does, half of them a ranking to go by. Further
+    questions follow the list, a line each: what has this value, what does this letter stand for, whose is this description.
+    Of several candidates that have what is wanted, the answer is the one ranked first; without a ranking none is asked for.
+    """
+    holders: dict[Fact, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        for fact in item.items():
+            holders[fact].append(place)
+    ranking = random.sample(range(len(items)), len(items)) if random.random() < 0.5 else None
+    rank = {place: number for number, place in enumerate(ranking or [])}
+    answers = {
+        fact: min(places, key=rank.get) if ranking else places[0] for fact, places in holders.items() if ranking or len(places) == 1
+    }
+    asked = random.sample(sorted(answers), min(QUESTIONS, (len(answers) + 1) // 2))  # all of them would let answers be told by elimination
+    opening, first = "", None
+    if asked and random.random() < 0.5:
+        wanted = asked.pop()
+        opening, first = prompts.user + called(wanted, shelf, random) + "\n", answers[wanted]
+    elif ranking:
+        first = ranking[0]
+    if ranking:
+        opening += prompts.help["recommend"] + prompts.values.join(LETTERS[place] for place in ranking) + "\n"
+    pieces = [(opening + candidate_list(items, prompts), False)]
+    pieces += [(LETTERS[first], True)] if first is not None else []
+    for fact in asked:
+        place = random.randrange(len(items))
+        kind = random.random()
+        if kind < 0.8:
+            question, answer = called(fact, shelf, random), LETTERS[answers[fact]]
+        elif kind < 0.9 or items.count(items[place]) > 1:
+            question, answer = LETTERS[place], description(items[place], prompts)
+        else:
+            question, answer = description(items[place], prompts), LETTERS[place]
+        pieces += [(("\n" if pieces[-1][1] else "") + prompts.user + question + "\n", False), (answer, True)]
+    return pieces
+
+
+def called(fact: Fact, shelf: Shelf, random: Random) -> str:
+    """The catalogue's words half of the time, else a shopper's where any are known."""
+    words = shelf.words[fact]
+    return random.choice(words[2:] if len(words) > 2 and random.random() < 0.5 else words[:2])
+
+
+def encode_pieces(exercises: list[list[Piece]], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
+    """``input_ids`` and ``labels`` (-100 but for the answers), opened as prompts are; the end token closes the last answer.
+
+    A tokeniser that puts something between prompt and answer (ChatGLM's ``[gMASK] <sop>``) has it before the first answer.
+    """
+    # What a prompt has around it; some tokenisers close every text, and a prompt must stay open.
+    marked = tokenizer("A")["input_ids"]
+    (plain,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
+    start = next(i for i in range(len(marked)) if marked[i : i + len(plain)] == plain)
+    before = marked[:start]
+    between = [token for token in marked[start + len(plain) :] if token != tokenizer.eos_token_id]
+    texts = [text for pieces in exercises for text, _ in pieces]
+    ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    examples = []
+    for pieces in exercises:
+        input_ids, labels = list(before), [-100] * len(before)
+        for number, (_, is_answer) in enumerate(pieces):
+            tokens = [*next(ids), *(between if number == 0 else [])]
+            input_ids += tokens
+            labels += tokens if is_answer else [-100] * len(tokens)
+        examples.append({"input_ids": [*input_ids, tokenizer.eos_token_id], "labels": [*labels, tokenizer.eos_token_id]})
+    return examples
+
+
+def held_out_lookups(
+    shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...] = (4, 8, 12, 20), count: int = LOOKUPS, seed: int = 0
+) -> pd.DataFrame:
+    """Questions about lists of the catalogue's own items, which exercises never show: which candidate has this value?
+
+    The words are the catalogue's. Half of the questions stand before the list, where a dialogue would, half behind it.
+
+    Returns:
+        Columns ``size``, ``place`` (question before or after the list), ``prompt``, ``answer`` (a letter). No rows of a size that no
+        top category has items for.
+    """
+    random = Random(f"held-out look-ups {seed}")
+    rows = []
+    for size in sizes:
+        able = [items for items in shelf.items.values() if len(items) >= size]
+        for number in range(count if able else 0):
+            items = random.sample(random.choices(able, [len(items) for items in able])[0], size)
+            holders = Counter(fact for item in items for fact in item.items())
+            single = [(fact, place) for place, item in enumerate(items) for fact in item.items() if holders[fact] == 1]
+            if not single:
+                continue
+            (relation, value), place = random.choice(single)
+            question = f"{prompts.user}{relation}{prompts.pair}{value}\n"
+            told = candidate_list(items, prompts)
+            before = number % 2 == 0
+            prompt = question + told if before else told + question
+            rows.append({"size": size, "place": "before" if before else "after", "prompt": prompt, "answer": LETTERS[place]})
+    return pd.DataFrame(rows, columns=["size", "place", "prompt", "answer"])
+
+
+@torch.no_grad()
+def lookup_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lookups: pd.DataFrame, batch_size: int = 32
+) -> pd.Series:
+    """Whether each of ``held_out_lookups`` is answered rightly by the likeliest letter of its list, as a recommendation is."""
+    if lookups.empty:  # a catalogue too small for any list
+        return pd.Series(dtype=bool, index=lookups.index)
+    model.eval()
+    pieces = [[(row.prompt, False), (row.answer, True)] for row in lookups.itertuples()]
+    examples = encode_pieces(pieces, tokenizer)
+    letters = torch.tensor([ids[-1] for ids in tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]])
+    collate = make_collator(model.config.model_type, tokenizer)
+    right = [False] * len(lookups)
+    order = sorted(range(len(lookups)), key=lambda i: len(examples[i]["input_ids"]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate([examples[i] for i in rows])
+        # An example ends in the letter and the end token: the letter is told by the state before it.
+        last = batch["attention_mask"].sum(dim=1) - 3
+        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs).logits[torch.arange(len(rows)), last.to(model.device)][:, letters.to(model.device)].cpu()
+        for i, scores in zip(rows, logits, strict=True):
+            right[i] = LETTERS[int(scores[: lookups["size"].iloc[i]].argmax())] == lookups["answer"].iloc[i]
+    return pd.Series(right, index=lookups.index)
+
+
+def draw_exercises(
+    tokenizer: PreTrainedTokenizerBase, shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...], tokens: float, random: Random
+) -> list[dict]:
+    """Exercises of about ``tokens`` tokens in all, equally many for each size of list."""
+    examples = []
+    for size in sizes:
+        left = tokens / len(sizes)
+        while left > 0:
+            drawn = [write_exercise(made_up_items(shelf, size, random), shelf, prompts, random) for _ in range(64)]
+            for example in encode_pieces([pieces for pieces in drawn if any(answer for _, answer in pieces)], tokenizer):
+                if left > 0:
+                    examples.append(example)
+                    left -= len(example["input_ids"])
+    return examples
+
+
+def pretrain_with_exercises(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    shelf: Shelf,
+    prompts: Prompts,
+    *,
+    exercise_tokens: int,
+    block_size: int,
+    seed: int,
+    num_train_epochs: float,
+    learning_rate: float,
+    output_dir: str | Path,
+    settings: dict,
+    **options,
+) -> pd.DataFrame:
+    """Train a new causal LM in place on ``texts`` and on look-up exercises, in rounds.
+
+    Every round takes its share of ``num_train_epochs`` passes over the texts and of ``exercise_tokens`` tokens of fresh exercises.
+    Lists grow from 2 candidates to 20 over the first three quarters of the rounds, and shorter ones stay in use; the learning
+    rate falls from round to round. Called again after a kill, finished rounds are not repeated. ``options`` go to ``training.train``.
+
+    Returns:
+        One row per round: ``epoch, train_loss, valid_loss`` (of the held-out texts), ``exercise_tokens`` so far, and
+        ``accuracy_N``, the share of ``held_out_lookups`` among N candidates that is answered rightly (no column without any).
+    """
+    blocks, held_out = text_blocks(tokenizer, texts, block_size, seed)
+    order = Random(f"texts {seed}")
+    passes = [block for _ in range(math.ceil(num_train_epochs)) for block in order.sample(blocks, len(blocks))]
+    passes = passes[: round(num_train_epochs * len(blocks))]
+    collate = make_collator(model.config.model_type, tokenizer)
+    lookups = held_out_lookups(shelf, prompts, count=LOOKUPS)
+    histories, read = [], 0
+    for number in range(ROUNDS):
+        folder, run = Path(output_dir) / f"round_{number + 1}", {**settings, "round": number + 1}
+        part = passes[number * len(passes) // ROUNDS : (number + 1) * len(passes) // ROUNDS]
+        sizes = SIZES[: 1 + int(number / (0.75 * ROUNDS) * len(SIZES))]
+        drawn = draw_exercises(tokenizer, shelf, prompts, sizes, exercise_tokens / ROUNDS, Random(f"exercises {seed} {number}"))
+        read += sum(len(exercise["input_ids"]) for exercise in drawn)
+        history = finished(folder, run)
+        if history is None:
+            history = train(
+                model, part + drawn, held_out, collate, output_dir=folder, settings=run, seed=seed + number, num_train_epochs=1,
+                learning_rate=learning_rate * (1 - number / ROUNDS), lr_scheduler_type="constant_with_warmup", label_names=["labels"],
+                group_by_length=True, **options,
+            )  # fmt: skip
+            right = lookup_accuracy(model, tokenizer, lookups).groupby(lookups["size"]).mean()
+            accuracies = {f"accuracy_{size}": share for size, share in right.items()}
+            history = history.assign(epoch=num_train_epochs * (number + 1) / ROUNDS, exercise_tokens=read, **accuracies)
+            model.save_pretrained(str(folder))
+            mark_finished(folder, run, history)
+        else:
+            model.load_state_dict(type(model).from_pretrained(str(folder)).state_dict())
+        histories.append(history)
+    return pd.concat(histories, ignore_index=True)

@@ -1,0 +1,280 @@
+"""Small backbones for corpora without pretrained weights, each pretrained on its architecture's own task.
+
+BART fills in text (Lewis et al. 2020), CPT does so through both of its decoders (Shao et al. 2021), LLaMA and GPT-2 predict the
+next token, ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022), BERT names masked tokens (Devlin et al. 2019).
+
+They see the text of training dialogues and the verbalised product knowledge, nothing of validation or test, and are
+saved as ordinary checkpoint folders that the rest of the project loads like a published model.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
+from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
+from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.corpus.schema import Dialogue
+from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.shielding import plain, special_of
+from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.trainer import train
+
+ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
+# Those whose tokeniser closes a text as well as opening it.
+ENCODERS = ("bart", "cpt", "bert")
+PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+
+
+def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """A tokeniser of at most ``vocab_size`` tokens, of the kind the architecture reads.
+
+    ChatGLM's is its own sentencepiece one. The others' is a fast BPE: one token per Chinese character, digit or sign, subwords
+    elsewhere; blanks survive. BART's, CPT's and BERT's closes a text with ``[CLS] … [SEP]``; LLaMA's and GPT-2's opens it with
+    ``[CLS]`` and leaves the end open.
+    """
+    if architecture == "chatglm":
+        return train_chatglm_tokenizer(texts, vocab_size)
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"[\u3400-\u9fff\d]|[^\w\s]|\n"), "isolated"),
+            pre_tokenizers.Metaspace(prepend_scheme="never"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+    specials = [PAD, UNKNOWN, START, END, MASK]
+    # Letters name candidates and may occur in no training text.
+    alphabet = [chr(code) for code in range(ord("A"), ord("Z") + 1)] + [chr(code) for code in range(ord("0"), ord("9") + 1)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    template = f"{START} $A {END}" if architecture in ENCODERS else f"{START} $A"
+    ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, mask_token=MASK,
+        cls_token=START, sep_token=END, bos_token=START, eos_token=END,
+    )  # fmt: skip
+
+
+def new_backbone(
+    architecture: str, tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, layers: int, heads: int, max_positions: int, seed: int
+) -> PreTrainedModel:
+    """A model with random weights: a causal one of ``layers`` layers, or an encoder and a decoder of as many each.
+
+    CPT has ``layers`` in each of its three parts: shared encoder, understanding decoder and generation decoder.
+    """
+    set_seed(seed)
+    start = hidden_size**-0.5  # the published 0.02 suits widths near 1,000; at 128 attention would take ages to leave uniform
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    if architecture in ("bart", "cpt"):
+        sizes = {
+            "vocab_size": len(tokenizer), "d_model": hidden_size, "max_position_embeddings": max_positions, "decoder_layers": layers,
+            "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": 4 * hidden_size,
+            "decoder_ffn_dim": 4 * hidden_size, "dropout": 0.0, "attention_dropout": 0.0, "init_std": start,
+            "decoder_start_token_id": tokenizer.eos_token_id, "forced_eos_token_id": None, **ids,
+        }  # fmt: skip
+        if architecture == "bart":
+            return BartForConditionalGeneration(BartConfig(encoder_layers=layers, **sizes))
+        # Nothing published to agree with: what reads a text is the same in generation as in training.
+        return CPTForConditionalGeneration(CPTConfig(encoder_layers=2 * layers, generation_token_type=1, **sizes))
+    if architecture == "chatglm":
+        return ChatGLMForConditionalGeneration(
+            ChatGLMConfig(
+                hidden_size=hidden_size, inner_hidden_size=4 * hidden_size, num_layers=layers, num_attention_heads=heads,
+                max_sequence_length=max_positions, initializer_range=start, **config_ids(tokenizer),
+            )
+        )  # fmt: skip
+    if architecture == "bert":
+        return BertForMaskedLM(
+            BertConfig(
+                vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=4 * hidden_size, num_hidden_layers=layers,
+                num_attention_heads=heads, max_position_embeddings=max_positions, hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0, initializer_range=start, pad_token_id=tokenizer.pad_token_id,
+            )
+        )  # fmt: skip
+    if architecture == "gpt2":
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer), n_embd=hidden_size, n_layer=layers, n_head=heads, n_positions=max_positions,
+                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=start, **ids,
+            )
+        )  # fmt: skip
+        model.loss_type = "ForCausalLM"  # which the library does not tell from the name of its class
+        return model
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=3 * hidden_size, num_hidden_layers=layers,
+            num_attention_heads=heads, max_position_embeddings=max_positions, tie_word_embeddings=False,
+            initializer_range=start, **ids,
+        )
+    )  # fmt: skip
+
+
+def pretrain(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    *,
+    block_size: int,
+    seed: int,
+    **options,
+) -> pd.DataFrame:
+    """Train a new backbone in place on ``texts`` packed into blocks; one block in twenty is held out for the loss shown.
+
+    ``options`` go to ``training.train``. Returns its history.
+    """
+    examples, held_out = text_blocks(tokenizer, texts, block_size, seed)
+    collate = make_collator(model.config.model_type, tokenizer)
+    return train(model, examples, held_out, collate, seed=seed, label_names=["labels"], group_by_length=False, **options)
+
+
+def text_blocks(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], block_size: int, seed: int
+) -> tuple[list[dict], list[dict]]:
+    """The texts, each closed by the end token, cut into blocks (``input_ids``): those to learn from, and one in twenty held out."""
+    special = special_of(tokenizer)
+    texts = [plain(text, special) for text in texts]
+    ids = [token for text in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
+    blocks = [ids[start : start + block_size] for start in range(0, len(ids), block_size)]
+    examples = [{"input_ids": block} for block in blocks if len(block) > 1]
+    np.random.default_rng(seed).shuffle(examples)
+    held_out = max(1, len(examples) // 20)
+    return examples[held_out:], examples[:held_out]
+
+
+def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
+    """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
+    if architecture in ("llama", "gpt2"):
+        return next_token_collate
+    if architecture == "chatglm":
+        return make_blank_filling_collator(tokenizer)
+    if architecture == "bert":
+        return make_masking_collator(tokenizer)
+    return make_infilling_collator(tokenizer, token_for_token=architecture == "cpt")
+
+
+def next_token_collate(examples: list[dict]) -> dict:
+    labels = [example.get("labels", example["input_ids"]) for example in examples]
+    return {**right_padded([example["input_ids"] for example in examples], 0), "labels": pad(labels, -100)}
+
+
+def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
+    """GLM's document-level blank filling (Du et al. 2022, section 2.1): the second part of a text is written after ``[gMASK]``.
+
+    The part to write is drawn evenly from half of the block to all of it, anew each time. ``<eop>`` stands where a text ends,
+    as the other architectures' end token does, and not where a block was cut.
+    """
+    opening = tokenizer.build_inputs_with_special_tokens([])
+
+    def collate(examples: list[dict]) -> dict:
+        inputs, labels = [], []
+        for example in examples:
+            block = example["input_ids"]
+            if "labels" in example:
+                inputs.append(block)
+                labels.append(example["labels"])
+                continue
+            split = int(torch.randint(len(block) // 2 + 1, ()))
+            inputs.append(block[:split] + opening + block[split:])
+            labels.append([-100] * (split + len(opening)) + block[split:])
+        return {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(labels, -100)}
+
+    return collate
+
+
+def make_masking_collator(tokenizer: PreTrainedTokenizerBase):
+    """BERT's masked language modelling (Devlin et al. 2019, section 3.1): the library's, on texts between [CLS] and [SEP]."""
+    mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    return lambda examples: dict(
+        mask([{"input_ids": [tokenizer.cls_token_id, *example["input_ids"], tokenizer.sep_token_id]} for example in examples])
+    )
+
+
+def make_infilling_collator(
+    tokenizer: PreTrainedTokenizerFast, token_for_token: bool = False, share: float = 0.3, mean_span: float = 3.0
+):
+    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text.
+
+    With ``token_for_token`` every hidden token keeps its place, as CPT needs: its understanding decoder names what each mask
+    hides (masked language modelling), its generation decoder writes the text (denoising). Shao et al. (2021, section 3.2) corrupt
+    the text for either task by itself; here both read the same input, so that the shared encoder runs once for the two.
+    """
+
+    def spans(length: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of what is hidden, in order; start = end for a mask that hides nothing."""
+        position, budget = 0, share * length
+        while position < length:
+            if budget > 0 and torch.rand(()) < share / mean_span / (1 - share + share / mean_span):
+                span = int(torch.poisson(torch.tensor(mean_span)))
+                yield position, min(position + span, length)
+                position += span
+                budget -= span
+            else:
+                position += 1
+
+    def corrupt(block: list[int]) -> list[int]:
+        kept, done = [], 0
+        for start, end in spans(len(block)):
+            masks = end - start if token_for_token else 1
+            kept += block[done:start] + [tokenizer.mask_token_id] * masks
+            done = end
+        return kept + block[done:]
+
+    def collate(examples: list[dict]) -> dict:
+        start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+        texts = [start + example["input_ids"] + end for example in examples]
+        inputs = [start + corrupt(example["input_ids"]) + end for example in examples]
+        batch = {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(texts, -100)}
+        if token_for_token:
+            batch["understanding_labels"] = batch["labels"].where(batch["input_ids"] == tokenizer.mask_token_id, -100)
+        return batch
+
+    return collate
+
+
+def pretraining_texts(dialogues: list[Dialogue], facts: list[str], prompts: Prompts) -> list[str]:
+    """Training dialogues with their annotation, and what is known of each item, as running text."""
+    texts = []
+    for dialogue in dialogues:
+        lines = []
+        for turn in merge_turns(dialogue):
+            lines.append((prompts.user if turn.by_user else prompts.system) + turn.text)
+            if turn.needs:
+                lines.append(prompts.current + turn.needs_text(prompts))
+        texts.append("\n".join(lines))
+    return texts + [fact for fact in facts if fact]
+
+
+def prompt_texts(prompts: Prompts) -> list[str]:
+    """The fixed words models will read, so that the tokeniser knows them."""
+    groups = (prompts.crs, prompts.instruction, prompts.hint, prompts.help)
+    single = (prompts.user, prompts.system, prompts.dialogue, prompts.candidates, prompts.needs, prompts.ask, prompts.satisfying)
+    return [*(text for group in groups for text in group.values()), *single, prompts.satisfied, "[Round 0]"]
+
+
+def save_backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))

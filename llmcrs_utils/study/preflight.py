@@ -1,0 +1,185 @@
+"""Checks before a run, in seconds: parameters, data and checkpoints.
+
+python -m llmcrs_utils.study.preflight PROFILE.yaml [key=value ...]
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmcrs_utils.checkpoints.checks import CheckpointError, check_adapter, check_checkpoint
+from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
+from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
+from llmcrs_utils.corpus.sources import SOURCES, read_source
+from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root
+from llmcrs_utils.study.profile import TRAINED_BY, load_profile, setting_value, system_parameters
+from llmcrs_utils.systems.registry import SYSTEMS, system_of
+from llmcrs_utils.text.prompts import PROMPTS, TEMPLATES
+from llmcrs_utils.world import Knobs
+
+COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
+# Parameters that sections share: the default, and who has to agree (an assistant's answers are read by seed).
+SHARED = {
+    "language": (
+        "zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "06_typical_systems", "07_tables")
+    ),
+    "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
+    "max_history": (50, ("01_build_data", "03_train_crs")),
+}
+CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8)}
+
+
+def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
+    """The checked profile and what was found in its data.
+
+    Raises:
+        ParameterError: for the first fault of a parameter.
+        CorpusError: for all errors in the data, or, where bad records are set aside, for a file that cannot be used at all.
+        CheckpointError: for a checkpoint that is missing.
+    """
+    profile = load_profile(path, overrides)
+    systems = profile["systems"]
+    for key in systems:
+        try:
+            system = system_of(key)
+        except KeyError as error:
+            raise ParameterError(f"{path}: systems: {error.args[0]}") from None
+        for needed in (system.base, system.assistant):
+            if needed and needed not in systems:
+                raise ParameterError(f"{path}: systems: {key} needs {needed}; add it to the list")
+    for key, section in profile.items():
+        if isinstance(section, dict) and section.get("language", "zh") not in PROMPTS:
+            known = ", ".join(PROMPTS)
+            raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
+    if not any(system_of(key).assistant for key in systems):
+        raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
+    typical = [key for key in systems if SYSTEMS[key].family == "typical"]
+    trained = {key: system_parameters(profile, key) for key in systems if key not in typical}
+    for name, (default, users) in SHARED.items():
+        left_out = {"02_prepare_backbones", *([] if typical else [TRAINED_BY["typical"]])} - profile.keys()
+        present = [key for key in users if key not in left_out]
+        values = {key: profile.get(key, {}).get(name, default) for key in present}
+        values |= {key: profile[key][name] for key in trained if name in profile.get(key, {})}
+        if len(set(values.values())) > 1:
+            said = ", ".join(f"{key}: {value}" for key, value in values.items())
+            raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
+    for key, values in trained.items():
+        where = f"{path}: section {key} or {TRAINED_BY[SYSTEMS[key].family]}"
+        for name, choices in CHOICES.items():
+            if values.get(name, next(iter(choices))) not in choices:
+                raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
+        logger = values.get("report_to", "none")
+        if logger != "none" and importlib.util.find_spec(logger) is None:
+            raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
+    check_accelerate(profile.get("accelerate", ""), trained, path)
+    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
+    for key, values in trained.items():
+        check_model(profile, key, values, path)
+        if SYSTEMS[key].family == "llm":
+            check_tuning(key, values, path)
+    for backbone in sorted({SYSTEMS[key].backbone for key in typical} - {None}):
+        check_typical_backbone(profile, backbone, path)
+    return profile, report
+
+
+def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
+    """Raise ``ParameterError`` unless accelerate's configuration is a file that goes with the systems' settings."""
+    if not config:
+        return
+    if not Path(config).is_file():
+        raise ParameterError(f"{path}: accelerate: {config}: no such file; see docs/clusters.md")
+    if (yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}).get("distributed_type") == "FSDP":
+        for key, values in trained.items():
+            if values.get("quantization_bit"):
+                raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
+
+
+def check_model(profile: dict, key: str, values: dict, path: str) -> None:
+    """Raise unless a system's checkpoint is named and usable, or a small one will be made for it."""
+    system = SYSTEMS[key]
+    name = values.get("model_name_or_path")
+    if name:
+        check_checkpoint(name, system.family)
+        for adapter in values.get("adapter_name_or_path", []):
+            check_adapter(adapter)
+    elif not (system.backbone and "02_prepare_backbones" in profile):
+        section = system.base or key
+        raise ParameterError(f"{path}: section {section}: model_name_or_path is missing; give it, or {section}_model=...")
+
+
+def check_tuning(key: str, values: dict, path: str) -> None:
+    """Raise ``ParameterError`` unless an LLM has the layers to be tuned and, where it is asked for, a chat template."""
+    notebook = TRAINED_BY["llm"]
+    defaults = notebook_parameters(project_root() / "notebooks" / f"{notebook}.ipynb")
+    layers, whole, template, adapters = (
+        values.get(name, defaults[name][1]) for name in ("lora_target", "modules_to_save", "template", "adapter_name_or_path")
+    )
+    where, name, small = f"{path}: section {key} or {notebook}", values.get("model_name_or_path"), SYSTEMS[key].backbone
+    missing = missing_layers(name, small, layers, whole)
+    if missing:
+        parameter, unknown, known = missing
+        raise ParameterError(
+            f"{where}: {parameter}: {', '.join(unknown)}: no such layers in {name or f'the small {small}'}; "
+            f"known: {', '.join(known)}"
+        )
+    if template == "chat" and lacks_chat_template(name, adapters):
+        raise ParameterError(f"{where}: template chat: {name or f'the small {small}'} has no chat template; give template: plain")
+
+
+def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
+    """As ``check_model``, for the BERT or the GPT-2 that the profile's typical systems share."""
+    section, parameter = TRAINED_BY["typical"], f"{backbone}_model_name_or_path"
+    name = profile.get(section, {}).get(parameter)
+    if name:
+        try:
+            check_checkpoint(name, "encoder" if backbone == "bert" else "llm")
+        except CheckpointError as error:
+            raise ParameterError(f"{path}: section {section}, parameter {parameter}: {error}") from None
+    elif "02_prepare_backbones" not in profile:
+        raise ParameterError(f"{path}: section {section}: {parameter} is missing; give it, or {backbone}_model=...")
+
+
+def check_data(build: dict, where: str) -> Report:
+    """What is found in the data that the section ``build`` of a profile names; nothing is written. Raises as ``check`` does."""
+    corpus, bad_records = build.get("corpus", "generated"), build.get("bad_records", "stop")
+    for name, value, known in (("corpus", corpus, SOURCES), ("bad_records", bad_records, BAD_RECORDS)):
+        if value not in known:
+            raise ParameterError(f"{where}: {name} {value!r} is unknown; known: {', '.join(known)}")
+    report = Report(bad_records)
+    try:
+        Knobs(**{name: build[name] for name in vars(Knobs()) if name in build})
+    except ValueError as error:
+        raise ParameterError(f"{where}: {error}") from None
+    if corpus != "generated":
+        if not build.get("data_dir"):
+            raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
+        try:
+            read_source(corpus, build["data_dir"], encoding=build.get("encoding", "utf-8"), report=report)
+        except LookupError as error:
+            raise ParameterError(f"{where}: {error.args[0]}") from None
+    return report
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or any("=" not in argument for argument in arguments[1:]):
+        print("usage: python -m llmcrs_utils.study.preflight PROFILE.yaml [key=value ...]", file=sys.stderr)
+        return 2
+    try:
+        given = dict(argument.split("=", 1) for argument in arguments[1:])
+        overrides = {key: setting_value(text, key) for key, text in given.items()}
+        profile, report = check(arguments[0], overrides)
+    except (ParameterError, CorpusError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if report.faults:
+        print(report.summary())
+    print(f"{arguments[0]}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""Task samples -> LLM instruction data (paper section 3.2, Tables 5-8), and to and from plain Alpaca JSON."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from llmcrs_utils.corpus.schema import CorpusError
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.text.prompts import LETTERS, Prompts
+
+ALPACA_KEYS = ["instruction", "input", "output"]
+
+
+def build_instructions(
+    samples: pd.DataFrame, facts: dict[str, str], prompts: Prompts, helped: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Instruction data, one row per sample, in the order of ``samples``.
+
+    Args:
+        samples: as ``build_samples`` makes them.
+        facts: item id -> what may be read of it.
+        prompts: the language's prompt set.
+        helped: a CRS's usable help by ``sample_id`` (``collaboration.merge_assistant``); ``None`` without help.
+
+    Returns:
+        Columns ``sample_id, task, instruction, lines, keep, tail, output``: ``lines`` are the dialogue's utterances, of
+        which the last ``keep`` may not be cut; ``tail`` is what follows them; ``render_input`` makes the input of them.
+    """
+    help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
+    rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"])) for sample in samples.to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help: dict | None) -> dict:
+    task = sample["task"]
+    spoken = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
+    current = spoken_lines(sample["current"], prompts)
+    usable = help is not None and help["usable"]
+    tail = {
+        "understand": lambda: prompts.current + current[-1],
+        "elicit": lambda: "",
+        "recommend": lambda: prompts.candidates + candidate_facts(sample["candidates"], facts, prompts, prompts.candidate),
+        "respond": lambda: respond_tail(sample, facts, prompts),
+    }[task]()
+    if usable and task == "recommend":
+        letters = [LETTERS[sample["candidates"].index(item)] for item in help["ranking"]]
+        tail = prompts.help[task] + prompts.values.join(letters) + "\n" + tail
+    elif usable:
+        tail = (tail + "\n" if tail else "") + prompts.help[task] + help["text"]
+    return {
+        "sample_id": sample["sample_id"],
+        "task": task,
+        "instruction": prompts.instruction[task].format(d=sample["domain"], hint=prompts.hint[task] if usable else ""),
+        "lines": spoken if task == "understand" else spoken + current,
+        "keep": 0 if task == "understand" else len(current),
+        "tail": tail,
+        "output": LETTERS[sample["candidates"].index(sample["label"])] if task == "recommend" else sample["label"],
+    }
+
+
+def respond_tail(sample: dict, facts: dict[str, str], prompts: Prompts) -> str:
+    values: dict[str, list[str]] = {}
+    for attribute, value in sample["needs"]:
+        values.setdefault(attribute, []).extend([value] if value else [])
+    tail = prompts.needs + prompts.items.join(f"{a}{prompts.pair}{prompts.values.join(v)}" for a, v in values.items())
+    if sample["asked"]:
+        tail += "\n" + prompts.ask + prompts.items.join(sample["asked"])
+    if sample["items"]:
+        tail += "\n" + prompts.satisfying + candidate_facts(sample["items"], facts, prompts, prompts.satisfied)
+    return tail
+
+
+def candidate_facts(items: list[str], facts: dict[str, str], prompts: Prompts, heading: str) -> str:
+    """``A的价格区间是高；B的…``; an item of which nothing is known is not described."""
+    described = [
+        heading.format(letter=letter) + facts[item] for letter, item in zip(LETTERS, items, strict=False) if facts.get(item)
+    ]
+    return prompts.items.join(described)
+
+
+def spoken_lines(segments: list[str], prompts: Prompts) -> list[str]:
+    speakers = {"[user]": prompts.user, "[system]": prompts.system}
+    return [
+        speaker + segment.removeprefix(marker)
+        for segment in segments
+        for marker, speaker in speakers.items()
+        if segment.startswith(marker)
+    ]
+
+
+def render_input(lines: list[str], tail: str, prompts: Prompts) -> str:
+    """The ``input`` text: rounds of two lines each, then the rest."""
+    rounds = [f"[Round {k // 2}]\n" + "".join(line + "\n" for line in lines[k : k + 2]) for k in range(0, len(lines), 2)]
+    return prompts.dialogue + "".join(rounds) + tail
+
+
+def to_alpaca(instructions: pd.DataFrame, prompts: Prompts) -> list[dict]:
+    """Plain Alpaca records (``instruction``, ``input``, ``output``), nothing cut."""
+    return [
+        {"instruction": row["instruction"], "input": render_input(row["lines"], row["tail"], prompts), "output": row["output"]}
+        for row in instructions.to_dict("records")
+    ]
+
+
+def write_alpaca(records: list[dict], path: Path) -> None:
+    write_atomically(path, json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_alpaca(path: Path) -> list[dict]:
+    """Alpaca records of any tuner.
+
+    Raises:
+        CorpusError: naming file, record and field.
+    """
+    try:
+        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path}: not valid JSON at line {error.lineno} ({error.msg}); export it again") from None
+    if not isinstance(records, list):
+        raise CorpusError(f"{path}: holds no list of records; write [{{...}}, {{...}}]")
+    for number, record in enumerate(records):
+        for key in ALPACA_KEYS:
+            if not isinstance(record, dict) or not isinstance(record.get(key), str):
+                raise CorpusError(f"{path}: record {number}, field {key}: missing or no text; give instruction, input and output")
+    return [{key: record[key] for key in ALPACA_KEYS} for record in records]

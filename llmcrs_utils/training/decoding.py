@@ -1,0 +1,48 @@
+"""Every sample answered once, in batches that end together."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from tqdm import tqdm
+
+from llmcrs_utils.systems.registry import TASKS
+from llmcrs_utils.training.collators import left_padded
+from llmcrs_utils.training.processes import share_out
+
+
+def answer_in_batches(
+    samples: pd.DataFrame, lengths: list[int], batch_size: int, answer: Callable[[str, list[int]], list[dict]]
+) -> pd.DataFrame:
+    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``.
+
+    Args:
+        samples: as ``build_samples`` makes them, numbered from 0.
+        lengths: of each sample's input, in tokens.
+        batch_size: samples answered together.
+        answer: ``answer(task, positions)`` gives one answer (``tasks.answers``) for each of these samples.
+    """
+    tasks = samples["task"].tolist()
+
+    def work(positions: list[int]) -> list[dict]:
+        answers = {}
+        for task in TASKS:
+            # Samples of one task and of like length share a batch: answers end together, little is padded, and the longest
+            # come first, so that memory trouble shows at once.
+            order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
+            for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False, disable=not order):
+                chosen = order[start : start + batch_size]
+                answers.update(zip(chosen, answer(task, chosen), strict=True))
+        return [answers[i] for i in positions]
+
+    answers = share_out(list(range(len(samples))), work)
+    return pd.concat([samples[["split", "sample_id"]].reset_index(drop=True), pd.DataFrame(answers)], axis=1)
+
+
+def continue_greedily(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
+    """Greedy continuations, without the prompts; penalties that a checkpoint's generation settings hold do not count."""
+    batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
+    written = model.generate(
+        **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
+        repetition_penalty=1.0, no_repeat_ngram_size=0, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)

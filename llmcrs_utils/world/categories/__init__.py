@@ -1,0 +1,9 @@
+"""The five categories, in U-NEED's order, and how many of its dialogues each has."""
+
+from llmcrs_utils.world.categories.beauty import BEAUTY
+from llmcrs_utils.world.categories.electronics import ELECTRONICS
+from llmcrs_utils.world.categories.fashion import FASHION
+from llmcrs_utils.world.categories.phones import PHONES
+from llmcrs_utils.world.categories.shoes import SHOES
+
+CATEGORIES = (BEAUTY, PHONES, FASHION, SHOES, ELECTRONICS)

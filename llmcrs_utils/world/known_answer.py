@@ -1,0 +1,177 @@
+"""Does what is measured follow what was planted? The synthetic world's knobs decide how far behaviour and needs complement each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from llmcrs_utils.corpus.schema import Corpus
+from llmcrs_utils.evaluation.analysis_figures import figure_title
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
+from llmcrs_utils.evaluation.figures import colours
+from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.statistics import bootstrap_interval
+from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, system_of
+from llmcrs_utils.world import Knobs, Truth
+from llmcrs_utils.world.ceilings import chosen_items
+from llmcrs_utils.world.knobs import SPREAD, measures
+
+PLANTED = "planted.csv"
+READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM", "neither": "neither"}
+
+
+def write_planted(corpus: Corpus, truth: Truth, samples: pd.DataFrame, path: str | Path) -> None:
+    """What the world knows of itself, as CSV ``measure, score``: ``knobs.measures`` and ``planted_outcomes``."""
+    found = measures(corpus, truth) | planted_outcomes(samples, truth)
+    found.pop(SPREAD)  # told from chance only in larger worlds
+    write_atomically(Path(path), pd.Series(found, name="score").rename_axis("measure").to_csv(lineterminator="\n"))
+
+
+def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
+    """How often the best reader of behaviour alone and the best reader of needs alone pick the right candidate: both, one, neither.
+
+    Returns:
+        By the names of ``READERS``, each four adding up to 1: ``recommend: NAME`` are expectations under the world's own
+        probabilities over all recommendations in ``samples``, ``test: NAME`` is what the two readers get on the test samples as they
+        turned out, which is what can be measured of systems that read perfectly.
+    """
+    chosen = samples[samples["task"] == "recommend"]
+    expected, seen = [], []
+    for sample in chosen.itertuples():
+        choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
+        likely = dict(chosen_items(choice, candidates))
+        by_behaviour, by_needs = (
+            max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0)
+        )
+        same = by_behaviour == by_needs
+        right = (likely[by_needs] * same, likely[by_behaviour] * (not same), likely[by_needs] * (not same))
+        expected.append((*right, 1 - sum(right)))
+        if sample.split == "test":
+            behaviour, needs = by_behaviour == sample.label, by_needs == sample.label
+            seen.append((behaviour and needs, behaviour and not needs, needs and not behaviour, not (behaviour or needs)))
+    means = {"recommend": np.mean(expected, axis=0), "test": np.mean(seen, axis=0) if seen else [np.nan] * len(READERS)}
+    return {f"{of}: {name}": float(value) for of, values in means.items() for name, value in zip(READERS, values)}
+
+
+def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
+    """(knob, value, folder) of every world in ``folder``; a world at a knob's default stands for all knobs' defaults.
+
+    Raises:
+        FileNotFoundError: where there is none, naming the command that makes them.
+        ValueError: for a folder that is not named after a knob.
+    """
+    defaults = vars(Knobs())
+    turned = [(path.name.rpartition("-"), path) for path in sorted(Path(folder).glob("*-*")) if path.is_dir()]
+    unknown = [path for (knob, _, _), path in turned if knob not in defaults]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no knob of the world; name folders KNOB-VALUE with a knob of {', '.join(defaults)}")
+    if not turned:
+        raise FileNotFoundError(f"{folder}: holds no worlds; run `make known-answer` and `make publish` first")
+    found = {(knob, float(value)): path for (knob, _, value), path in turned}
+    usual = [path for (knob, value), path in found.items() if value == defaults[knob]]
+    for knob in dict.fromkeys(knob for knob, _ in found) if usual else ():
+        found.setdefault((knob, defaults[knob]), usual[0])
+    return sorted((knob, value, path) for (knob, value), path in found.items())
+
+
+def planted(folder: str | Path) -> pd.DataFrame:
+    """``knob, value, measure, score`` of every world."""
+    parts = [pd.read_csv(path / PLANTED).assign(knob=knob, value=value) for knob, value, path in worlds(folder)]
+    return pd.concat(parts, ignore_index=True)[["knob", "value", "measure", "score"]]
+
+
+def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What the trained systems, floors and ceiling of every world scored, and which of CRS and LLM was right.
+
+    Returns:
+        ``knob, value, system, task, metric, score, low, high`` by ``JUDGED_BY``'s metric; and ``outcomes`` with ``knob, value``.
+    """
+    rows, shares = [], []
+    for knob, value, path in worlds(folder):
+        scores = score(read_parquet(path / "samples.parquet"), read_predictions(path / "predictions"), language)
+        for task, metric in JUDGED_BY.items():
+            for key, part in scores[scores["task"] == task].groupby("system"):
+                mean, low, high = bootstrap_interval(part[metric], part["sid"], part["seed"])
+                about = {"knob": knob, "value": value, "system": key, "task": task, "metric": metric}
+                rows.append(about | {"score": mean, "low": low, "high": high})
+        shares.append(outcomes(scores).assign(knob=knob, value=value))
+    return pd.DataFrame(rows), pd.concat(shares, ignore_index=True)
+
+
+def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    """Who is right about a recommendation: planted, by perfect readers, and measured.
+
+    Args:
+        truth: what ``planted`` returns; ``shares``: the second table of ``measured``.
+
+    Returns:
+        A row per ``knob, value``, columns (outcome, of) with ``of`` one of ``planted, perfect readers, measured``.
+    """
+    parts = [shares[shares["task"] == "recommend"].rename(columns={"share": "score"}).assign(of="measured")]
+    for prefix, of in (("recommend", "planted"), ("test", "perfect readers")):
+        names = {f"{prefix}: {name}": outcome for name, outcome in READERS.items()}
+        part = truth[truth["measure"].isin(list(names))]
+        parts.append(part.assign(outcome=part["measure"].map(names), of=of))
+    table = pd.concat(parts).pivot(index=["knob", "value"], columns=["outcome", "of"], values="score")
+    order = [(outcome, of) for outcome in READERS.values() for of in ("planted", "perfect readers", "measured")]
+    return table[order]
+
+
+PLANTED_COLOURS = {
+    "recommend: ceiling": "#000000",
+    "recommend: who sees behaviour only": "#88CCEE",
+    "recommend: who sees needs only": "#DDCC77",
+    "understand: words as in the catalogue": "#AA4499",
+}
+PLANTED_NAMES = {"understand: words as in the catalogue": "planted: share of words as in the catalogue"}
+SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
+
+
+def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: dict[str, str], corpus_note: str) -> Figure:
+    """What systems score as a knob turns, with the world's ceilings: a panel per knob.
+
+    Args:
+        measured, planted: what ``known_answer.measured`` (its first table) and ``known_answer.planted`` return.
+        knobs: knob -> the task that it should move.
+    """
+    knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    shown = {}
+    for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
+        for measure, colour in PLANTED_COLOURS.items():
+            part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
+            if measure.startswith(task) and len(part):
+                (shown[PLANTED_NAMES.get(measure, f"planted: {measure.partition(': ')[2]}")],) = axes.plot(
+                    part["value"], part["score"], "--", color=colour, linewidth=2
+                )
+        part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
+        for key, shape in SHAPES.items():
+            points = part[part["system"] == key].sort_values("value")
+            if len(points):
+                name = FLOORS.get(key) or system_of(key).name
+                error = [points["score"] - points["low"], points["high"] - points["score"]]
+                shown[name] = axes.errorbar(
+                    points["value"],
+                    points["score"],
+                    error,
+                    fmt=f"{shape}-",
+                    color=colours()[key],
+                    linewidth=1.4,
+                    capsize=2,
+                    markersize=5,
+                )
+        axes.axvline(vars(Knobs())[knob], color="0.8", linestyle=":", linewidth=1)
+        ceiling = part[part["system"] == ORACLE].sort_values("value")
+        if task != "recommend":
+            (shown["ceiling on the test dialogues"],) = axes.plot(
+                ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4
+            )
+        axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(figure_title("Does the measured follow the planted?", corpus_note))
+    return figure
