@@ -9,8 +9,11 @@ FETCHED = $(filter $(PSCON_SOURCE),$(PSCON))# empty where a copy is named
 # Worlds of the known answer: one knob of the synthetic world and its value; the first is the world as it is by default.
 WORLDS = implicit_weight-0.5 implicit_weight-0.0 implicit_weight-1.0 vocabulary_gap-0.0 vocabulary_gap-1.0 choice_noise-0.05
 
-# data and checkpoints to take instead of those that a profile names
-GIVEN = $(if $(DATA),"data_dir=$(DATA)") $(foreach name,BERT GPT2 BCRS CCRS CLLM ALLM MLLM,$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$($(name))"))
+# Data and checkpoints to take instead of those that a profile names. The shell, not make, puts the values in: they may hold
+# blanks and whatever else a name can hold.
+MODELS = BERT GPT2 BCRS CCRS CLLM ALLM MLLM
+GIVEN = $(if $(DATA),"data_dir=$$DATA") $(foreach name,$(MODELS),$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$$$(name)"))
+export DATA SET PROFILE PSCON $(MODELS)
 
 # notebooks of saved predictions, whose outputs are compared last: running them writes figures/ anew
 FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb)
@@ -19,13 +22,11 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab figures test publish clean
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab figures test publish clean clean-runs
 
-# run profile $(1) with the settings $(2) and those given; what Snakemake starts finds the environment's commands first
+# run the profile file $(1) with the settings $(2), those of SET and those given
 define run
-	$(VENV_PYTHON) -m llmcrs_utils.preflight params/$(1).yaml $(2) $(GIVEN)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV_PYTHON) -m snakemake -s workflow/Snakefile --configfile params/$(1).yaml \
-		--cores $(CORES) --resources gpu=1 --nolock --rerun-incomplete --quiet all $(if $(strip $(2) $(GIVEN)),--config $(2) $(GIVEN))
+	$(VENV_PYTHON) -m llmcrs_utils.study.launch $(1) $(2) $(GIVEN) --set "$$SET" --cores $(CORES) $(if $(SNAKEMAKE),-- $(SNAKEMAKE))
 endef
 
 help: ## 0 s | this list
@@ -33,36 +34,38 @@ help: ## 0 s | this list
 	@awk -F ' ## | [|] ' '/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-12s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
 smoke: $(INSTALLED) ## ~6 min | every notebook once on a toy world, to see that all parts fit
-	$(call run,smoke)
+	$(call run,params/smoke.yaml)
 
 demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world
-	$(call run,demo)
+	$(call run,params/demo.yaml)
 
 grid: $(INSTALLED) ## ~30 min | the whole study on the demo's world: ten typical systems, two CRSs, two LLMs, both directions
-	$(call run,grid)
+	$(call run,params/grid.yaml)
 
 study-cpu: $(INSTALLED) ## ~2.5 h | the reference study as two cores can run it: the grid with three seeds and cross-fitted help
-	$(call run,study-cpu)
+	$(call run,params/study-cpu.yaml)
 
 known-answer: $(INSTALLED) ## ~40 min | three systems on six small worlds whose answer is known
-	for world in $(WORLDS); do $(MAKE) --no-print-directory run PROFILE=known-answer SET="profile=known-answer/$$world $${world%%-*}=$${world#*-}" || exit; done
+	for world in $(WORLDS); do \
+		$(VENV_PYTHON) -m llmcrs_utils.study.launch params/known-answer.yaml "profile=known-answer/$$world" "$${world%%-*}=$${world#*-}" --cores $(CORES) || exit; \
+	done
 
 fallback: $(INSTALLED) ## ~20 min | what the published fallback to the gold item gives away
-	$(call run,fallback)
-	$(call run,withheld)
+	$(call run,params/fallback.yaml)
+	$(call run,params/withheld.yaml)
 
 pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
-	$(call run,pscon,"data_dir=$(PSCON)")
+	$(call run,params/pscon.yaml,"data_dir=$$PSCON")
 
 study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with models large enough to read
-	$(call run,study)
+	$(call run,params/study.yaml)
 
 paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BERT=checkpoint] [GPT2=...] [BCRS=...] [CCRS=...] [CLLM=...] [ALLM=...]
 	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
-	$(call run,paper)
+	$(call run,params/paper.yaml)
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
-	$(call run,$(PROFILE),$(SET))
+	$(call run,"params/$$PROFILE.yaml")
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
@@ -86,6 +89,9 @@ figures: $(INSTALLED) ## ~30 s | every committed table and figure again, from re
 publish: $(INSTALLED) ## ~1 min | take over finished study-cpu, known-answer and fallback as results/, executed notebooks, figures
 	$(VENV_PYTHON) workflow/publish.py
 	$(MAKE) figures
+
+clean-runs: ## 1 s | remove what runs set aside because something else was asked for later; says how much that was
+	@find runs -type d -name set_aside -prune -exec du -sh {} + -exec rm -rf {} + 2>/dev/null || true
 
 clean: ## 1 s | remove the environment and caches; runs/ stays
 	rm -rf .venv .pytest_cache .snakemake build *.egg-info

@@ -28,7 +28,7 @@ from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.tuning import load_tuned
-from llmcrs_utils.systems.registry import CRSS, LLMS, SYSTEMS
+from llmcrs_utils.systems.registry import SYSTEMS, working_alone
 from llmcrs_utils.tasks.answers import restore_width
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.tasks.samples import dialogue_samples, merge_turns
@@ -62,7 +62,7 @@ def lengths_of(tokenizer, texts: list[str], **options) -> np.ndarray:
 
 def unusable(samples: pd.DataFrame, predictions: Predictions) -> Iterator[str]:
     """Answers of the assistants for which the published code would give the gold item, or a random one."""
-    answers = {system.name: predictions[system.key] for system in (*CRSS, *LLMS) if system.key in predictions}
+    answers = {system.name: predictions[system.key] for system in (*working_alone("crs"), *working_alone("llm")) if system.key in predictions}
     found = [f"{name} {share(int((~frame['valid']).sum()), len(frame))}" for name, frame in answers.items()]
     yield "unusable answers of assistants, all splits and tasks: " + "; ".join(found)
     ranks = np.arange(1, 6)
@@ -210,7 +210,7 @@ def whole_members(samples: pd.DataFrame, predictions: Predictions) -> Iterator[s
 
 def in_sample(samples: pd.DataFrame, predictions: Predictions) -> Iterator[str]:
     """How much better the assistants are on the dialogues they were trained on than on new ones."""
-    for system in (*CRSS, *LLMS):
+    for system in (*working_alone("crs"), *working_alone("llm")):
         if "train" not in set(predictions.get(system.key, pd.DataFrame({"split": []}))["split"]):
             continue
         scores = [score(samples, predictions[system.key], "zh", split) for split in ("train", "test")]

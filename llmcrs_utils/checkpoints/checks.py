@@ -296,3 +296,24 @@ def vocabulary_size(file: Path) -> int:
             raise CheckpointError(f"{file}: this is no sentencepiece model, or it was cut short; get it again") from None
     added = read_json(folder / "added_tokens.json") if (folder / "added_tokens.json").is_file() else {}
     return max([known, *(token + 1 for token in added.values())])
+
+
+PARTS_OF_CHECKPOINTS = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
+RECORDS = {"key.json", "finished.json", "history.json", "provenance.json", "merged_from.json"}  # of ours, beside a model
+
+
+def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
+    """The files of a checkpoint or adapter folder that decide what is loaded, by name; none of a hub id."""
+    folder = Path(model_name_or_path).expanduser()
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in PARTS_OF_CHECKPOINTS and path.name not in RECORDS and path.is_file())
+
+
+def hub_revision(model_name_or_path: str | Path) -> list[str] | None:
+    """A hub id and the commit that is used of it (fetching its config, if need be); ``None`` of a folder."""
+    if Path(model_name_or_path).expanduser().is_dir():
+        return None
+    names = ("config.json", "adapter_config.json")
+    found = next(filter(None, (checkpoint_file(model_name_or_path, name) for name in names)), None)
+    return [str(model_name_or_path), found.parent.name if found else ""]

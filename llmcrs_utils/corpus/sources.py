@@ -28,3 +28,12 @@ def read_source(corpus: str, data_dir: str, *, seed: int = 1, encoding: str = "u
     if corpus == "pscon":
         return read_pscon(data_dir, seed=seed, encoding=encoding, report=report)
     raise ValueError(f"corpus {corpus!r} is not read from files; known: u_need, pscon")
+
+
+def source_files(corpus: str, data_dir: str) -> list:
+    from pathlib import Path
+    return sorted(path for path in Path(data_dir).expanduser().rglob("*") if path.is_file() and ".git" not in path.parts)
+
+
+def corpus_note(corpus: str, train_dialogues: int, valid_dialogues: int, test_dialogues: int, data_dir: str = "") -> str:
+    return {"generated": f"Synthetic corpus of {train_dialogues + valid_dialogues + test_dialogues} dialogues", "u_need": "U-NEED", "pscon": "PSCon (English part)"}[corpus]

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.training.collators import unimind_collator
-from llmcrs_utils.training.trainer import train
+from llmcrs_utils.training.trainer import STAGES, train
 
 
 def train_two_stages(
@@ -19,14 +19,20 @@ def train_two_stages(
     tokenizer: PreTrainedTokenizerBase,
     *,
     output_dir: str | Path,
-    settings: dict,
     stage_one_epochs: float,
     stage_one_learning_rate: float,
     stage_two_epochs: float,
     stage_two_learning_rate: float,
     **options,
 ) -> pd.DataFrame:
-    """Train in place and save in ``output_dir``; ``options`` go to ``training.train``. Returns its history with a column ``stage``."""
+    """Train in place and save in ``output_dir``; ``options`` go to ``trainer.train``.
+
+    Returns:
+        Its history with a column ``stage``.
+
+    Raises:
+        ValueError: where training or validation recommends nothing.
+    """
     collate = unimind_collator(tokenizer.pad_token_id, model.config.n_items)
     output_dir = Path(output_dir)
     recommend = [example for example in examples if "gold" in example]
@@ -40,15 +46,15 @@ def train_two_stages(
         valid_recommend = with_states(model, valid_recommend, collate, batch)
     model.backbone.requires_grad_(model.config.recommend_loss_reaches_backbone)
     first = train(
-        model, recommend, valid_recommend, collate, output_dir=output_dir / "stage_one", settings=settings,
+        model, recommend, valid_recommend, collate, output_dir=output_dir / STAGES / "one",
         num_train_epochs=stage_one_epochs, learning_rate=stage_one_learning_rate, label_names=[],
         group_by_length="states" not in recommend[0], **options,
     )  # fmt: skip
     model.backbone.requires_grad_(True)
     second = train(
-        model, examples, valid_examples, collate, output_dir=output_dir / "stage_two", settings=settings,
+        model, examples, valid_examples, collate, output_dir=output_dir,
         num_train_epochs=stage_two_epochs, learning_rate=stage_two_learning_rate, label_names=[],
-        tokenizer=tokenizer, save_to=output_dir, **options,
+        tokenizer=tokenizer, **options,
     )  # fmt: skip
     return pd.concat([first.assign(stage="recommend"), second.assign(stage="all tasks")], ignore_index=True)
 

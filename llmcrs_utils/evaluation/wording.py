@@ -7,7 +7,7 @@ import pandas as pd
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
-from llmcrs_utils.systems.registry import CRSS, FLOORS, LLMS, ORACLE, TASKS
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
@@ -132,7 +132,7 @@ def alone_and_bounds(scores: pd.DataFrame) -> pd.DataFrame:
     """The best floor, each CRS and LLM alone and the ceiling, by each task's ``HEADLINE`` metric."""
     means = {task: scores[scores["task"] == task].groupby("system")[metric].mean() for task, metric in HEADLINE.items()}
     rows = {"best floor": {task: part[part.index.isin(FLOORS)].max() for task, part in means.items()}}
-    for system in (*CRSS, *LLMS):
+    for system in (*working_alone("crs"), *working_alone("llm")):
         rows[system.name] = {task: part.get(system.key) for task, part in means.items()}
     rows["ceiling"] = {task: part.get(ORACLE) for task, part in means.items()}
     table = pd.DataFrame(rows).T.dropna(how="all").astype(float).round(3)

@@ -24,7 +24,7 @@ from llmcrs_utils.corpus.schema import TOP_CATEGORY, Dialogue
 from llmcrs_utils.small.models import make_collator, text_blocks
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import LETTERS, Prompts
-from llmcrs_utils.training.trainer import finished, mark_finished, train
+from llmcrs_utils.training.trainer import train
 
 Fact = tuple[str, str]  # relation and value
 Item = dict[str, str]  # relation -> value
@@ -313,7 +313,6 @@ def pretrain_with_exercises(
     num_train_epochs: float,
     learning_rate: float,
     output_dir: str | Path,
-    settings: dict,
     **options,
 ) -> pd.DataFrame:
     """Train a new causal LM in place on ``texts`` and on look-up exercises, in rounds.
@@ -334,24 +333,16 @@ def pretrain_with_exercises(
     lookups = held_out_lookups(shelf, prompts, count=LOOKUPS)
     histories, read = [], 0
     for number in range(ROUNDS):
-        folder, run = Path(output_dir) / f"round_{number + 1}", {**settings, "round": number + 1}
         part = passes[number * len(passes) // ROUNDS : (number + 1) * len(passes) // ROUNDS]
         sizes = SIZES[: 1 + int(number / (0.75 * ROUNDS) * len(SIZES))]
         drawn = draw_exercises(tokenizer, shelf, prompts, sizes, exercise_tokens / ROUNDS, Random(f"exercises {seed} {number}"))
         read += sum(len(exercise["input_ids"]) for exercise in drawn)
-        history = finished(folder, run)
-        if history is None:
-            history = train(
-                model, part + drawn, held_out, collate, output_dir=folder, settings=run, seed=seed + number, num_train_epochs=1,
-                learning_rate=learning_rate * (1 - number / ROUNDS), lr_scheduler_type="constant_with_warmup", label_names=["labels"],
-                group_by_length=True, **options,
-            )  # fmt: skip
-            right = lookup_accuracy(model, tokenizer, lookups).groupby(lookups["size"]).mean()
-            accuracies = {f"accuracy_{size}": share for size, share in right.items()}
-            history = history.assign(epoch=num_train_epochs * (number + 1) / ROUNDS, exercise_tokens=read, **accuracies)
-            model.save_pretrained(str(folder))
-            mark_finished(folder, run, history)
-        else:
-            model.load_state_dict(type(model).from_pretrained(str(folder)).state_dict())
-        histories.append(history)
+        history = train(
+            model, part + drawn, held_out, collate, output_dir=Path(output_dir) / f"round_{number + 1}", seed=seed + number,
+            num_train_epochs=1, learning_rate=learning_rate * (1 - number / ROUNDS), lr_scheduler_type="constant_with_warmup",
+            label_names=["labels"], group_by_length=True, **options,
+        )  # fmt: skip
+        right = lookup_accuracy(model, tokenizer, lookups).groupby(lookups["size"]).mean()
+        accuracies = {f"accuracy_{size}": share for size, share in right.items()}
+        histories.append(history.assign(epoch=num_train_epochs * (number + 1) / ROUNDS, exercise_tokens=read, **accuracies))
     return pd.concat(histories, ignore_index=True)

@@ -15,7 +15,7 @@ from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root
-from llmcrs_utils.study.profile import TRAINED_BY, load_profile, setting_value, system_parameters
+from llmcrs_utils.study.profile import TRAINED_BY, load_profile, read_settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.text.prompts import PROMPTS, TEMPLATES
 from llmcrs_utils.world import Knobs
@@ -41,6 +41,25 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
         CheckpointError: for a checkpoint that is missing.
     """
     profile = load_profile(path, overrides)
+    check_systems(profile, path)
+    check_languages(profile, path)
+    trained = {key: system_parameters(profile, key) for key in profile["systems"] if SYSTEMS[key].family != "typical"}
+    check_agreement(profile, trained, path)
+    for key, values in trained.items():
+        check_choices(key, values, path)
+    check_accelerate(profile.get("accelerate", ""), trained, path)
+    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
+    for key, values in trained.items():
+        check_model(profile, key, values, path)
+        if SYSTEMS[key].family == "llm":
+            check_tuning(key, values, path)
+    for backbone in sorted({SYSTEMS[key].backbone for key in profile["systems"] if SYSTEMS[key].family == "typical"} - {None}):
+        check_typical_backbone(profile, backbone, path)
+    return profile, report
+
+
+def check_systems(profile: dict, path: str) -> None:
+    """Raise ``ParameterError`` unless all systems are known, each with those it needs, and one of them is a collaboration."""
     systems = profile["systems"]
     for key in systems:
         try:
@@ -50,39 +69,38 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
         for needed in (system.base, system.assistant):
             if needed and needed not in systems:
                 raise ParameterError(f"{path}: systems: {key} needs {needed}; add it to the list")
+    if not any(system_of(key).assistant for key in systems):
+        raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
+
+
+def check_languages(profile: dict, path: str) -> None:
     for key, section in profile.items():
         if isinstance(section, dict) and section.get("language", "zh") not in PROMPTS:
             known = ", ".join(PROMPTS)
             raise ParameterError(f"{path}: section {key}: language {section['language']!r} has no prompt set; known: {known}")
-    if not any(system_of(key).assistant for key in systems):
-        raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
-    typical = [key for key in systems if SYSTEMS[key].family == "typical"]
-    trained = {key: system_parameters(profile, key) for key in systems if key not in typical}
+
+
+def check_agreement(profile: dict, trained: dict[str, dict], path: str) -> None:
+    """Raise ``ParameterError`` where sections that share a parameter (``SHARED``) give it different values."""
+    typical = any(SYSTEMS[key].family == "typical" for key in profile["systems"])
     for name, (default, users) in SHARED.items():
         left_out = {"02_prepare_backbones", *([] if typical else [TRAINED_BY["typical"]])} - profile.keys()
-        present = [key for key in users if key not in left_out]
-        values = {key: profile.get(key, {}).get(name, default) for key in present}
+        values = {key: profile.get(key, {}).get(name, default) for key in users if key not in left_out}
         values |= {key: profile[key][name] for key in trained if name in profile.get(key, {})}
         if len(set(values.values())) > 1:
             said = ", ".join(f"{key}: {value}" for key, value in values.items())
             raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
-    for key, values in trained.items():
-        where = f"{path}: section {key} or {TRAINED_BY[SYSTEMS[key].family]}"
-        for name, choices in CHOICES.items():
-            if values.get(name, next(iter(choices))) not in choices:
-                raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
-        logger = values.get("report_to", "none")
-        if logger != "none" and importlib.util.find_spec(logger) is None:
-            raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
-    check_accelerate(profile.get("accelerate", ""), trained, path)
-    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
-    for key, values in trained.items():
-        check_model(profile, key, values, path)
-        if SYSTEMS[key].family == "llm":
-            check_tuning(key, values, path)
-    for backbone in sorted({SYSTEMS[key].backbone for key in typical} - {None}):
-        check_typical_backbone(profile, backbone, path)
-    return profile, report
+
+
+def check_choices(key: str, values: dict, path: str) -> None:
+    """Raise ``ParameterError`` unless parameters with few possible values have one of these, and the logger is installed."""
+    where = f"{path}: section {key} or {TRAINED_BY[SYSTEMS[key].family]}"
+    for name, choices in CHOICES.items():
+        if values.get(name, next(iter(choices))) not in choices:
+            raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
+    logger = values.get("report_to", "none")
+    if logger != "none" and importlib.util.find_spec(logger) is None:
+        raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
 
 
 def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
@@ -163,20 +181,22 @@ def check_data(build: dict, where: str) -> Report:
     return report
 
 
+def report_of(path: str, profile: dict, report: Report) -> str:
+    """What the check ends with: what was found in the data, and that all is in order."""
+    lines = [report.summary()] if report.faults else []
+    return "\n".join([*lines, f"{path}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}"])
+
+
 def main(arguments: list[str]) -> int:
-    if not arguments or any("=" not in argument for argument in arguments[1:]):
+    if not arguments:
         print("usage: python -m llmcrs_utils.study.preflight PROFILE.yaml [key=value ...]", file=sys.stderr)
         return 2
     try:
-        given = dict(argument.split("=", 1) for argument in arguments[1:])
-        overrides = {key: setting_value(text, key) for key, text in given.items()}
-        profile, report = check(arguments[0], overrides)
+        profile, report = check(arguments[0], read_settings(arguments[1:]))
     except (ParameterError, CorpusError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if report.faults:
-        print(report.summary())
-    print(f"{arguments[0]}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}")
+    print(report_of(arguments[0], profile, report))
     return 0
 
 

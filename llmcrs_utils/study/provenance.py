@@ -1,27 +1,34 @@
-"""One JSON per run that says what was run: parameters, versions, commit, data, device, time and memory."""
+"""What was run: parameters, versions, commit, files, device, time and memory, as one JSON per run."""
+
+from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmcrs_utils.files.atomic import file_hash, write_atomically
+from llmcrs_utils.files.atomic import file_hash, read_json_or_none, write_json
+
+if TYPE_CHECKING:
+    from llmcrs_utils.study.run import Run
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "pandas", "gensim", "papermill")
-FINISHED = "finished.json"  # beside a model: what made it
 STARTED = time.monotonic()  # a notebook imports this module first thing
 
 
-def write_provenance(path: str | Path, settings: dict[str, Any], inputs: list[str | Path]) -> dict[str, Any]:
-    """Write the record of this run to ``path`` and return it; ``inputs`` are the files it depends on."""
+def write_provenance(run: Run, path: str | Path, key: dict | None = None) -> dict[str, Any]:
+    """Write the record of a run to ``path`` and return it; ``key`` is the run's, where it has been made already."""
+    path = Path(path)
+    hashes = key["inputs"] if key else {what: file_hash(file) for what, file in run.inputs.items()}
     record = {
-        "settings": settings,
-        "inputs": {str(name): file_hash(name) for name in inputs},
+        "run": run.name,
+        "settings": run.parameters,
+        "recipe": run.recipe,
+        "inputs": {file: hashes[what] for what, file in run.inputs.items()},
         "git": git_state(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -29,11 +36,10 @@ def write_provenance(path: str | Path, settings: dict[str, Any], inputs: list[st
         "wall_seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)),
     }
-    made = Path(path).parent / FINISHED
-    if made.exists():  # the model may be older than this run, which then only used it
-        record["model_made_at"] = json.loads(made.read_text(encoding="utf-8"))["git"]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(Path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    made = read_json_or_none(path.parent / "finished.json")
+    if made:  # the model may be older than this run, which then only used it
+        record["model_made_at"] = made["git"]
+    write_json(path, record)
     return record
 
 
@@ -48,6 +54,7 @@ def git_state() -> dict[str, Any]:
 
 
 def device_name() -> str:
+    """The GPU's name, else the processor's."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()

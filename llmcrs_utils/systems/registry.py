@@ -1,5 +1,6 @@
 """Who takes part: the one place that names tasks, categories and systems (design: the paper, sections 3 and 4.3)."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,8 +63,10 @@ CRSS = (System("bcrs", "UniMIND(BART)", "crs", "bart"), System("ccrs", "UniMIND(
 LLMS = (
     System("cllm", "ChatGLM", "llm", "chatglm"),
     System("allm", "Chinese-Alpaca", "llm", "llama"),
-    System("mllm", "Modern LLM", "llm", ""),  # any causal LM with a chat template (params/modern.yaml)
 )
+
+BACKBONES = {"crs": ("bart", "cpt"), "llm": ("llama", "chatglm")}  # architectures of small models that may stand in
+KEY = re.compile("[a-z][a-z0-9_]*")  # of a system that works alone; two with a hyphen between are a collaboration
 
 # Rows of those who are no system: what needs no training, and what only a synthetic world knows.
 FLOORS = {
@@ -82,17 +85,50 @@ def assisted(base: System, assistant: System) -> System:
     return System(key, key.upper(), base.family, base.backbone, base=base.key, assistant=assistant.key)
 
 
-# In the order of the tables' rows; every CRS and every LLM collaborate both ways.
-SYSTEMS = {
-    system.key: system
-    for system in (
-        *TYPICAL,
-        *CRSS,
-        *LLMS,
-        *(assisted(crs, llm) for llm in LLMS for crs in CRSS),
-        *(assisted(llm, crs) for llm in LLMS for crs in CRSS),
-    )
-}
+def arranged(crss: list[System], llms: list[System]) -> dict[str, System]:
+    """Key -> system, in the order of the tables' rows; every CRS and every LLM collaborate both ways."""
+    systems = [*TYPICAL, *crss, *llms]
+    systems += [assisted(crs, llm) for llm in llms for crs in crss]
+    systems += [assisted(llm, crs) for llm in llms for crs in crss]
+    return {system.key: system for system in systems}
+
+
+# The paper's 22, and those that a profile adds (``register``).
+SYSTEMS = arranged([*CRSS], [*LLMS])
+
+
+def working_alone(family: str) -> list[System]:
+    """The registered CRSs (``crs``) or LLMs (``llm``), in the order of the tables' rows."""
+    return [system for system in SYSTEMS.values() if system.family == family and system.base is None]
+
+
+def register(models: dict[str, dict[str, str]]) -> None:
+    """Add CRSs and LLMs of a profile's own to the registry, and with them their collaborations in both directions.
+
+    Args:
+        models: key -> ``name`` in tables, ``family`` (crs or llm) and, where a small model may stand in, its ``backbone``.
+            A model that is registered already in the same way stays as it is.
+
+    Raises:
+        ValueError: for a key or an entry that cannot be, naming it and the remedy.
+    """
+    crss, llms = working_alone("crs"), working_alone("llm")
+    for key, entry in models.items():
+        if not KEY.fullmatch(str(key)):
+            raise ValueError(f"models: {key!r} is no key; write small letters, digits and _ only, such as qwen or glm_4")
+        if not isinstance(entry, dict) or not str(entry.get("name") or "").strip() or entry.get("family") not in BACKBONES:
+            raise ValueError(f"models: {key}: give its name (of tables) and its family (crs or llm)")
+        backbone = entry.get("backbone", "")
+        if backbone and backbone not in BACKBONES[entry["family"]]:
+            raise ValueError(f"models: {key}: backbone {backbone!r} is no small {entry['family']}; known: {', '.join(BACKBONES[entry['family']])}")
+        system = System(key, entry["name"], entry["family"], backbone)
+        if SYSTEMS.get(key, system) != system:
+            raise ValueError(f"models: {key}: there is a system {key} already ({SYSTEMS[key].name}); take another key")
+        if key not in SYSTEMS:
+            (crss if system.family == "crs" else llms).append(system)
+    extended = arranged(crss, llms)
+    SYSTEMS.clear()
+    SYSTEMS.update(extended)
 
 
 def system_of(key: str) -> System:

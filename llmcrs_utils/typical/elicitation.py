@@ -31,7 +31,7 @@ from llmcrs_utils.text.prompts import Prompts, parse_attributes
 from llmcrs_utils.text.shielding import plain, shield, special_of
 from llmcrs_utils.training.collators import pad, right_padded
 from llmcrs_utils.training.decoding import answer_in_batches
-from llmcrs_utils.training.trainer import finished, mark_finished, train
+from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "elicit"
@@ -168,7 +168,6 @@ def train_elicitation(
     *,
     model_name_or_path: str | None,
     output_dir: str | Path,
-    settings: dict,
     seed: int,
     num_train_epochs: float,
     learning_rate: float,
@@ -216,16 +215,11 @@ def train_elicitation(
     collate = make_collator(kind, tokenizer.pad_token_id)
 
     def stage(name: str, folder: str, chosen: dict[str, list[dict]]) -> pd.DataFrame:
-        run = {**settings, "stage": name}
-        history = finished(output_dir / folder, run)
-        if history is None:
-            history = train(
-                model if folder == ALL else load_model(kind, output_dir / ALL), chosen["train"], chosen["valid"], collate,
-                output_dir=output_dir / folder, save_to=output_dir / folder, settings=run, seed=seed,
-                num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["labels"],
-                per_device_train_batch_size=per_device_train_batch_size, **training_options,
-            )  # fmt: skip
-            mark_finished(output_dir / folder, run, history)
+        history = train(
+            model if folder == ALL else load_model(kind, output_dir / ALL), chosen["train"], chosen["valid"], collate,
+            output_dir=output_dir / folder, seed=seed, num_train_epochs=num_train_epochs, learning_rate=learning_rate,
+            label_names=["labels"], per_device_train_batch_size=per_device_train_batch_size, **training_options,
+        )  # fmt: skip
         return history.assign(stage=name)
 
     histories = [stage("all categories", ALL, examples)]

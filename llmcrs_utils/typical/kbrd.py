@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, MarianConfig, Mar
 
 from llmcrs_utils.checkpoints.loading import device, load_tokenizer
 from llmcrs_utils.corpus.schema import Corpus
-from llmcrs_utils.files.atomic import first_process, write_atomically
+from llmcrs_utils.files.atomic import write_json
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
@@ -25,7 +25,7 @@ from llmcrs_utils.text.segments import crs_segments
 from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import pad, right_padded
 from llmcrs_utils.training.decoding import answer_in_batches
-from llmcrs_utils.training.trainer import train
+from llmcrs_utils.training.trainer import STAGES, train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
@@ -95,7 +95,6 @@ def train_kbrd(
     *,
     model_name_or_path: str | None,
     output_dir: str | Path,
-    settings: dict,
     seed: int,
     num_train_epochs: float,
     learning_rate: float,
@@ -117,65 +116,79 @@ def train_kbrd(
     """Train the recommender, then the reply model on it, and save both in ``output_dir``.
 
     The recommender learns from the recommend samples (context without the gold item), the reply model from the respond samples,
-    whose items to recommend count among the entities spoken of. Of the checkpoint only the tokeniser is used.
+    whose items to recommend count among the entities spoken of. Of the checkpoint only the tokenizer is used.
+
+    Args:
+        cutoff_len, max_target_len: tokens that the reply model reads and writes.
+        graph_dim, bases: size of a node's vector, and basis matrices of the graph's relations.
+        bias_dim: hidden units between the user and the bias on the vocabulary.
+        hidden_size, layers, heads, dropout: of the Transformer that replies, in its encoder and its decoder.
 
     Returns:
-        ``training.train``'s history, with ``stage`` and ``without_entities``: training samples of the stage that speak of no node
+        ``trainer.train``'s history, with ``stage`` and ``without_entities``: training samples of the stage that speak of no node
         of the graph, whose user is zeros.
 
     Raises:
         ValueError: where training or validation lacks recommendations or replies.
     """
+    output_dir = Path(output_dir)
     graph = knowledge_graph(corpus.knowledge, dataset.items["item_id"].tolist())
     linker = make_linker(graph.items, graph.values, prompts)
     tokenizer = load_tokenizer(model_name_or_path, segments=True)
-    splits = [dataset.split("train"), dataset.split("valid")]
-    recommend, valid_recommend = (recommend_examples(samples, dataset.index, linker) for samples in splits)
-    respond, valid_respond = (respond_examples(samples, tokenizer, prompts, linker, cutoff_len, max_target_len) for samples in splits)
-    for task, examples in {"recommendations": (recommend, valid_recommend), "replies": (respond, valid_respond)}.items():
-        if not all(examples):
+    recommend, respond = {}, {}
+    for name in ("train", "valid"):
+        samples = dataset.split(name)
+        recommend[name] = recommend_examples(samples, dataset.index, linker)
+        respond[name] = respond_examples(samples, tokenizer, prompts, linker, cutoff_len, max_target_len)
+    for task, examples in {"recommendations": recommend, "replies": respond}.items():
+        if not all(examples.values()):
             raise ValueError(f"no {task} in training or validation; KBRD learns from recommendations and from replies")
-    writer = {
-        "vocab_size": len(tokenizer), "d_model": hidden_size, "encoder_layers": layers, "decoder_layers": layers,
-        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": hidden_size,
-        "decoder_ffn_dim": hidden_size, "activation_function": "relu", "dropout": dropout, "activation_dropout": dropout,
-        "scale_embedding": True, "init_std": hidden_size**-0.5, "max_position_embeddings": max(cutoff_len, max_target_len),
-        "pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.cls_token_id,
-        "eos_token_id": tokenizer.sep_token_id, "forced_eos_token_id": None,
-    }  # fmt: skip
+    writer = writer_config(tokenizer, hidden_size, layers, heads, dropout, max(cutoff_len, max_target_len))
     model = new_model(
         Kbrd, None, seed, items=len(graph.items), nodes=len(graph.items) + len(graph.values), relations=graph.relations,
         edges=graph.edges.shape[1], dim=graph_dim, bases=bases, bias_dim=bias_dim, writer=writer,
     )  # fmt: skip
     model.graph.edges.copy_(graph.edges)
-    output_dir, options = Path(output_dir), {"settings": settings, "seed": seed, "label_names": [], **training_options}
-    collate = make_collator(tokenizer.pad_token_id)
-
+    collate, options = make_collator(tokenizer.pad_token_id), {"seed": seed, "label_names": [], **training_options}
     learning = {parameter for parameter in model.parameters() if parameter.requires_grad}  # positions never do
+
     model.let_learn(model.recommender)
     first = train(
-        model, recommend, valid_recommend, collate, output_dir=output_dir / "recommender", num_train_epochs=recommender_epochs,
-        learning_rate=recommender_learning_rate, per_device_train_batch_size=recommender_batch_size, group_by_length=False, **options,
+        model, recommend["train"], recommend["valid"], collate, output_dir=output_dir / STAGES / "recommender",
+        num_train_epochs=recommender_epochs, learning_rate=recommender_learning_rate,
+        per_device_train_batch_size=recommender_batch_size, group_by_length=False, **options,
     )  # fmt: skip
     model.let_learn(learning - model.recommender)
     # The recommender stands still: each sample's user is made once instead of once an epoch.
-    respond, valid_respond = with_users(model, respond), with_users(model, valid_respond)
     second = train(
-        model, respond, valid_respond, collate, output_dir=output_dir / "reply", num_train_epochs=num_train_epochs,
-        learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, tokenizer=tokenizer, save_to=output_dir,
-        **options,
+        model, with_users(model, respond["train"]), with_users(model, respond["valid"]), collate, output_dir=output_dir,
+        num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
+        tokenizer=tokenizer, **options,
     )  # fmt: skip
-    if first_process():
-        record = {"cutoff_len": cutoff_len, "max_target_len": max_target_len, "items": graph.items, "values": graph.values}
-        write_atomically(output_dir / RECORD, json.dumps(record, ensure_ascii=False))
+    record = {"cutoff_len": cutoff_len, "max_target_len": max_target_len, "items": graph.items, "values": graph.values}
+    write_json(output_dir / RECORD, record)
     stages = {"recommender": (first, recommend), "reply": (second, respond)}
     return pd.concat(
         [
-            history.assign(stage=stage, without_entities=sum(not example["entities"] for example in examples))
+            history.assign(stage=stage, without_entities=sum(not example["entities"] for example in examples["train"]))
             for stage, (history, examples) in stages.items()
         ],
         ignore_index=True,
     )
+
+
+def writer_config(
+    tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int, heads: int, dropout: float, positions: int
+) -> dict:
+    """The Transformer that replies, as ``MarianConfig`` takes it; feed-forward layers are as wide as all others, as published."""
+    return {
+        "vocab_size": len(tokenizer), "d_model": hidden_size, "encoder_layers": layers, "decoder_layers": layers,
+        "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": hidden_size,
+        "decoder_ffn_dim": hidden_size, "activation_function": "relu", "dropout": dropout, "activation_dropout": dropout,
+        "scale_embedding": True, "init_std": hidden_size**-0.5, "max_position_embeddings": positions,
+        "pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id, "forced_eos_token_id": None,
+    }  # fmt: skip
 
 
 def answer_kbrd(

@@ -17,7 +17,6 @@ answer to these systems; ``coldness`` counts how often such an item is the right
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,7 @@ from transformers import PreTrainedTokenizerBase
 from llmcrs_utils.behaviour.sasrec import SASRec
 from llmcrs_utils.checkpoints.loading import device, load_tokenizer
 from llmcrs_utils.corpus.schema import SPLITS, Corpus
-from llmcrs_utils.files.atomic import read_json_or_none, write_atomically
+from llmcrs_utils.files.atomic import read_json_or_none, write_json
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
@@ -41,7 +40,7 @@ from llmcrs_utils.text.shielding import special_of
 from llmcrs_utils.training.collators import pad, right_padded
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.processes import loss_weights
-from llmcrs_utils.training.trainer import finished, mark_finished, train
+from llmcrs_utils.training.trainer import STAGES, train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "recommend"
@@ -151,11 +150,9 @@ def train_recommender(
     *,
     model_name_or_path: str | None,
     output_dir: str | Path,
-    settings: dict,
     seed: int,
     num_train_epochs: float,
     learning_rate: float,
-    per_device_train_batch_size: int,
     cutoff_len: int,
     item_dim: int = 64,
     max_history: int = 50,
@@ -165,11 +162,11 @@ def train_recommender(
     behaviour_learning_rate: float = 0.001,
     **training_options,
 ) -> pd.DataFrame:
-    """Train ``bert_rec``, ``sasrec`` or ``tg_crs``; ``output_dir`` then holds the model, ``recommender.json`` and a tokeniser.
+    """Train ``bert_rec``, ``sasrec`` or ``tg_crs``; ``output_dir`` then holds the model, ``recommender.json`` and a tokenizer.
 
     SASRec learns from what training shoppers did, each action predicted from those before it, and from what training dialogues
     recommended after what its shopper had done; the epoch kept is the one that does best on recommendations in validation.
-    ``tg_crs`` starts from a SASRec trained so, in the folder ``behaviour``.
+    ``tg_crs`` starts from a SASRec trained so.
 
     Args:
         model_name_or_path: a BERT; ``sasrec`` reads no text and takes none.
@@ -180,60 +177,63 @@ def train_recommender(
         negatives: wrong items that SASRec's own training sets against the right one; where there are fewer, all.
         behaviour_epochs: of the SASRec that ``tg_crs`` starts from; 0 for a random start.
         behaviour_learning_rate: likewise.
-        training_options: go to ``training.train``.
+        training_options: go to ``trainer.train``.
 
     Returns:
-        ``training.train``'s history; of ``tg_crs`` with a column ``stage``.
+        ``trainer.train``'s history; of ``tg_crs`` with a column ``stage``.
 
     Raises:
         ValueError: where training or validation holds no recommend sample.
     """
     output_dir, items = Path(output_dir), dataset.index
-    behaviour_shape = {"item_dim": item_dim, "max_history": max_history}
-    shape = {"bert_rec": {}, "sasrec": {**behaviour_shape, "negatives": negatives}, "tg_crs": behaviour_shape}[system]
     tokenizer = load_tokenizer(model_name_or_path, segments=True) if system in READ_TEXT else None
+    shape = {} if system == "bert_rec" else {"item_dim": item_dim, "max_history": max_history}
+    if system == "sasrec":
+        shape["negatives"] = negatives
     model = new_model(MODELS[system], model_name_or_path if tokenizer else None, seed, tokenizer, n_items=len(items), **shape)
     if tokenizer:
         cutoff_len = min(cutoff_len, model.encoder.config.max_position_embeddings)
     record = {"cutoff_len": cutoff_len, "max_history": max_history, "catalogue": names_hash(items)}
-    examples = {}
-    for name in ("train", "valid"):
-        samples = dataset.split(name).query("task == @TASK").reset_index(drop=True)
-        if samples.empty:
-            raise ValueError(f"no recommend sample in the {name} split; {system} needs recommendations in training and validation")
-        right = [items[item] for item in samples["label"]]
-        examples[name] = [
-            {**example, "gold": [*[NO_CHOICE] * len(example["history"]), gold] if system == "sasrec" else gold}
-            for example, gold in zip(inputs_of(system, samples, items, tokenizer, prompts, record), right, strict=True)
-        ]
+    examples = {name: labelled_examples(system, dataset, name, tokenizer, prompts, record) for name in ("train", "valid")}
     if system == "sasrec":
         shoppers = training_sequences(corpus, dataset, max_history, max_sequences, seed)
         examples["train"] += [{"history": actions[:-1], "gold": actions} for actions in shoppers]
-    stages = []
+    first = None
     if system == "tg_crs" and behaviour_epochs:
-        folder = output_dir / "behaviour"
-        # Epochs and rates are among the settings; told again are those that have defaults here.
-        own = {**settings, **shape, "max_sequences": max_sequences, "negatives": negatives}
-        own |= {"behaviour_epochs": behaviour_epochs, "behaviour_learning_rate": behaviour_learning_rate}
-        history = finished(folder, own)
-        if history is None:
-            history = train_recommender(
-                "sasrec", dataset, corpus, prompts, model_name_or_path=None, output_dir=folder, settings=own, seed=seed,
-                num_train_epochs=behaviour_epochs, learning_rate=behaviour_learning_rate, cutoff_len=cutoff_len,
-                per_device_train_batch_size=per_device_train_batch_size, max_sequences=max_sequences, negatives=negatives,
-                **behaviour_shape, **training_options,
-            )  # fmt: skip
-            mark_finished(folder, own, history)
-        stages.append(history.assign(stage="behaviour"))
+        folder = output_dir / STAGES / "behaviour"
+        first = train_recommender(
+            "sasrec", dataset, corpus, prompts, model_name_or_path=None, output_dir=folder, seed=seed, cutoff_len=cutoff_len,
+            num_train_epochs=behaviour_epochs, learning_rate=behaviour_learning_rate, item_dim=item_dim, max_history=max_history,
+            max_sequences=max_sequences, negatives=negatives, **training_options,
+        )  # fmt: skip
         model.start_from(load_model(BehaviourRec, folder))
     history = train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id if tokenizer else 0, len(items)),
-        output_dir=output_dir, save_to=output_dir, settings=settings, seed=seed, num_train_epochs=num_train_epochs,
-        learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, label_names=["gold"],
+        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id if tokenizer else 0, len(items)), output_dir=output_dir,
+        seed=seed, num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["gold"],
         group_by_length=system in READ_TEXT, tokenizer=tokenizer, **training_options,
     )  # fmt: skip
-    write_atomically(output_dir / RECORD, json.dumps(record, indent=1) + "\n")
-    return pd.concat([*stages, history.assign(stage="all")], ignore_index=True) if system == "tg_crs" else history
+    write_json(output_dir / RECORD, record)
+    if system != "tg_crs":
+        return history
+    return pd.concat([*([] if first is None else [first.assign(stage="behaviour")]), history.assign(stage="all")], ignore_index=True)
+
+
+def labelled_examples(
+    system: str, dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerBase | None, prompts: Prompts, record: dict
+) -> list[dict]:
+    """What the system reads of a split's recommend samples, with the right item as ``gold``.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    samples = dataset.split(split).query("task == @TASK").reset_index(drop=True)
+    if samples.empty:
+        raise ValueError(f"no recommend sample in the {split} split; {system} needs recommendations in training and validation")
+    items = dataset.index
+    examples = inputs_of(system, samples, items, tokenizer, prompts, record)
+    for example, gold in zip(examples, (items[item] for item in samples["label"]), strict=True):
+        example["gold"] = [*[NO_CHOICE] * len(example["history"]), gold] if system == "sasrec" else gold
+    return examples
 
 
 def names_hash(items: dict[str, int]) -> str:

@@ -39,7 +39,6 @@ def train_replies(
     *,
     model_name_or_path: str | None,
     output_dir: str | Path,
-    settings: dict,
     seed: int,
     num_train_epochs: float,
     learning_rate: float,
@@ -78,7 +77,7 @@ def train_replies(
         examples[name] = with_labels([{"prompt": d, "answer": r} for d, r in zip(dialogues, replies, strict=True)])
     history = train(
         model, examples["train"], examples["valid"], causal_collator(tokenizer.pad_token_id), output_dir=output_dir,
-        save_to=output_dir, settings=settings, seed=seed, tokenizer=tokenizer, num_train_epochs=num_train_epochs,
+        seed=seed, tokenizer=tokenizer, num_train_epochs=num_train_epochs,
         learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size, label_names=["labels"],
         **training_options,
     )  # fmt: skip

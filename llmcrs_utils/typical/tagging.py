@@ -225,7 +225,6 @@ def train_tagger(
     *,
     model_name_or_path: str,
     output_dir: str | Path,
-    settings: dict,
     seed: int,
     num_train_epochs: float,
     learning_rate: float,
@@ -253,9 +252,9 @@ def train_tagger(
     if not all(examples.get(split) for split in spoken):
         raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
+        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
-        seed=seed, label_names=["labels"], tokenizer=tokenizer, save_to=output_dir, **training_options,
+        seed=seed, label_names=["labels"], tokenizer=tokenizer, **training_options,
     )  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""An LLM from parameters to answers: what it reads, how it is tuned, what it answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from llmcrs_utils.checkpoints.loading import load_tokenizer
+from llmcrs_utils.checkpoints.merging import with_adapters
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.llm.tuning import load_tuned, merge, new_lora, tune
+from llmcrs_utils.tasks.dataset import Dataset, read_dataset
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import Prompts, prompts_of
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an LLM is tuned on and answers.
+
+    Attributes:
+        parameters: of ``04_tune_llm``.
+        base: the checkpoint that is tuned, published adapters merged into it.
+        helped: the assistant's help, one row per sample; ``None`` without an assistant.
+        splits: split -> its samples; ``held_out`` is a fold's.
+        instructions: split -> its samples as instruction data.
+        examples: split -> what the model reads, one for each sample.
+        fits: split -> the report of ``text.fitting.fit``.
+    """
+
+    parameters: dict
+    base: str
+    dataset: Dataset
+    prompts: Prompts
+    tokenizer: PreTrainedTokenizerBase
+    helped: pd.DataFrame | None
+    splits: dict[str, pd.DataFrame]
+    instructions: dict[str, pd.DataFrame]
+    examples: dict[str, list[dict]]
+    fits: dict[str, pd.DataFrame]
+
+
+def prepare(parameters: dict) -> Material:
+    """Read the data, merge adapters where there are any, and encode every sample."""
+    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
+    merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
+    base = with_adapters(parameters["model_name_or_path"], parameters["adapter_name_or_path"], merged_dir)
+    tokenizer = load_tokenizer(base)
+    splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
+    instructions = {name: build_instructions(part, dataset.facts, prompts, helped) for name, part in splits.items()}
+    shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
+    encoded = {name: encode_instructions(part, tokenizer, prompts, *shape) for name, part in instructions.items()}
+    examples, fits = ({name: pair[place] for name, pair in encoded.items()} for place in (0, 1))
+    return Material(parameters, base, dataset, prompts, tokenizer, helped, splits, instructions, examples, fits)
+
+
+def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
+    """Tune a LoRA adapter in ``output_dir``; returns the training history."""
+    own = material.parameters
+    of_adapter = (
+        "quantization_bit", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
+    )  # fmt: skip
+    of_training = (
+        "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",
+        "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
+    )  # fmt: skip
+    model = new_lora(material.base, **{name: own[name] for name in of_adapter})
+    return tune(
+        model, material.examples["train"], material.examples["valid"], material.tokenizer, output_dir=output_dir,
+        **{name: own[name] for name in of_training},
+    )  # fmt: skip
+
+
+def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
+    """Predictions of the tuned model for these splits, without system and seed; with ``merge_adapter`` it is also saved whole."""
+    own, model = material.parameters, load_tuned(output_dir, material.parameters["quantization_bit"])
+    answers = pd.concat(
+        predict(
+            model, material.tokenizer, material.splits[name], material.examples[name], material.prompts,
+            max_new_tokens=own["max_new_tokens"], batch_size=own["eval_batch_size"],
+        )
+        for name in splits
+    )  # fmt: skip
+    if own["merge_adapter"]:
+        merge(output_dir, Path(output_dir) / "merged")
+    return answers

@@ -1,0 +1,59 @@
+"""One job of the workflow: execute a notebook with the parameters it is told, and end when whoever started it is gone.
+
+    python -m llmcrs_utils.study.job NOTEBOOK LOG '{"parameters": {...}, "recipe": 1}'
+
+Parameters come as JSON and reach the notebook as they are. Of several processes that train together only the first keeps a log.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import papermill
+
+from llmcrs_utils.files.atomic import first_process
+from llmcrs_utils.study.parameters import notebook_path
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def execute(notebook: str, log: str, parameters: dict) -> None:
+    """Run the notebook in the current folder; the executed one becomes ``log``, also where it fails."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        str(notebook_path(notebook)), log if first_process() else os.devnull, parameters, kernel_name="python3", progress_bar=False,
+        cwd=".",
+    )  # fmt: skip
+
+
+def end_with(*processes: int) -> None:
+    """End this process, and by it the kernel, as soon as one of ``processes`` has ended: nobody waits for its results."""
+
+    def watch() -> None:
+        parent = os.getppid()
+        while os.getppid() == parent and all(alive(process) for process in processes):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's, and there
+        return True
+    return True
+
+
+if __name__ == "__main__":
+    name, log, told = sys.argv[1:]
+    started_by = os.environ.get("STARTED_BY")
+    end_with(*([int(started_by)] if started_by else []))
+    execute(name, log, json.loads(told)["parameters"])

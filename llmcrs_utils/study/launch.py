@@ -1,0 +1,65 @@
+"""Runs a profile: checks it, then hands it to Snakemake, which executes the notebooks.
+
+    python -m llmcrs_utils.study.launch params/demo.yaml [key=value ...] [--set "key=value ..."] [--cores 2] [-- options of Snakemake]
+
+A profile is run by one process at a time.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from llmcrs_utils.corpus.faults import CorpusError
+from llmcrs_utils.files.atomic import write_json
+from llmcrs_utils.files.locks import Busy, held
+from llmcrs_utils.study.parameters import ParameterError
+from llmcrs_utils.study.preflight import check, report_of
+from llmcrs_utils.study.profile import read_settings
+
+
+def main(arguments: list[str]) -> int:
+    arguments, _, further = split_at(arguments, "--")
+    parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.launch", description=__doc__.split("\n")[0])
+    parser.add_argument("profile", help="a YAML file of params/")
+    parser.add_argument("settings", nargs="*", help="key=value: a profile's key, or a parameter of the data")
+    parser.add_argument("--set", default="", help="more of these in one text, as a shell would read it")
+    parser.add_argument("--cores", default="2", help="jobs side by side (default: %(default)s)")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = read_settings([*shlex.split(chosen.set), *chosen.settings])
+        profile, report = check(chosen.profile, settings)
+        print(report_of(chosen.profile, profile, report), flush=True)
+        folder = Path("runs") / profile["profile"]
+        with held(folder / ".lock", f"{folder}: this profile is being run"):
+            config = folder / "profile.json"
+            write_json(config, profile)
+            return snakemake(config, chosen.cores, further)
+    except (ParameterError, CorpusError, FileNotFoundError, Busy, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def split_at(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
+    """What stands before the first ``mark``, the mark, and what stands behind it."""
+    place = arguments.index(mark) if mark in arguments else len(arguments)
+    return arguments[:place], mark, arguments[place + 1 :]
+
+
+def snakemake(config: Path, cores: str, further: list[str]) -> int:
+    """Run the workflow in this process, which so keeps the lock; returns the exit code."""
+    from snakemake.cli import main as run  # seconds, and not needed where the check fails
+
+    own = ["--snakefile", "workflow/Snakefile", "--configfile", str(config), "--nolock", "--rerun-incomplete"]
+    if not any(option.startswith(("--profile", "--workflow-profile")) for option in further):
+        own += ["--cores", cores, "--resources", "gpu=1", "--quiet", "all"]
+    try:
+        run([*own, *further])
+    except SystemExit as end:
+        return int(end.code or 0) if not isinstance(end.code, str) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,260 @@
+"""The runs that a profile asks for, each with its parameters and files: what the workflow carries out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmcrs_utils.corpus.sources import corpus_note
+from llmcrs_utils.small.files import FILES
+from llmcrs_utils.study.parameters import notebook_parameters, notebook_path, with_defaults
+from llmcrs_utils.study.profile import TRAINED_BY, system_parameters
+from llmcrs_utils.study.run import USUAL_SEED, Run, named_files, run_name, run_of, typical_run
+from llmcrs_utils.systems.predictions import catalogue_file
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, System
+from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
+from llmcrs_utils.tasks.folds import HELD_OUT
+
+# Where runs of a kind keep what they make: in the profile's folder itself, or in one of these folders of it.
+CROSS_FITTED, FOLDS = "cross_fitted/", "folds/"
+TABLE_NUMBERS = (1, 2, 3, "3b", 4)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook to be executed.
+
+    Attributes:
+        rule: the workflow's name for jobs of this kind.
+        name: the run's name; with ``kind`` before it, it tells jobs of one rule apart.
+        kind: folder of the profile's folder that it works in: ``CROSS_FITTED``, ``FOLDS`` or none.
+        parameters: what the notebook is told; it has its own values for all others.
+        inputs: files that have to be there, and newer than what they replace makes the job run again.
+        outputs: files that are there when it has ended.
+        log: where the executed notebook goes.
+        recipe: number of the way in which something is trained; another number makes the job run again.
+    """
+
+    rule: str
+    name: str
+    notebook: str
+    parameters: dict[str, Any]
+    inputs: list[str]
+    outputs: list[str]
+    log: str
+    kind: str = ""
+    recipe: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a checked profile (``study.profile.load_profile``)."""
+
+    profile: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        return f"runs/{self.profile['profile']}"
+
+    @property
+    def figures(self) -> str:
+        return self.profile.get("07_tables", {}).get("output_dir", f"{self.folder}/figures")
+
+    @property
+    def tables(self) -> list[str]:
+        return [f"{self.figures}/table{number}.{kind}" for number in TABLE_NUMBERS for kind in ("md", "tex", "csv")]
+
+    @property
+    def folds(self) -> int:
+        return self.profile.get("cross_fit_folds", 0)
+
+    @cached_property
+    def seeds(self) -> list[int | None]:
+        """Every CRS and LLM is trained once per seed; ``None``: with its section's."""
+        return self.profile.get("seeds", [None])
+
+    def systems(self, *families: str) -> list[System]:
+        return [SYSTEMS[key] for key in self.profile["systems"] if SYSTEMS[key].family in families]
+
+    @property
+    def collaborations(self) -> list[System]:
+        return [SYSTEMS[key] for key in self.profile["systems"] if SYSTEMS[key].assistant]
+
+    @property
+    def synthetic(self) -> bool:
+        return self.build.get("corpus", "generated") == "generated"
+
+    @property
+    def build(self) -> dict:
+        return self.profile["01_build_data"]
+
+    # --- names of files
+
+    def seed_of(self, system: System, seed: int | None) -> int:
+        own = system_parameters(self.profile, system.key)
+        return own.get("seed", USUAL_SEED) if seed is None else seed
+
+    def predictions(self, system: System, seed: int | None, kind: str = "", fold: int = 0) -> str:
+        return f"{self.folder}/{kind}predictions/{run_name(system.key, self.seed_of(system, seed), fold)}.parquet"
+
+    def help_file(self, system: System, seed: int | None, kind: str) -> str:
+        return f"{self.folder}/{kind}assistance/{run_name(system.key, self.seed_of(system, seed))}.parquet"
+
+    def answers(self, systems: list[System], seeds: list[int | None], kind: str = "") -> list[str]:
+        """Predictions of these systems' runs, and the catalogue's rankings of those who score every item."""
+        files = [(self.predictions(system, seed, kind), system) for system in systems for seed in seeds]
+        return [path for path, _ in files] + [str(catalogue_file(path)) for path, system in files if system.ranks_catalogue]
+
+    @property
+    def data(self) -> list[str]:
+        return [f"{self.folder}/data/{name}" for name in (SAMPLES, ITEMS)]
+
+    @property
+    def bounds(self) -> list[str]:
+        """The floors of the tables and, where a world was generated that knows it, the ceiling."""
+        names = [*FLOORS, *([ORACLE] if self.synthetic else [])]
+        return [f"{self.folder}/predictions/{name}.parquet" for name in names] + [
+            f"{self.folder}/predictions/catalogue/{name}.parquet" for name in RANKING_FLOORS
+        ]
+
+    @property
+    def predicted(self) -> list[str]:
+        """What the notebooks of saved predictions read."""
+        trained = self.systems("crs", "llm")
+        return [self.data[0], *self.bounds, *self.answers(self.systems("typical"), [USUAL_SEED]), *self.answers(trained, self.seeds)]
+
+    def backbone(self, architecture: str) -> str:
+        return f"{self.folder}/backbones/{architecture}"
+
+    # --- jobs
+
+    def jobs(self) -> list[Job]:
+        """Every job, each after those whose files it reads."""
+        return [self.build_data(), *self.backbones(), *self.trainings(), *self.typical(), *self.analyses()]
+
+    def job(self, rule: str, run: Run, given: dict[str, Any], outputs: list[str], log: str, kind: str = "") -> Job:
+        """The job that makes ``run``; what will be small backbones' files is named though it may not be there yet."""
+        inputs = run.inputs
+        for architecture, names in FILES.items():
+            folder = self.backbone(architecture)
+            if folder == run.parameters.get("model_name_or_path"):
+                inputs = inputs | named_files("base", [Path(folder) / name for name in names])
+        return Job(rule, run.name, run.notebook, given, list(inputs.values()), outputs, log, kind, run.recipe)
+
+    def log(self, notebook: str, name: str = "", kind: str = "") -> str:
+        return f"{self.folder}/{kind}notebooks/{notebook}{name and '_'}{name}.ipynb"
+
+    def section(self, notebook: str, **given) -> dict[str, Any]:
+        return {**self.profile.get(notebook, {}), **given}
+
+    def build_data(self) -> Job:
+        given = self.section("01_build_data", output_dir=f"{self.folder}/data", predictions_dir=f"{self.folder}/predictions")
+        corpus = [f"{self.folder}/data/corpus/{name}" for name in ("train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt")]
+        outputs = [*self.data, *corpus, f"{self.folder}/data/traits.parquet", *self.bounds]
+        return self.job("build_data", run_of("01_build_data", given), given, outputs, self.log("01_build_data"))
+
+    def backbones(self) -> Iterator[Job]:
+        """Small models that stand in where the profile names no checkpoint."""
+        trained = self.systems("crs", "llm")
+        needed = {system.backbone for system in trained if not system_parameters(self.profile, system.key).get("model_name_or_path")}
+        own = self.profile.get(TRAINED_BY["typical"], {})
+        needed |= {s.backbone for s in self.systems("typical") if s.backbone and f"{s.backbone}_model_name_or_path" not in own}
+        for architecture in sorted(needed):
+            folder = self.backbone(architecture)
+            given = self.section("02_prepare_backbones", architecture=architecture, dataset_dir=f"{self.folder}/data", output_dir=folder)
+            outputs = [f"{folder}/{name}" for name in FILES[architecture]]
+            run = run_of("02_prepare_backbones", given)
+            yield self.job("prepare_backbone", run, given, outputs, self.log("02_prepare_backbones", architecture))
+
+    def trainings(self) -> Iterator[Job]:
+        """Every CRS and LLM for every seed, the help that collaborations get, and what cross-fitting needs besides."""
+        assistants = {system.assistant for system in self.collaborations}
+        for system in self.systems("crs", "llm"):
+            for seed in self.seeds:
+                if system.assistant:
+                    yield self.collaborate(system, seed, "")
+                answered = ["train", "valid", "test"] if system.key in assistants else ["valid", "test"]
+                yield self.training(system, seed, "", predict_splits=answered)
+                if not self.folds:
+                    continue
+                if system.assistant:
+                    yield self.collaborate(system, seed, CROSS_FITTED)
+                    yield self.training(system, seed, CROSS_FITTED, predict_splits=answered)
+                if system.key in assistants:
+                    for fold in range(1, self.folds + 1):
+                        part = {"folds": self.folds, "held_out_fold": fold, "predict_splits": [HELD_OUT]}
+                        yield self.training(system, seed, FOLDS, fold, **part)
+
+    def training(self, system: System, seed: int | None, kind: str, fold: int = 0, **given) -> Job:
+        notebook = TRAINED_BY[system.family]
+        own = system_parameters(self.profile, system.key)
+        predictions = self.predictions(system, seed, kind, fold)
+        own |= {"system": system.key, "dataset_dir": f"{self.folder}/data", "predictions_file": predictions, **given}
+        own |= {"output_dir": f"{self.folder}/{kind}systems/{Path(predictions).stem}"}
+        own |= {"assistance_file": self.help_file(system, seed, kind) if system.assistant else ""}
+        own |= {} if seed is None else {"seed": seed}
+        own |= self.models(notebook)
+        if not own.get("model_name_or_path"):
+            own["model_name_or_path"] = self.backbone(system.backbone)
+        run = run_of(notebook, own)
+        outputs = [predictions, *([str(catalogue_file(predictions))] if system.ranks_catalogue else [])]
+        rule = {"crs": "train_crs", "llm": "tune_llm"}[system.family]
+        return self.job(rule, run, own, outputs, self.log(notebook, run.name, kind), kind)
+
+    def collaborate(self, system: System, seed: int | None, kind: str) -> Job:
+        assistant, file = SYSTEMS[system.assistant], self.help_file(system, seed, kind)
+        folds = [self.predictions(assistant, seed, FOLDS, fold) for fold in range(1, self.folds + 1)] if kind == CROSS_FITTED else []
+        given = self.section("05_collaborate", system=system.key, dataset_dir=f"{self.folder}/data", output_file=file, fold_files=folds)
+        given |= {"predictions_file": self.predictions(assistant, seed), **({} if seed is None else {"seed": seed}), **self.models("05_collaborate")}
+        run = run_of("05_collaborate", given)
+        return self.job("collaborate", run, given, [file], self.log("05_collaborate", run.name, kind), kind)
+
+    def typical(self) -> Iterator[Job]:
+        """One notebook for all typical systems."""
+        systems = self.systems("typical")
+        if not systems:
+            return
+        notebook = TRAINED_BY["typical"]
+        given = self.section(
+            notebook, systems=[system.key for system in systems], dataset_dir=f"{self.folder}/data",
+            output_dir=f"{self.folder}/systems", predictions_dir=f"{self.folder}/predictions",
+        )  # fmt: skip
+        for backbone in {system.backbone for system in systems} - {None}:
+            given.setdefault(f"{backbone}_model_name_or_path", self.backbone(backbone))
+        jobs = [self.job("typical_systems", typical_run(given, system.key), given, [], "") for system in systems]
+        inputs = list(dict.fromkeys([*(path for job in jobs for path in job.inputs), *self.bounds]))
+        recipes = sum(job.recipe for job in jobs)
+        yield Job("typical_systems", "typical", notebook, given, inputs, self.answers(systems, [USUAL_SEED]), self.log(notebook), recipe=recipes)
+
+    def models(self, notebook: str) -> dict[str, Any]:
+        """What the profile adds to the registry, for a notebook that takes it."""
+        takes = "models" in notebook_parameters(notebook_path(notebook))
+        return {"models": self.profile["models"]} if takes and self.profile.get("models") else {}
+
+    def analyses(self) -> Iterator[Job]:
+        """Notebooks of saved predictions; what ``07_tables`` calls the corpus, and its language, hold for all."""
+        built = with_defaults("01_build_data", self.build)
+        names = ("corpus", "train_dialogues", "valid_dialogues", "test_dialogues", "data_dir")
+        shared = {"corpus_note": corpus_note(**{name: built[name] for name in names}), "language": built["language"]}
+        own = {name: value for name, value in self.profile.get("07_tables", {}).items() if name in shared}
+        if "corpus_note" in own:
+            own["corpus_note"] = own["corpus_note"].replace("{corpus}", shared["corpus_note"])
+        shared |= own
+        folders = {"dataset_dir": f"{self.folder}/data", "predictions_dir": f"{self.folder}/predictions", "output_dir": self.figures}
+        traits = f"{self.folder}/data/traits.parquet"
+        crossed = {
+            "cross_fitted_dir": f"{self.folder}/{CROSS_FITTED}predictions", "training_dir": f"{self.folder}/predictions",
+            "folds_dir": f"{self.folder}/{FOLDS}predictions", "fallback_dir": "",
+        }  # fmt: skip
+        wanted = [
+            ("tables", "07_tables", [], [*self.tables, f"{self.figures}/gains.png", f"{self.figures}/metrics.csv"], {}),
+            ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
+            ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
+        ]
+        if self.folds:
+            files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
+            wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))
+        for rule, notebook, further, outputs, more in wanted:
+            given = self.profile.get(notebook, {}) | shared | more | folders | self.models(notebook)
+            yield Job(rule, rule, notebook, given, [*self.predicted, *further, f"notebooks/{notebook}.ipynb"], outputs, self.log(notebook))

@@ -1,0 +1,324 @@
+"""The run, the study's one unit: what is made, with which parameters, of which files.
+
+A ``Run`` follows from a notebook's parameters (``run_of``). Its name, its key, whether it can go on where it stopped, its
+provenance and the workflow's inputs follow from the ``Run``, and from nothing else.
+
+    key = parameters that matter + SHA-256 of every input file + the recipe number of what is trained
+
+A folder that was made under another key is set aside, never deleted; ``make clean-runs`` removes what was set aside.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from llmcrs_utils.checkpoints.checks import checkpoint_files, hub_revision
+from llmcrs_utils.corpus.sources import source_files
+from llmcrs_utils.files.atomic import file_hash, first_process, read_json_or_none, write_json
+from llmcrs_utils.files.locks import held
+from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.study.provenance import git_state, write_provenance
+from llmcrs_utils.systems import recipes
+from llmcrs_utils.systems.predictions import of_run, write_predictions
+from llmcrs_utils.systems.registry import system_of
+from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
+
+# In a run's folder: the key that it is made under, what it ended with, and the record for readers.
+KEY, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
+STAGES = "stages"  # as training.trainer calls the folder of stages before the last
+ANSWERED = ["valid", "test"]  # by systems that assist nobody
+SET_ASIDE = "set_aside"
+WAIT_SECONDS = 10  # for the last moments of a process whose parent was killed
+CORPUS = [f"corpus/{name}" for name in ("train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt")]
+# The seed that names do not say.
+USUAL_SEED = 1
+# Places of what is read and written: what is read counts by its content, what is written not at all.
+PLACES = {"data_dir", "dataset_dir", "output_dir", "predictions_dir", "predictions_file", "output_file", "assistance_file", "fold_files"}
+# What a checkpoint is called counts only where it is a hub id.
+CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
+# Parameters of answering, which a trained model does not depend on.
+OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "report_to", "models"}
+TYPICAL_NOTEBOOK = "06_typical_systems"
+SHARED_BY_TYPICAL = ("dataset_dir", "language", "seed", "warmup_steps", "weight_decay", "report_to", "eval_batch_size")
+
+
+class Run(BaseModel):
+    """One thing that a notebook makes.
+
+    Attributes:
+        notebook: whose parameters these are.
+        system: key of the system; of a small backbone its architecture; else the notebook itself.
+        seed: of weights, order and dropout.
+        fold: the part of the training dialogues that is left out, from 1; 0 for none.
+        parameters: all of the notebook's, as they are in force.
+        inputs: every file that is read: what it is -> where it is.
+        output_dir: the folder that it is made in.
+        predictions_file: where its answers go; empty where it gives none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    notebook: str
+    system: str
+    seed: int = USUAL_SEED
+    fold: int = 0
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    output_dir: str
+    predictions_file: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the run's files are called: ``bcrs``, ``bcrs_seed2``, ``bcrs_seed2_fold1``."""
+        return run_name(self.system, self.seed, self.fold)
+
+    @property
+    def recipe(self) -> int:
+        """Number of the way in which this is trained; 0 where nothing is."""
+        return TRAINING[self.notebook](self.system) if self.notebook in TRAINING else 0
+
+    def key(self) -> dict:
+        """What the result depends on; reads every input file.
+
+        Raises:
+            FileNotFoundError: where an input is missing, naming it.
+        """
+        missing = next((path for path in self.inputs.values() if not Path(path).is_file()), None)
+        if missing:
+            raise FileNotFoundError(f"{missing}: no such file; run the notebooks before {self.notebook} first (`make demo` runs them all)")
+        matter = {name: value for name, value in self.parameters.items() if name not in PLACES | CHECKPOINTS | OF_ANSWERING}
+        for name in CHECKPOINTS & self.parameters.keys():
+            matter[name] = [hub_revision(model) for model in as_list(self.parameters[name])]
+        inputs = {what: file_hash(path) for what, path in sorted(self.inputs.items())}
+        key = {"notebook": self.notebook, "system": self.system, "fold": self.fold, "recipe": self.recipe}
+        return json.loads(json.dumps({**key, "parameters": dict(sorted(matter.items())), "inputs": inputs}))
+
+
+def run_name(system: str, seed: int, fold: int = 0) -> str:
+    """See ``Run.name``."""
+    return system + (f"_seed{seed}" if seed != USUAL_SEED else "") + (f"_fold{fold}" if fold else "")
+
+
+def run_of(notebook: str, values: dict[str, Any]) -> Run:
+    """The run that a notebook with these parameters makes; those not given are the notebook's defaults.
+
+    Raises:
+        ParameterError: for an unknown or mistyped parameter.
+    """
+    own = with_defaults(notebook, values)
+    of_data = dataset_inputs(own)
+    if notebook == "01_build_data":
+        inputs = {} if own["corpus"] == "generated" else named_files("source", source_files(own["corpus"], own["data_dir"]))
+        return Run(notebook=notebook, system=notebook, seed=own["seed"], parameters=own, inputs=inputs, output_dir=own["output_dir"])
+    if notebook == "02_prepare_backbones":
+        inputs = of_data | corpus_inputs(own)
+        return Run(notebook=notebook, system=own["architecture"], seed=own["seed"], parameters=own, inputs=inputs, output_dir=own["output_dir"])
+    if notebook == "05_collaborate":
+        inputs = of_data | {"the assistant's answers": own["predictions_file"]}
+        inputs |= {f"answers of fold {number}": path for number, path in enumerate(own["fold_files"], start=1)}
+        folder = str(Path(own["output_file"]).parent)
+        return Run(notebook=notebook, system=own["system"], seed=own["seed"], parameters=own, inputs=inputs, output_dir=folder)
+    inputs = of_data | (corpus_inputs(own) if notebook == "03_train_crs" else {})
+    inputs |= {"help": own["assistance_file"]} if own["assistance_file"] else {}
+    for role, models in (("base", own["model_name_or_path"]), ("adapter", own.get("adapter_name_or_path", []))):
+        for number, model in enumerate(as_list(models), start=1):
+            inputs |= named_files(role if number == 1 else f"{role} {number}", checkpoint_files(model))
+    return Run(
+        notebook=notebook, system=own["system"], seed=own["seed"], fold=own["held_out_fold"], parameters=own, inputs=inputs,
+        output_dir=own["output_dir"], predictions_file=own["predictions_file"],
+    )  # fmt: skip
+
+
+def typical_run(values: dict[str, Any], system: str) -> Run:
+    """The run of one typical system, of the parameters of the notebook that they share."""
+    shared = with_defaults(TYPICAL_NOTEBOOK, values)
+    backbone = system_of(system).backbone
+    model = shared[f"{backbone}_model_name_or_path"] if backbone else None
+    own = {"system": system, "model_name_or_path": model, **shared[system], **{name: shared[name] for name in SHARED_BY_TYPICAL}}
+    inputs = dataset_inputs(own) | corpus_inputs(own) | (named_files("base", checkpoint_files(model)) if model else {})
+    folder, file = Path(shared["output_dir"]) / system, Path(shared["predictions_dir"]) / f"{system}.parquet"
+    return Run(
+        notebook=TYPICAL_NOTEBOOK, system=system, seed=own["seed"], parameters=own, inputs=inputs, output_dir=str(folder),
+        predictions_file=str(file),
+    )  # fmt: skip
+
+
+def dataset_inputs(parameters: dict) -> dict[str, str]:
+    return {f"data/{name}": str(Path(parameters["dataset_dir"]) / name) for name in (SAMPLES, ITEMS)} if "dataset_dir" in parameters else {}
+
+
+def corpus_inputs(parameters: dict) -> dict[str, str]:
+    return {f"data/{name}": str(Path(parameters["dataset_dir"]) / name) for name in CORPUS}
+
+
+def named_files(role: str, paths: list[Path]) -> dict[str, str]:
+    return {f"{role}/{path.name}": str(path) for path in paths}
+
+
+def as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+# --- what is trained, and by whom
+
+TRAINING = {
+    "02_prepare_backbones": lambda system: recipes.BACKBONES[system],
+    "03_train_crs": lambda system: recipes.CRS,
+    "04_tune_llm": lambda system: recipes.LLM,
+    TYPICAL_NOTEBOOK: lambda system: recipes.TYPICAL[system],
+}
+
+
+class Outcome(NamedTuple):
+    """What a run ended with: the training history, and its answers (``None`` of a backbone)."""
+
+    history: pd.DataFrame
+    predictions: pd.DataFrame | None
+
+
+def conduct(run: Run, material: Any = None) -> Outcome:
+    """Train, unless the run has finished before, then answer and write what was done; called again after a kill, it goes on.
+
+    Args:
+        material: what the family's ``prepare`` made of the run's parameters, where a notebook has shown it already.
+
+    Raises:
+        Busy: where another process works on the same folder.
+        FileNotFoundError: where an input is missing.
+    """
+    family = family_of(run)
+    material = family.prepare(run.parameters) if material is None else material
+    with opened(run) as key:
+        history = finished_history(run, key)
+        if history is None:
+            history = family.train(material, run.output_dir)
+            mark_finished(run, key, history)
+        predictions = None
+        if run.predictions_file:
+            answers = family.answer(material, run.output_dir, run.parameters.get("predict_splits", ANSWERED))
+            predictions = of_run(answers, run.system, run.seed)
+            write_predictions(predictions, run.predictions_file)
+        write_provenance(run, Path(run.output_dir) / PROVENANCE, key)
+    return Outcome(history, predictions)
+
+
+def family_of(run: Run) -> ModuleType:
+    """The module that prepares, trains and answers. Imported here, since each of them loads torch."""
+    if run.notebook == "02_prepare_backbones":
+        from llmcrs_utils.small import system
+    elif run.notebook == "03_train_crs":
+        from llmcrs_utils.crs import system
+    elif run.notebook == "04_tune_llm":
+        from llmcrs_utils.llm import system
+    else:
+        from llmcrs_utils.typical import systems as system
+    return system
+
+
+# --- its folder
+
+
+@contextmanager
+def opened(run: Run) -> Iterator[dict]:
+    """The run's folder, held by this process alone and with nothing of another run in it; gives the run's key."""
+    folder, key = Path(run.output_dir), run.key()
+    if not first_process():
+        await_the_first()
+        yield key
+        return
+    with held(folder.parent / f".{folder.name}.lock", f"{folder} is being worked on", WAIT_SECONDS):
+        claim(folder, key)
+        await_the_first()
+        yield key
+
+
+def await_the_first() -> None:
+    """Of several processes the others go on when the first has come here too."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState  # loads torch
+
+        PartialState().wait_for_everyone()
+
+
+def claim(folder: Path, key: dict) -> None:
+    """Make ``folder`` this key's: what another key made there is set aside, what was set aside under this key comes back."""
+    found = read_json_or_none(folder / KEY)
+    if found == key:
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        reason = "nothing there says what made it" if found is None else differences(found, key)
+        aside = set_aside(folder, folder.name if found is None else digest(found))
+        print(f"{folder}: made by another run ({reason}); set aside as {aside}")
+    earlier = folder.parent / SET_ASIDE / f"{folder.name}-{digest(key)}"
+    if earlier.is_dir():
+        if folder.is_dir():
+            folder.rmdir()
+        earlier.rename(folder)
+        print(f"{folder}: taken back from {earlier}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / KEY, key)
+
+
+def set_aside(folder: Path, name: str) -> Path:
+    """Move a folder out of the way; one of the same name that was set aside before has to be of the same key, and gives way."""
+    aside = folder.parent / SET_ASIDE / f"{folder.name}-{name}"
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = aside.with_name(f"{folder.name}-{name}.{number}")
+    aside.parent.mkdir(exist_ok=True)
+    folder.rename(aside)
+    return aside
+
+
+def digest(key: dict) -> str:
+    """Twelve hexadecimal digits that tell one key from another."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+
+def differences(found: dict, wanted: dict) -> str:
+    """In one line, what of a key is other than wanted: parameters, files, recipe."""
+    told = []
+    for what in ("notebook", "system", "fold", "recipe"):
+        if found.get(what) != wanted[what]:
+            told.append(f"{what} was {found.get(what)}, is {wanted[what]}")
+    before, now = found.get("parameters", {}), wanted["parameters"]
+    told += [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in sorted(before | now) if before.get(name) != now.get(name)]
+    before, now = found.get("inputs", {}), wanted["inputs"]
+    for name in sorted(before | now):
+        if before.get(name) != now.get(name):
+            told.append(f"{name} " + ("is new" if name not in before else "is gone" if name not in now else "has other content"))
+    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+
+
+def finished_history(run: Run, key: dict) -> pd.DataFrame | None:
+    """The training history where the folder holds the finished model of this key, whole; else ``None``."""
+    folder = Path(run.output_dir)
+    record = read_json_or_none(folder / FINISHED)
+    if not record or record["key"] != key:
+        return None
+    if any(not (folder / name).is_file() for name in record["files"]):
+        if first_process():
+            (folder / FINISHED).unlink()
+        return None
+    return pd.DataFrame(record["history"])
+
+
+def mark_finished(run: Run, key: dict, history: pd.DataFrame) -> None:
+    """Note beside a model, after all of it is written, what made it; then remove what only its making needed."""
+    folder = Path(run.output_dir)
+    if not first_process():
+        return
+    scratch = folder / STAGES
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and scratch not in path.parents)
+    write_json(folder / FINISHED, {"key": key, "git": git_state(), "files": files, "history": history.to_dict("records")})
+    shutil.rmtree(scratch, ignore_errors=True)

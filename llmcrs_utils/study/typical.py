@@ -1,0 +1,67 @@
+"""The typical systems' runs as notebook 6 shows them: one after the other, each with a worked example, then all beside the floors."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from llmcrs_utils.evaluation.metrics import HEADLINE, score
+from llmcrs_utils.evaluation.tables import category_name
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study.run import Run, conduct, typical_run
+from llmcrs_utils.systems.registry import FLOORS, TYPICAL, system_of
+from llmcrs_utils.typical import systems as typical
+
+
+class Study(NamedTuple):
+    """The runs of the systems that are asked for, and the data, which is read once for all of them."""
+
+    settings: dict
+    runs: dict[str, Run]
+    data: typical.Material
+
+    def material(self, key: str) -> typical.Material:
+        return typical.Material(self.runs[key].parameters, self.data.dataset, self.data.corpus, self.data.prompts)
+
+
+def open_study(settings: dict) -> Study:
+    """The runs that the notebook's ``settings`` ask for, and their data."""
+    data = typical.prepare(settings)
+    return Study(settings, {key: typical_run(settings, key) for key in settings["systems"]}, data)
+
+
+def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
+    """Conduct one system's run and tell how it went; returns the training history, ``None`` of a system that is not asked for."""
+    if key not in study.runs:
+        print(f"{key} is not among this run's systems")
+        return None
+    history, predictions = conduct(study.runs[key], study.material(key))
+    system = system_of(key)
+    (task,) = system.tasks
+    scores = score(study.data.dataset.samples, predictions, study.settings["language"])
+    usable = predictions.loc[predictions["split"] == "test", "valid"].mean()
+    print(f"{system.name}: {HEADLINE[task]} {scores[HEADLINE[task]].mean():.3f} on {len(scores)} test samples, {usable:.0%} of them answered")
+    return history.assign(stage=history["stage"].map(category_name)) if "stage" in history else history
+
+
+def worked_example(study: Study, key: str) -> str:
+    """One test sample as the system sees it, its answer, and the right one."""
+    if key not in study.runs:
+        return f"{key} is not among this run's systems"
+    run = study.runs[key]
+    return typical.worked_example(study.material(key), run.output_dir, read_parquet(run.predictions_file))
+
+
+def beside_the_floors(study: Study) -> pd.DataFrame:
+    """Headline metric on the test split: the floors of each task first, then this run's systems."""
+    names = FLOORS | {system.key: system.name for system in TYPICAL}
+    files = [Path(study.settings["predictions_dir"]) / f"{key}.parquet" for key in (*FLOORS, *study.runs)]
+    scores = score(study.data.dataset.samples, pd.concat([read_parquet(path) for path in files]), study.settings["language"])
+    rows = [
+        {"task": task, "system": names[key], "metric": metric, "value": part.loc[part["system"] == key, metric].mean()}
+        for task, metric in HEADLINE.items()
+        for part in [scores[scores["task"] == task]]
+        for key in names
+        if (part["system"] == key).any()
+    ]
+    return pd.DataFrame(rows).round(3)
