@@ -186,7 +186,7 @@ def test_pretraining_learns_its_text(tmp_path, architecture):
     model = new_backbone(architecture, tokenizer, hidden_size=32, layers=1, heads=2, max_positions=128, seed=1)
     epochs = 30 if architecture == "bert" else 6  # of a text BERT is asked a seventh at a time
     history = pretrain(
-        model, tokenizer, TEXTS * 5, block_size=16, seed=1, output_dir=tmp_path, settings={}, num_train_epochs=epochs,
+        model, tokenizer, TEXTS * 5, block_size=16, seed=1, output_dir=tmp_path, num_train_epochs=epochs,
         learning_rate=0.01, per_device_train_batch_size=8,
     )  # fmt: skip
     loss = history["train_loss" if architecture == "bert" else "valid_loss"]  # held out are too few words to hide some of them

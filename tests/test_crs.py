@@ -232,7 +232,7 @@ def test_two_stages_train_the_head_first_and_then_everything(tmp_path):
 
     model.register_forward_pre_hook(watch, with_kwargs=True)
     history = train_two_stages(
-        model, examples, examples, tiny.crs_tokenizer(), output_dir=tmp_path, settings={}, stage_one_epochs=1,
+        model, examples, examples, tiny.crs_tokenizer(), output_dir=tmp_path, stage_one_epochs=1,
         stage_one_learning_rate=0.01, stage_two_epochs=2, stage_two_learning_rate=0.01, per_device_train_batch_size=4, seed=1,
     )  # fmt: skip
     assert history["stage"].tolist() == ["recommend", "all tasks", "all tasks"]

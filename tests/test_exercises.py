@@ -24,6 +24,7 @@ from llmcrs_utils.small.exercises import (
 )
 from llmcrs_utils.text.instructions import candidate_facts
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH, LETTERS
+from llmcrs_utils.training.trainer import QuietTrainer
 
 CAUSAL = ("llama", "chatglm")
 
@@ -214,20 +215,20 @@ def test_training_in_rounds_reads_what_was_asked_for_and_goes_on_after_a_kill(sh
         model = load_causal(tiny.backbone(architecture), for_training=True)
         rounds = []
 
-        def train(model, examples, *args, **options):
-            rounds.append(examples)
+        def train(trainer, *args, **options):
+            rounds.append(trainer.train_dataset.examples)
             if len(rounds) == killed_in_round:
                 raise KeyboardInterrupt
-            return original(model, examples, *args, **options)
+            return original(trainer, *args, **options)
 
-        monkeypatch.setattr(exercises, "train", train)
+        monkeypatch.setattr(QuietTrainer, "train", train)
         history = pretrain_with_exercises(
             model, tokenizer, tiny.texts(), shelf, CHINESE, exercise_tokens=6000, block_size=64, seed=1, num_train_epochs=1.0,
-            learning_rate=0.003, per_device_train_batch_size=8, output_dir=folder, settings={"a": 1},
+            learning_rate=0.003, per_device_train_batch_size=8, output_dir=folder,
         )  # fmt: skip
         return model, history, rounds
 
-    original = exercises.train
+    original = QuietTrainer.train
     model, history, rounds = run(tmp_path / "whole")
     assert len(history) == 3 and {"train_loss", "valid_loss", "accuracy_4", "accuracy_20"} <= set(history)
     assert history["train_loss"].iloc[-1] < 0.9 * history["train_loss"].iloc[0]
@@ -256,7 +257,7 @@ def test_a_catalogue_too_small_for_held_out_lists_has_exercises_and_no_accuracy(
     assert lookup_accuracy(model, tokenizer, lookups).empty
     history = pretrain_with_exercises(
         model, tokenizer, tiny.texts(), shelf, CHINESE, exercise_tokens=1000, block_size=64, seed=1, num_train_epochs=0.2,
-        learning_rate=0.003, per_device_train_batch_size=8, output_dir=tmp_path, settings={},
+        learning_rate=0.003, per_device_train_batch_size=8, output_dir=tmp_path,
     )  # fmt: skip
     assert len(history) == 2 and not [name for name in history if name.startswith("accuracy_")]
     (axes,) = lookup_curve(history, "title").axes

@@ -119,7 +119,7 @@ def test_unimind_reads_one_end_token_a_text_and_learns_and_predicts(folders, nam
         assert alone.shape == (width,) and alone.std() > 0.1
         torch.testing.assert_close(kept["states"], alone, rtol=0, atol=1e-5)
     history = train_two_stages(
-        model, examples, examples, tokenizer, output_dir=tmp_path, settings={}, stage_one_epochs=1,
+        model, examples, examples, tokenizer, output_dir=tmp_path, stage_one_epochs=1,
         stage_one_learning_rate=0.001, stage_two_epochs=2, stage_two_learning_rate=0.003, per_device_train_batch_size=4, seed=1,
     )  # fmt: skip
     losses = history[history["stage"] == "all tasks"]["valid_loss"].tolist()

@@ -403,7 +403,7 @@ def test_any_causal_model_with_a_chat_template_tunes_ranks_and_writes(tmp_path, 
     model = new_lora(str(tmp_path / "model"), **LORA | {"lora_target": ["all-linear"], "modules_to_save": []})
     tuned = {name.split(".lora_A")[0].rsplit(".", 1)[1] for name, p in model.named_parameters() if "lora_A" in name}
     assert {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"} <= tuned and "lm_head" not in tuned
-    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "training", save_to=tmp_path / "saved", **TUNING)
+    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "saved", **TUNING)
     assert history["train_loss"].notna().all()
     answers = answers_of(load_tuned(tmp_path / "saved"), tokenizer, samples, few)
     tiny.assert_same_answers(answers, answers_of(model, tokenizer, samples, few))
@@ -427,7 +427,7 @@ def test_a_quantised_base_tunes_saves_reloads_and_merges(tmp_path, samples, inst
     assert held and all(module.weight.dtype == {4: torch.uint8, 8: torch.int8}[bits] for module in held)
     before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
     options = TUNING | {"learning_rate": 0.002, "num_train_epochs": 3}
-    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "training", save_to=tmp_path / "saved", **options)
+    history = tune(model, few, few, tokenizer, output_dir=tmp_path / "saved", **options)
     assert len(history) == 3 and history["valid_loss"].iloc[-1] < history["valid_loss"].iloc[0]
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
 

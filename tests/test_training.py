@@ -1,6 +1,5 @@
 """Training: a kill changes nothing, the best weights are kept, the same seed gives the same model."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,18 +8,15 @@ import tiny
 import torch
 
 from llmcrs_utils.checkpoints.loading import load_seq2seq, load_tokenizer
-from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.llm import batches as llm_batches
 from llmcrs_utils.llm.tuning import new_lora
 from llmcrs_utils.small.models import make_infilling_collator
-from llmcrs_utils.study.provenance import FINISHED
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
-from llmcrs_utils.training.collators import pad
-from llmcrs_utils.training.trainer import finished, mark_finished, train
+from llmcrs_utils.training.collators import causal_collator, pad, unimind_collator, with_labels
+from llmcrs_utils.training.trainer import HISTORY, train
 
 EPOCHS, BATCH = 3, 4
-SETTINGS = {"learning_rate": 0.01, "folder": Path("data")}
 
 
 def crs_setup(architecture="bart"):
@@ -28,7 +24,7 @@ def crs_setup(architecture="bart"):
     model = tiny.unimind(recommend_loss_reaches_backbone=True, architecture=architecture)
     assert model.sasrec.dropout.p > 0
     examples = tiny.crs_examples(tiny.some_samples(5))
-    return model, examples, crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
+    return model, examples, unimind_collator(0, len(tiny.dataset().items)), {"label_names": []}
 
 
 def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to_save=("lm_head",)):
@@ -39,9 +35,9 @@ def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to
         modules_to_save=list(modules_to_save), gradient_checkpointing=False, seed=1,
     )  # fmt: skip
     rows = build_instructions(tiny.some_samples(5), tiny.dataset().facts, CHINESE)
-    examples = llm_batches.with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
+    examples = with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
     options = {"label_names": ["labels"], "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "warmup_steps": 0.1}
-    return model, examples, llm_batches.make_collator(tokenizer.pad_token_id), options
+    return model, examples, causal_collator(tokenizer.pad_token_id), options
 
 
 def backbone_setup():
@@ -67,7 +63,7 @@ class Killed(Exception):
     pass
 
 
-def run(kind, output_dir, settings=SETTINGS, kill_at=None, seed=1, valid_examples=None):
+def run(kind, output_dir, kill_at=None, seed=1, valid_examples=None):
     """Train a new model; ``kill_at`` ends it in the middle of that training batch.
 
     Returns:
@@ -86,7 +82,7 @@ def run(kind, output_dir, settings=SETTINGS, kill_at=None, seed=1, valid_example
 
     model.register_forward_pre_hook(count)
     history = train(
-        model, examples, valid_examples or examples[::3], collate, output_dir=output_dir, settings=settings,
+        model, examples, valid_examples or examples[::3], collate, output_dir=output_dir,
         num_train_epochs=EPOCHS, learning_rate=0.01, per_device_train_batch_size=BATCH, seed=seed, **options,
     )  # fmt: skip
     return model, history, trained
@@ -137,10 +133,23 @@ def test_a_checkpoint_whose_state_is_cut_short_is_not_resumed(tmp_path, undistur
     assert trained > BATCHES and same_weights(resumed, undisturbed("crs")[0])
 
 
-def test_checkpoints_of_other_settings_are_not_resumed(tmp_path, undisturbed):
-    with pytest.raises(Killed):
-        run("crs", tmp_path, settings={**SETTINGS, "learning_rate": 0.02}, kill_at=BATCHES + 3)
-    assert list(tmp_path.glob("checkpoint-*"))
+@pytest.mark.parametrize("kind", SETUPS)
+def test_a_stage_that_has_ended_is_loaded_and_not_trained_again(tmp_path, undisturbed, kind):
+    run(kind, tmp_path)
+    model, history, trained = run(kind, tmp_path)
+    assert trained == 0 and same_weights(model, undisturbed(kind)[0])
+    pd.testing.assert_frame_equal(history, undisturbed(kind)[1], check_exact=True)
+
+
+def test_a_stage_s_weights_do_not_go_into_another_model(tmp_path):
+    run("crs", tmp_path)
+    with pytest.raises(ValueError, match="not the weights of this model"):
+        run("backbone", tmp_path)
+
+
+def test_a_history_cut_short_counts_for_nothing(tmp_path, undisturbed):
+    run("crs", tmp_path)
+    (tmp_path / HISTORY).write_text((tmp_path / HISTORY).read_text()[:-20])
     model, _, trained = run("crs", tmp_path)
     assert trained == EPOCHS * BATCHES and same_weights(model, undisturbed("crs")[0])
 
@@ -151,7 +160,7 @@ def test_a_kill_while_the_last_checkpoints_are_removed_spoils_nothing(tmp_path, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmcrs_utils.training.shutil", SimpleNamespace(rmtree=killed_halfway))
+        patch.setattr("llmcrs_utils.training.trainer.shutil", SimpleNamespace(rmtree=killed_halfway))
         with pytest.raises(Killed):
             run("crs", tmp_path)
     assert same_weights(run("crs", tmp_path)[0], undisturbed("crs")[0])
@@ -167,7 +176,7 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path):
     best = history["valid_loss"].idxmin()
     assert best < EPOCHS - 1 and history["valid_loss"].iloc[-1] > 1.01 * history["valid_loss"].iloc[best]
     with torch.no_grad():
-        loss = model.eval()(**crs_batches.make_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
+        loss = model.eval()(**unimind_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
     assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
 
 
@@ -188,38 +197,5 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, u
     assert not same_weights(run("crs", tmp_path / "other", seed=2)[0], model)
 
 
-HISTORY = pd.DataFrame({"epoch": [1.0, 2.0], "valid_loss": [0.5, 0.25]})
-
-
-def test_a_finished_model_is_known_by_its_settings(tmp_path):
-    assert finished(tmp_path, SETTINGS) is None
-    mark_finished(tmp_path, SETTINGS, HISTORY)
-    pd.testing.assert_frame_equal(finished(tmp_path, SETTINGS), HISTORY)
-    pd.testing.assert_frame_equal(finished(tmp_path, {**SETTINGS, "eval_batch_size": 8}), HISTORY)
-
-
-@pytest.mark.parametrize("other", [{**SETTINGS, "learning_rate": 0.02}, {"learning_rate": 0.01}])
-def test_the_note_of_a_model_of_other_settings_is_removed(tmp_path, other):
-    mark_finished(tmp_path, other, HISTORY)
-    assert finished(tmp_path, SETTINGS) is None and not (tmp_path / FINISHED).exists()
-
-
-def test_a_note_cut_short_counts_for_nothing(tmp_path):
-    mark_finished(tmp_path, SETTINGS, HISTORY)
-    (tmp_path / FINISHED).write_text((tmp_path / FINISHED).read_text()[:-20])
-    assert finished(tmp_path, SETTINGS) is None
-
-
 def test_padding_is_on_the_right_to_the_longest_row():
     assert pad([[1, 2], [3], []], -100).tolist() == [[1, 2], [3, -100], [-100, -100]]
-
-
-def test_a_model_of_another_base_checkpoint_does_not_count_as_finished(tmp_path):
-    base, output = tmp_path / "base", tmp_path / "model"
-    base.mkdir(), output.mkdir()
-    (base / "model.safetensors").write_bytes(b"weights")
-    settings = {**SETTINGS, "model_name_or_path": str(base)}
-    mark_finished(output, settings, HISTORY)
-    assert finished(output, settings) is not None
-    (base / "model.safetensors").write_bytes(b"other weights")
-    assert finished(output, settings) is None

@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForMaskedLM
 from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
-from llmcrs_utils.typical import elicitation
+from llmcrs_utils.training.trainer import QuietTrainer
 from llmcrs_utils.typical.elicitation import (
     ALL,
     KINDS,
@@ -61,7 +61,7 @@ def toy(prompts=CHINESE, extra=(), valid_extra=()):
 
 def trained(system, dataset, output_dir, prompts=CHINESE, **changes):
     options = {
-        "model_name_or_path": tiny.backbone("bert"), "output_dir": output_dir, "settings": {}, "seed": 1, "num_train_epochs": 1,
+        "model_name_or_path": tiny.backbone("bert"), "output_dir": output_dir, "seed": 1, "num_train_epochs": 1,
         "learning_rate": 0.002, "per_device_train_batch_size": 2, "cutoff_len": 512, "hidden": 128, **changes,
     }  # fmt: skip
     return train_elicitation(system, dataset, None, prompts, **options)
@@ -132,7 +132,7 @@ def test_a_category_goes_on_from_the_model_of_all(tmp_path, learnt, system):
     """With a rate of next to nothing it ends where it began."""
     folder, _ = learnt(system)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    for note in tmp_path.glob("category_*/finished.json"):
+    for note in tmp_path.glob("category_*/history.json"):
         note.unlink()
     trained(system, toy(), tmp_path, learning_rate=1e-9)
     of_all = load_model(KINDS[system], tmp_path / ALL).state_dict()
@@ -214,15 +214,15 @@ def test_the_same_seed_gives_the_same_models_and_another_seed_others(tmp_path, o
 
 
 def test_after_a_kill_finished_models_are_not_trained_again(tmp_path, monkeypatch, once):
-    real, called = elicitation.train, []
+    real, called = QuietTrainer.train, []
 
-    def count(*arguments, output_dir, **options):
-        called.append(Path(output_dir).name)
+    def count(self, *arguments, **options):
+        called.append(Path(self.args.output_dir).name)
         if called == [ALL, "category_1", "category_2"]:
             raise KeyboardInterrupt
-        return real(*arguments, output_dir=output_dir, **options)
+        return real(self, *arguments, **options)
 
-    monkeypatch.setattr(elicitation, "train", count)
+    monkeypatch.setattr(QuietTrainer, "train", count)
     with pytest.raises(KeyboardInterrupt):
         trained("dia_seq", toy(), tmp_path)
     history = trained("dia_seq", toy(), tmp_path)

@@ -34,7 +34,7 @@ from llmcrs_utils.typical.models import load_model, new_model
 
 close = torch.testing.assert_close
 DEFAULTS = {
-    "settings": {}, "seed": 1, "num_train_epochs": 1, "learning_rate": 0.002, "per_device_train_batch_size": 16, "cutoff_len": 512,
+    "seed": 1, "num_train_epochs": 1, "learning_rate": 0.002, "per_device_train_batch_size": 16, "cutoff_len": 512,
     "max_target_len": 32, "recommender_epochs": 1, "graph_dim": 16, "bases": 2, "bias_dim": 32, "hidden_size": 64, "layers": 1,
 }  # fmt: skip
 

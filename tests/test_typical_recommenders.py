@@ -44,7 +44,7 @@ def recommend_samples(split="train", dataset=None):
 
 def trained(system, folder, dataset=None, corpus=None, prompts=CHINESE, **changes):
     options = {
-        "model_name_or_path": None if system == "sasrec" else tiny.backbone("bert"), "settings": {}, "seed": 1, "num_train_epochs": 2,
+        "model_name_or_path": None if system == "sasrec" else tiny.backbone("bert"), "seed": 1, "num_train_epochs": 2,
         "learning_rate": 0.01, "per_device_train_batch_size": 8, "cutoff_len": 256, "item_dim": 16, "behaviour_epochs": 1, **changes,
     }  # fmt: skip
     return train_recommender(system, dataset or tiny.dataset(), corpus or tiny.corpus(), prompts, output_dir=folder, **options)
@@ -327,7 +327,7 @@ def test_tg_crs_starts_from_a_trained_sasrec_which_is_trained_once(tmp_path, mon
         return trains(model, *args, **options)
 
     monkeypatch.setattr(recommenders, "train", watched)
-    still = {"learning_rate": 0.0, "num_train_epochs": 1, "behaviour_epochs": 2, "settings": {"behaviour_epochs": 2}}
+    still = {"learning_rate": 0.0, "num_train_epochs": 1, "behaviour_epochs": 2}
     with pytest.raises(InterruptedError):
         trained("tg_crs", tmp_path, **still)
     history = trained("tg_crs", tmp_path, **still)

@@ -43,7 +43,7 @@ def toy(said_and_answered=None, prompts=CHINESE):
 
 def trained(dataset, output_dir, prompts=CHINESE, **changes):
     options = {
-        "model_name_or_path": tiny.backbone("gpt2"), "output_dir": output_dir, "settings": {}, "seed": 1, "num_train_epochs": 1,
+        "model_name_or_path": tiny.backbone("gpt2"), "output_dir": output_dir, "seed": 1, "num_train_epochs": 1,
         "learning_rate": 0.004, "per_device_train_batch_size": 4, "cutoff_len": 512, "max_new_tokens": NEW, **changes,
     }  # fmt: skip
     return train_replies("gpt2", dataset, None, prompts, **options)

@@ -12,11 +12,12 @@ from llmcrs_utils.evaluation.figures import learning_curve
 from llmcrs_utils.evaluation.floors import floor_predictions
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.parameters import notebook_parameters
+from llmcrs_utils.study.typical import beside_the_floors, open_study, train_and_answer, worked_example
 from llmcrs_utils.systems.predictions import catalogue_file, write_predictions
 from llmcrs_utils.systems.registry import TYPICAL
 from llmcrs_utils.tasks.dataset import write_dataset
 from llmcrs_utils.text.prompts import CHINESE
-from llmcrs_utils.typical.systems import PARTS, beside_the_floors, open_study, train_and_answer, worked_example
+from llmcrs_utils.typical.systems import STEPS
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_typical_systems.ipynb"
 
@@ -36,9 +37,9 @@ def settings(tmp_path) -> dict:
 
 def test_every_registered_system_has_its_parts_and_its_settings():
     parameters = notebook_parameters(NOTEBOOK)
-    assert list(PARTS) == [system.key for system in TYPICAL] == parameters["systems"][1]
+    assert list(STEPS) == [system.key for system in TYPICAL] == parameters["systems"][1]
     wanted = {"num_train_epochs", "learning_rate", "per_device_train_batch_size", "cutoff_len"}
-    assert all(wanted <= parameters[key][1].keys() for key in PARTS)
+    assert all(wanted <= parameters[key][1].keys() for key in STEPS)
 
 
 @pytest.mark.parametrize("key", ["bert", "sasrec"])
@@ -46,27 +47,27 @@ def test_a_run_leaves_answers_provenance_and_a_model_that_is_not_made_twice(sett
     study = open_study(settings)
     history = train_and_answer(study, key)
     assert list(history["epoch"]) == [1.0] and "test samples" in capsys.readouterr().out
-    answers = read_parquet(study.predictions_file(key))
-    samples = study.dataset.samples
+    answers = read_parquet(study.runs[key].predictions_file)
+    samples = study.data.dataset.samples
     wanted = samples[samples["task"].isin({"bert": ["understand"], "sasrec": ["recommend"]}[key]) & (samples["split"] != "train")]
     assert set(answers["sample_id"]) == set(wanted["sample_id"]) and len(answers) == len(wanted)
-    assert catalogue_file(study.predictions_file(key)).exists() == (key == "sasrec")
-    record = json.loads((study.folder(key) / "provenance.json").read_text("utf-8"))
+    assert catalogue_file(study.runs[key].predictions_file).exists() == (key == "sasrec")
+    record = json.loads(Path(study.runs[key].output_dir, "provenance.json").read_text("utf-8"))
     assert record["settings"]["system"] == key and record["settings"]["seed"] == 1
-    made = (study.folder(key) / "model.safetensors").stat().st_mtime_ns
+    made = Path(study.runs[key].output_dir, "model.safetensors").stat().st_mtime_ns
     pd.testing.assert_frame_equal(train_and_answer(study, key), history, check_dtype=False)
-    assert (study.folder(key) / "model.safetensors").stat().st_mtime_ns == made
-    pd.testing.assert_frame_equal(read_parquet(study.predictions_file(key)), answers)
+    assert Path(study.runs[key].output_dir, "model.safetensors").stat().st_mtime_ns == made
+    pd.testing.assert_frame_equal(read_parquet(study.runs[key].predictions_file), answers)
     other = open_study({**settings, key: {**settings[key], "learning_rate": 0.01}})
     train_and_answer(other, key)
-    assert (study.folder(key) / "model.safetensors").stat().st_mtime_ns != made
+    assert Path(study.runs[key].output_dir, "model.safetensors").stat().st_mtime_ns != made
 
 
 def test_a_system_that_is_not_asked_for_is_left_alone(settings, capsys):
     study = open_study(settings)
     assert train_and_answer(study, "kbrd") is None
     assert "kbrd is not among this run's systems" in capsys.readouterr().out == worked_example(study, "kbrd") + "\n"
-    assert not study.folder("kbrd").exists()
+    assert not Path(settings["output_dir"], "kbrd").exists()
 
 
 def test_an_example_shows_input_answer_and_label_and_floors_stand_above(settings):

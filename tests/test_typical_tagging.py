@@ -388,7 +388,7 @@ def needs(label):
 def trained(folder, system="bert_crf", data=None, epochs=1, seed=1, base=None, cutoff_len=64, prompts=CHINESE, lr=0.005):
     dataset, corpus = data or toy()
     return train_tagger(
-        system, dataset, corpus, prompts, model_name_or_path=base or tiny.backbone("bert"), output_dir=folder, settings={},
+        system, dataset, corpus, prompts, model_name_or_path=base or tiny.backbone("bert"), output_dir=folder,
         seed=seed, num_train_epochs=epochs, learning_rate=lr, per_device_train_batch_size=4, cutoff_len=cutoff_len,
         warmup_steps=0.1,
     )  # fmt: skip
