@@ -250,7 +250,7 @@ def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> 
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for task, axes in zip(tasks, panels):
-        axes.setfigure_title(TABLES[task].title)
+        axes.set_title(TABLES[task].title)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
