@@ -284,7 +284,10 @@ def _cell(row, with_interval: bool) -> str:
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:
-    """A GitHub table: its header, the first column to the left and all others to the right, and ``rows`` of cells."""
+    """A GitHub table: its header, the first column to the left and all others to the right, and ``rows`` of cells.
+
+    ``DataFrame.to_markdown`` writes another text: it pads each column to its longest cell and escapes no bar.
+    """
     header = [corner, *columns]
     ruler = "| :--- |" + " ---: |" * (len(header) - 1)
     first, *others = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |" for cells in (header, *rows)]
