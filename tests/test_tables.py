@@ -4,6 +4,7 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
@@ -322,3 +323,13 @@ def test_saved_figure_is_the_same_every_time(tmp_path):
     first, second = ((tmp_path / "figures" / name).read_bytes() for name in ("a.png", "b.png"))
     assert first == second and len(first) > 10_000
     assert len(list((tmp_path / "figures").iterdir())) == 2
+
+
+def test_two_programs_may_save_one_figure_at_once(tmp_path):
+    class Interrupted(Figure):
+        def savefig(self, *args, **kwargs):
+            super().savefig(*args, **kwargs)
+            save_figure(Figure(), tmp_path / "a.png")  # the other program, done before this one is
+
+    save_figure(Interrupted(figsize=(1, 1)), tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
