@@ -15,7 +15,7 @@ from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.systems.predictions import with_run, write_predictions
+from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.trainer import train
@@ -40,7 +40,7 @@ def main(kind: str, folder: Path, batch: int) -> None:
         rows = build_instructions(samples, tiny.dataset().facts, CHINESE)
         asked = encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 12)[0]
         answers = predict(model, tokenizer, samples, asked, CHINESE, max_new_tokens=12, batch_size=4)
-        write_predictions(with_run(answers, "allm", 1), folder / "answers.parquet")
+        write_predictions(label_run(answers, "allm", 1), folder / "answers.parquet")
 
 
 if __name__ == "__main__":

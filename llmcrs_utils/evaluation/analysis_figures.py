@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
-from llmcrs_utils.evaluation.cross_fitting import KINDS
+from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
 from llmcrs_utils.evaluation.figures import MARKERS, colours, draw_intervals
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
@@ -222,13 +222,13 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
             colour = colours()[row["system"].lower()]
-            for kind, shift, shape in zip(KINDS, (-0.16, 0.16), ("x", "o")):
+            for kind, shift, shape in zip(HELP_KINDS, (-0.16, 0.16), ("x", "o")):
                 axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
                 axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, [row["system"] for row in part])
         axes.set_xlabel(f"gain in {part[0]['metric']}")
-    handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(KINDS, ("x", "o"))]
+    handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(HELP_KINDS, ("x", "o"))]
     _legend(figure, handles, 2)
     return figure
 

@@ -13,7 +13,7 @@ from llmcrs_utils.evaluation.tables import category_name
 from llmcrs_utils.files.atomic import file_hash, first_process
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.provenance import write_provenance
-from llmcrs_utils.systems.predictions import with_run, write_predictions
+from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.systems.registry import FLOORS, TYPICAL, system_of
 from llmcrs_utils.tasks.dataset import Dataset, dataset_files, read_dataset
 from llmcrs_utils.text.prompts import Prompts, prompts_of
@@ -100,7 +100,7 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
         )
         if first_process():
             mark_finished(study.folder(key), run, history)
-    predictions = with_run(pd.concat([answers_of(study, key, split) for split in SPLITS if len(asked(study, key, split))]), key, shared["seed"])
+    predictions = label_run(pd.concat([answers_of(study, key, split) for split in SPLITS if len(asked(study, key, split))]), key, shared["seed"])
     write_predictions(predictions, study.predictions_file(key))
     write_provenance(study.folder(key) / "provenance.json", own, inputs)
     (task,) = system.tasks
