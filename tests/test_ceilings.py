@@ -16,7 +16,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE, parse_needs
 from llmcrs_utils.world import Knobs, ceilings, generate
-from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.categories import WORLD_CATEGORIES
 from llmcrs_utils.world.ceilings import (
     best_set,
     ceiling_table,
@@ -180,7 +180,7 @@ def test_the_oracle_scores_what_is_expected_of_it(world, expected, task):
 def test_ceilings_leave_room_but_are_no_certainty(expected):
     table = ceiling_table(expected)
     assert list(table.index) == [f"{task} ({metric})" for task, metric in HEADLINE.items()]
-    assert table.shape == (4, len(CATEGORIES) + 1) and table.columns[-1] == "All 5"
+    assert table.shape == (4, len(WORLD_CATEGORIES) + 1) and table.columns[-1] == "All 5"
     for task, metric in HEADLINE.items():
         mine = expected[expected["task"] == task]
         assert table.loc[f"{task} ({metric})", "All 5"] == pytest.approx(mine[metric].mean())
@@ -230,7 +230,7 @@ def question_readers(world):
 def lexicon_reader(world):
     """Who files each word where the shop's own lists have it, and takes a vague question for the first of its attributes."""
     read = world.test[world.test["task"] == "understand"]
-    attributes = [(category.domain, attribute) for category in CATEGORIES for attribute in category.attributes.values()]
+    attributes = [(category.domain, attribute) for category in WORLD_CATEGORIES for attribute in category.attributes.values()]
     listed = {(domain, word): a.key for domain, a in attributes for words in a.words.values() for word in words}
     texts = []
     for sample in read.itertuples():
@@ -348,7 +348,7 @@ def test_twelve_wordings_are_enough_for_a_mean(world):
     means = []
     for salt in ("one", "other"):
         rows = [
-            (sample.sample_id, text, 1 / ceilings.DRAWS)
+            (sample.sample_id, text, 1 / ceilings.WORDINGS)
             for sample in some.itertuples()
             for text in ceilings.replies(world.truth[sample.sid, sample.seq_no], Random(f"{sample.sample_id} {salt}"))
         ]

@@ -289,5 +289,5 @@ def test_alone_and_bounds_take_the_best_floor_and_the_ceiling():
 
 
 def test_written_numbers_have_six_digits(tmp_path):
-    wording.write_csv(pd.DataFrame({"task": ["elicit"], "gain": [1 / 3]}), tmp_path / "new" / "gains.csv")
+    wording.write_rounded(pd.DataFrame({"task": ["elicit"], "gain": [1 / 3]}), tmp_path / "new" / "gains.csv")
     assert (tmp_path / "new" / "gains.csv").read_text("utf-8") == "task,gain\nelicit,0.333333\n"

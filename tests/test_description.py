@@ -25,7 +25,7 @@ BEHAVIOUR = [
 
 
 def test_counts_of_one_dialogue():
-    table = description.dialogue_statistics([DIALOGUE])[description.ALL]
+    table = description.dialogue_statistics([DIALOGUE])[description.ALL_CATEGORIES]
     assert table["utterances per dialogue"] == 6
     assert table["items recommended per dialogue"] == 2
     assert table["questions about several attributes"] == 1 and table["questions that name words"] == 0
@@ -43,7 +43,7 @@ def test_an_explanation_belongs_to_its_recommendation_in_a_sequence():
 
 
 def test_only_what_was_done_before_the_dialogue_counts():
-    table = description.behaviour_statistics(corpus_of(DIALOGUE, behaviour=BEHAVIOUR))[description.ALL]
+    table = description.behaviour_statistics(corpus_of(DIALOGUE, behaviour=BEHAVIOUR))[description.ALL_CATEGORIES]
     assert table["actions before the dialogue, mean"] == 2
     assert table["shoppers without any"] == 0 and table["actions at other sellers"] == 0.5
 
@@ -80,6 +80,6 @@ def test_a_value_that_stands_nowhere_or_inside_another_leaves_the_text_whole():
 
 
 def test_whole_numbers_are_shown_whole():
-    shown = description.shown(description.dialogue_statistics([DIALOGUE]), "hand-made")
-    assert str(shown.loc["dialogues", description.ALL]) == "1"
-    assert str(shown.loc["annotated words per shopper's utterance", description.ALL]) == "0.333"
+    shown = description.readable(description.dialogue_statistics([DIALOGUE]), "hand-made")
+    assert str(shown.loc["dialogues", description.ALL_CATEGORIES]) == "1"
+    assert str(shown.loc["annotated words per shopper's utterance", description.ALL_CATEGORIES]) == "0.333"

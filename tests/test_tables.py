@@ -4,6 +4,7 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
@@ -299,9 +300,9 @@ def test_figure_shows_the_gain_of_each_collaboration():
     assert {"ALLM-BCRS over UniMIND(BART)", "CCRS-CLLM over ChatGLM"} < labels and len(labels) == 8
 
     means = scores[scores["task"] == "elicit"].groupby("system")["F1"].mean()
-    lines = [line for line in figure.axes[1].lines if line.get_color() == colours()["allm-bcrs"] and line.get_marker() == "o"]
-    total = max(lines, key=lambda line: line.get_ydata()[0])  # the lowest row of the panel
-    assert total.get_xdata()[0] == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
+    (points,) = [line for line in figure.axes[1].lines if line.get_color() == colours()["allm-bcrs"] and line.get_marker() == "o" and len(line.get_xdata())]
+    total = points.get_xdata()[np.argmax(points.get_ydata())]  # the lowest row of the panel
+    assert total == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
     assert [text.get_text() for text in figure.axes[3].texts] == ["no scores"]
 
 
@@ -322,3 +323,13 @@ def test_saved_figure_is_the_same_every_time(tmp_path):
     first, second = ((tmp_path / "figures" / name).read_bytes() for name in ("a.png", "b.png"))
     assert first == second and len(first) > 10_000
     assert len(list((tmp_path / "figures").iterdir())) == 2
+
+
+def test_two_programs_may_save_one_figure_at_once(tmp_path):
+    class Interrupted(Figure):
+        def savefig(self, *args, **kwargs):
+            super().savefig(*args, **kwargs)
+            save_figure(Figure(), tmp_path / "a.png")  # the other program, done before this one is
+
+    save_figure(Interrupted(figsize=(1, 1)), tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -20,18 +20,18 @@ from llmcrs_utils.corpus.u_need import DIALOGUES_BY_CATEGORY, read_corpus
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import Knobs, generate
 from llmcrs_utils.world import language as say
-from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.categories import WORLD_CATEGORIES
 from llmcrs_utils.world.category import KIND, KIND_RELATION
 from llmcrs_utils.world.knobs import SETTINGS, measures
 from llmcrs_utils.world.shops import LEAF, SOLD_OUT, listed_relations, open_shop, scatter
 
-CATEGORY = {category.domain: category for category in CATEGORIES}
+CATEGORY = {category.domain: category for category in WORLD_CATEGORIES}
 ACTS = {"用户需求", "系统提问", "用户回答", "系统推荐", "系统解释", "用户反馈"}
 SIZES = {"train": 1200, "valid": 150, "test": 150}
 SELLERS, ITEMS = 2, 40
 SMALL = {"train": 12, "valid": 5, "test": 5}
 TURNED = 150  # dialogues of the worlds in which a knob is turned
-each_category = pytest.mark.parametrize("category", CATEGORIES, ids=lambda category: category.top_category)
+each_category = pytest.mark.parametrize("category", WORLD_CATEGORIES, ids=lambda category: category.top_category)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def world():
 @pytest.fixture(scope="module")
 def shops():
     """The world's shops by seller, as they truly are, told by the catalogue or not."""
-    opened = [open_shop(category, number, ITEMS, seed=1) for category in CATEGORIES for number in range(SELLERS)]
+    opened = [open_shop(category, number, ITEMS, seed=1) for category in WORLD_CATEGORIES for number in range(SELLERS)]
     return {shop.seller_id: shop for shop in opened}
 
 
@@ -216,8 +216,8 @@ def test_themes_follow_ups_and_ambiguous_words_name_what_exists(category):
 
 def test_categories_are_u_needs():
     """Liu et al. (EMNLP 2023 Findings), section 4.1: 7,698 dialogues."""
-    assert list(DIALOGUES_BY_CATEGORY) == [category.domain for category in CATEGORIES] and sum(DIALOGUES_BY_CATEGORY.values()) == 7698
-    assert len({category.top_category for category in CATEGORIES}) == len(CATEGORIES)
+    assert list(DIALOGUES_BY_CATEGORY) == [category.domain for category in WORLD_CATEGORIES] and sum(DIALOGUES_BY_CATEGORY.values()) == 7698
+    assert len({category.top_category for category in WORLD_CATEGORIES}) == len(WORLD_CATEGORIES)
 
 
 # --- what is said
@@ -300,7 +300,7 @@ def test_patterns_of_real_talk_occur(world):
         found["vague question"] += utterance.act_tag == "系统提问" and any(mention.may_be for _, mention in pairs)
         found["something unwanted"] += by_user and bool(set(values) & avoided_words(dialogue.domain))
         found["word alone"] += by_user and values == [text]
-        found["yes alone"] += text in say.YES and not values
+        found["yes alone"] += text in say.YES_WORDS and not values
         found["indifference"] += any(word in text for word in say.INDIFFERENT) and utterance.act_tag == "用户回答"
         found["three needs at once"] += by_user and len(values) >= 3
         found["ambiguous word"] += by_user and any(mention.may_be for _, mention in pairs)
@@ -369,7 +369,7 @@ def test_sizes_and_identifiers(world):
     assert len(set(sids)) == len(sids) and all(len(sid) == 32 and int(sid, 16) >= 0 for sid in sids)
     users = [dialogue.userid for dialogue in dialogues_of(corpus)]
     assert len(set(users)) == len(users)
-    assert corpus.knowledge["item_id_encrypt"].nunique() == len(CATEGORIES) * SELLERS * ITEMS
+    assert corpus.knowledge["item_id_encrypt"].nunique() == len(WORLD_CATEGORIES) * SELLERS * ITEMS
     assert (corpus.knowledge.groupby("item_id_encrypt")["seller_id_encrypt"].nunique() == 1).all()
 
 
@@ -383,10 +383,10 @@ def test_categories_have_u_needs_shares(world):
 @pytest.mark.parametrize("per_item", [2.0, 3.07, 4.8, 6.5])
 def test_the_catalogue_has_as_many_tuples_as_asked_for(per_item):
     knowledge = generate({}, 2, 33, tuples_per_item=per_item)[0].knowledge
-    assert len(knowledge) == round(per_item * len(CATEGORIES) * 2 * 33)
+    assert len(knowledge) == round(per_item * len(WORLD_CATEGORIES) * 2 * 33)
     assert not knowledge.duplicated().any()
     told = knowledge.groupby("item_id_encrypt")["relation_name"].agg(set)
-    assert len(told) == len(CATEGORIES) * 2 * 33
+    assert len(told) == len(WORLD_CATEGORIES) * 2 * 33
     for relations in told:
         assert TOP_CATEGORY in relations and relations - set(CHINESE.hidden_relations)  # something may be read of it
     assert per_item < 4 or knowledge["value"].str.contains(",").any()
@@ -728,7 +728,7 @@ def test_more_shops_or_items_leave_those_there_as_they_were(shops):
     corpus, _ = generate({}, SELLERS + 1, ITEMS)
     item_ids = {item for shop in shops.values() for item in shop.item_ids}
     assert item_ids < set(corpus.knowledge["item_id_encrypt"])
-    for category in CATEGORIES:
+    for category in WORLD_CATEGORIES:
         smaller, larger = (open_shop(category, 1, size, seed=1) for size in (ITEMS, 3 * ITEMS))
         assert larger.item_ids[:ITEMS] == smaller.item_ids and larger.facts[:ITEMS] == smaller.facts
         assert larger.kinds[:ITEMS] == smaller.kinds and (larger.in_stock[:ITEMS] == smaller.in_stock).all()
@@ -871,13 +871,13 @@ def test_vocabulary_gap_and_slips_move_words_away_from_the_catalogue_and_nothing
 
 def test_category_differences_set_categories_apart():
     knobs = {value: Knobs(category_differences=value) for value in (0.0, 0.5, 1.0)}
-    weights = {value: [one.implicit_weight_in(category) for category in CATEGORIES] for value, one in knobs.items()}
+    weights = {value: [one.implicit_weight_in(category) for category in WORLD_CATEGORIES] for value, one in knobs.items()}
     assert set(weights[0.0]) == {0.5}
     assert 0 < np.ptp(weights[0.5]) < np.ptp(weights[1.0]) and all(0 <= weight <= 1 for weight in weights[1.0])
-    assert np.argsort(weights[1.0]).tolist() == np.argsort([category.lean for category in CATEGORIES]).tolist()
+    assert np.argsort(weights[1.0]).tolist() == np.argsort([category.lean for category in WORLD_CATEGORIES]).tolist()
     for weight in (0.0, 1.0):  # no room
         extreme = Knobs(implicit_weight=weight, category_differences=1.0)
-        assert {extreme.implicit_weight_in(category) for category in CATEGORIES} == {weight}
+        assert {extreme.implicit_weight_in(category) for category in WORLD_CATEGORIES} == {weight}
     assert measured(category_differences=1.0)[SPREAD] > measured(category_differences=0.0)[SPREAD] + 0.15
 
 

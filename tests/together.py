@@ -15,7 +15,7 @@ from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.systems.predictions import of_run, write_predictions
+from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.trainer import train
@@ -31,8 +31,8 @@ def main(kind: str, folder: Path, batch: int) -> None:
     options |= {"group_by_length": False, "gradient_accumulation_steps": 1}
     tokenizer = load_tokenizer(tiny.backbone("llama"))
     history = train(
-        model, examples[:16], examples[:16], collate, output_dir=folder / "model", num_train_epochs=3, learning_rate=0.005,
-        per_device_train_batch_size=batch, seed=1, tokenizer=tokenizer, **options,
+        model, examples[:16], examples[:16], collate, output_dir=folder / "training", settings={}, num_train_epochs=3, learning_rate=0.005,
+        per_device_train_batch_size=batch, seed=1, tokenizer=tokenizer, save_to=folder / "model", **options,
     )  # fmt: skip
     write_atomically(folder / "history.json", json.dumps(history.to_dict("list")))
     if kind == "llm":
@@ -40,7 +40,7 @@ def main(kind: str, folder: Path, batch: int) -> None:
         rows = build_instructions(samples, tiny.dataset().facts, CHINESE)
         asked = encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 12)[0]
         answers = predict(model, tokenizer, samples, asked, CHINESE, max_new_tokens=12, batch_size=4)
-        write_predictions(of_run(answers, "allm", 1), folder / "answers.parquet")
+        write_predictions(label_run(answers, "allm", 1), folder / "answers.parquet")
 
 
 if __name__ == "__main__":

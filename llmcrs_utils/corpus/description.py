@@ -19,7 +19,7 @@ U_NEED = {
     "split": (0.90, 0.05, 0.05),
 }
 ACTS = {"用户需求": "need", "系统提问": "ask", "用户回答": "answer", "系统推荐": "recommend", "系统解释": "explain", "用户反馈": "feedback"}
-ALL = "all"
+ALL_CATEGORIES = "all"
 
 
 def u_need_examples() -> list[Dialogue]:
@@ -47,7 +47,7 @@ def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(ours, dtype=object), "U-NEED": pd.Series(theirs, dtype=object)}).reindex(list(ours)).fillna("–")
 
 
-def shown(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
+def readable(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
     """The table as a reader wants it: rounded, whole numbers without decimals, headed by what it is about."""
     def cell(value):
         if not isinstance(value, float) or value != value:
@@ -89,12 +89,12 @@ def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
 
 
 def dialogue_statistics(dialogues: list[Dialogue]) -> pd.DataFrame:
-    """Sizes and shares per category and in all: one column per category, ``ALL`` last."""
+    """Sizes and shares per category and in all: one column per category, ``ALL_CATEGORIES`` last."""
     table, attributes = utterance_table(dialogues), attribute_table(dialogues)
     found = {}
-    for name in [*domains_of(table["domain"]), ALL]:
-        part = table if name == ALL else table[table["domain"] == name]
-        named = attributes if name == ALL else attributes[attributes["domain"] == name]
+    for name in [*domains_of(table["domain"]), ALL_CATEGORIES]:
+        part = table if name == ALL_CATEGORIES else table[table["domain"] == name]
+        named = attributes if name == ALL_CATEGORIES else attributes[attributes["domain"] == name]
         count, questions = part["sid"].nunique(), part[part["act"] == "ask"]
         found[name] = {
             "dialogues": count,
@@ -158,13 +158,13 @@ def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
     lengths = before.groupby("visit").size().reindex(starts["visit"], fill_value=0)
     elsewhere = before["seller_id_encrypt"] != before["home"]
     found = {}
-    for name in [*domains_of(starts["domain"]), ALL]:
-        mine = lengths[(starts["domain"] == name).to_numpy() | (name == ALL)]
+    for name in [*domains_of(starts["domain"]), ALL_CATEGORIES]:
+        mine = lengths[(starts["domain"] == name).to_numpy() | (name == ALL_CATEGORIES)]
         found[name] = {
             "actions before the dialogue, mean": mine.mean(),
             **{f"quartile {place}": mine.quantile(place / 4) for place in (1, 2, 3)},
             "shoppers without any": (mine == 0).mean(),
-            "actions at other sellers": elsewhere[(before["domain"] == name) | (name == ALL)].mean(),
+            "actions at other sellers": elsewhere[(before["domain"] == name) | (name == ALL_CATEGORIES)].mean(),
         }
     return pd.DataFrame(found)
 
@@ -193,26 +193,26 @@ def catalogue_statistics(corpus: Corpus) -> pd.Series:
 
 # --- a dialogue as chat bubbles ---
 
-COLOURS = ("#cfe8ff", "#ffe1b3", "#d6f0d0", "#f3d1f4", "#ffd1d1", "#e4e0ff", "#fff3a6", "#c9f0ec", "#e6d8c8", "#dddddd")
-PAGE = (
+_COLOURS = ("#cfe8ff", "#ffe1b3", "#d6f0d0", "#f3d1f4", "#ffd1d1", "#e4e0ff", "#fff3a6", "#c9f0ec", "#e6d8c8", "#dddddd")
+_PAGE = (
     '<div style="max-width:760px;font-size:14px;line-height:1.5;color:#111;background:#f7f7f8;border:1px solid #ddd;border-radius:8px;'
     'padding:10px 14px;margin:8px 0">{}</div>'
 )
-LINE = '<div style="display:flex;justify-content:{side};margin:4px 0"><div style="max-width:78%">{about}{bubble}</div></div>'
-ABOUT = '<div style="font-size:11px;color:#666;text-align:{side}">{text}</div>'
-BUBBLE = '<div style="background:{colour};border:1px solid #e0e0e0;border-radius:10px;padding:5px 10px">{text}</div>'
-MARK = '<mark style="background:{colour};color:#111;padding:0 2px;border-radius:3px">{word}<sub style="color:#555;font-size:9px"> {key}</sub></mark>'
+_LINE = '<div style="display:flex;justify-content:{side};margin:4px 0"><div style="max-width:78%">{about}{bubble}</div></div>'
+_ABOUT = '<div style="font-size:11px;color:#666;text-align:{side}">{text}</div>'
+_BUBBLE = '<div style="background:{colour};border:1px solid #e0e0e0;border-radius:10px;padding:5px 10px">{text}</div>'
+_MARK = '<mark style="background:{colour};color:#111;padding:0 2px;border-radius:3px">{word}<sub style="color:#555;font-size:9px"> {key}</sub></mark>'
 
 
 def render_dialogue(dialogue: Dialogue, note: str) -> str:
     """A dialogue as HTML chat bubbles: the desk left, the shopper right, annotated words in their attribute's colour."""
     keys = list(dict.fromkeys(a.key for utterance in dialogue.dialogue for a in utterance.attributes))
-    colour = {key: COLOURS[place % len(COLOURS)] for place, key in enumerate(keys)}
+    colour = {key: _COLOURS[place % len(_COLOURS)] for place, key in enumerate(keys)}
     lines = [f'<div style="font-size:12px;color:#666">{html.escape(f"{dialogue.domain} · {note}")}</div>']
     for utterance in dialogue.dialogue:
         text, end, elsewhere = "", 0, []
         for attribute in sorted(utterance.attributes, key=lambda a: a.start):
-            mark = MARK.format(colour=colour[attribute.key], word=html.escape(attribute.value or "?"), key=html.escape(attribute.key))
+            mark = _MARK.format(colour=colour[attribute.key], word=html.escape(attribute.value or "?"), key=html.escape(attribute.key))
             if attribute.value and attribute.start >= end:
                 text += html.escape(utterance.send_content[end : attribute.start]) + mark
                 end = attribute.exclusive_end
@@ -222,7 +222,7 @@ def render_dialogue(dialogue: Dialogue, note: str) -> str:
         text += "".join(f' <span style="color:#06c">▶ {html.escape(item)}</span>' for item in utterance.rec_item_id)
         by_user = utterance.sender_type == "用户"
         side, about = ("right", "flex-end") if by_user else ("left", "flex-start")
-        about_text = ABOUT.format(side=side, text=f"{utterance.time:%H:%M:%S} · {utterance.act_tag}")
-        bubble = BUBBLE.format(colour="#dcf5d0" if by_user else "#ffffff", text=text)
-        lines.append(LINE.format(side=about, about=about_text, bubble=bubble))
-    return PAGE.format("".join(lines))
+        about_text = _ABOUT.format(side=side, text=f"{utterance.time:%H:%M:%S} · {utterance.act_tag}")
+        bubble = _BUBBLE.format(colour="#dcf5d0" if by_user else "#ffffff", text=text)
+        lines.append(_LINE.format(side=about, about=about_text, bubble=bubble))
+    return _PAGE.format("".join(lines))

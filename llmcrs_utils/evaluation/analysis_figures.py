@@ -4,13 +4,14 @@ import textwrap
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
-from llmcrs_utils.evaluation.cross_fitting import KINDS
-from llmcrs_utils.evaluation.figures import MARKERS, colours
+from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
+from llmcrs_utils.evaluation.figures import MARKERS, colours, draw_intervals
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
@@ -31,13 +32,9 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
     figure, panels = _panels("Does the other kind of model help?", corpus_note, gains, sharex=False)
     for task, axes in panels.items():
         part = gains[gains["task"] == task]
-        for place, row in enumerate(part.itertuples()):
-            key = row.system.lower()
-            axes.plot([row.low, row.high], [place] * 2, color=colours()[key], linewidth=2.4, zorder=2)
-            face = colours()[key] if row.holds else "white"
-            axes.plot(
-                row.gain, place, MARKERS[SYSTEMS[key].group], color=colours()[key], markerfacecolor=face, markersize=8, zorder=3
-            )
+        points = part.assign(place=range(len(part)), system=part["system"].str.lower())
+        for holds, face in ((True, {}), (False, {"markerfacecolor": "white"})):
+            draw_intervals(axes, points[points["holds"] == holds], len(part), points["system"].tolist(), apart=0, markersize=8, **face)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         _rows(axes, part["system"].tolist())
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
@@ -168,25 +165,27 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
         gain = part.pivot(index="system", columns="category", values="gain").reindex(index=systems, columns=shown)
         sure = part.pivot(index="system", columns="category", values="p (Holm)").reindex(index=systems, columns=shown) < 0.05
         bound = max(np.nanmax(np.abs(gain.to_numpy())), 1e-9)
-        image = axes.imshow(gain, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
-        for (row, column), value in np.ndenumerate(gain.to_numpy()):
-            if np.isfinite(value):
-                text = f"{value:+.3f}" + ("*" if sure.iat[row, column] else "")
-                axes.text(
-                    column,
-                    row,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color="white" if abs(value) > 0.65 * bound else "black",
-                )
-        axes.axvline(len(shown) - 1.5, color="white", linewidth=4)
-        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", yticks=range(len(systems)), yticklabels=systems)
-        axes.set_xticks(range(len(shown)), [textwrap.shorten(str(name), 14, placeholder="…") for name in shown], fontsize=8.5)
+        texts = [[f"{value:+.3f}{'*' if certain else ''}" for value, certain in zip(*row)] for row in zip(gain.to_numpy(), sure.to_numpy())]
+        sns.heatmap(
+            gain,
+            cmap="PuOr",
+            vmin=-bound,
+            vmax=bound,
+            annot=np.array(texts),
+            fmt="",
+            annot_kws={"fontsize": 9},
+            cbar_kws={"pad": 0.01, "aspect": 30},
+            xticklabels=False,
+            yticklabels=False,
+            ax=axes,
+        )
+        for text in axes.texts:  # seaborn's own rule puts white on light orange, which is hard to read
+            text.set_color("white" if abs(float(text.get_text().rstrip("*"))) > 0.65 * bound else "black")
+        axes.axvline(len(shown) - 1, color="white", linewidth=4)
+        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
+        axes.set_yticks(np.arange(len(systems)) + 0.5, systems)
+        axes.set_xticks(np.arange(len(shown)) + 0.5, [textwrap.shorten(str(name), 14, placeholder="…") for name in shown], fontsize=8.5)
         axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
     figure.suptitle(figure_title("Where does collaboration help?", corpus_note))
     return figure
 
@@ -223,13 +222,13 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
             colour = colours()[row["system"].lower()]
-            for kind, shift, shape in zip(KINDS, (-0.16, 0.16), ("x", "o")):
+            for kind, shift, shape in zip(HELP_KINDS, (-0.16, 0.16), ("x", "o")):
                 axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
                 axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, [row["system"] for row in part])
         axes.set_xlabel(f"gain in {part[0]['metric']}")
-    handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(KINDS, ("x", "o"))]
+    handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(HELP_KINDS, ("x", "o"))]
     _legend(figure, handles, 2)
     return figure
 
@@ -250,7 +249,7 @@ def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> 
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for task, axes in zip(tasks, panels):
-        axes.setfigure_title(TABLES[task].title)
+        axes.set_title(TABLES[task].title)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)

@@ -8,8 +8,8 @@ from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, ho
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 
-KINDS = ("in-sample", "cross-fitted")
-CROSS_FITTED = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart
+HELP_KINDS = ("in-sample", "cross-fitted")
+CROSS_FITTED_SUFFIX = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart
 
 
 def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
@@ -24,16 +24,16 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
     """
     seeds = set(in_sample["seed"]) & set(cross_fitted["seed"])
     systems = collaborations(cross_fitted)
-    renamed = cross_fitted.assign(system=cross_fitted["system"] + CROSS_FITTED)
+    renamed = cross_fitted.assign(system=cross_fitted["system"] + CROSS_FITTED_SUFFIX)
     every = pd.concat([in_sample, renamed])
     rows = []
     for task, metric in HEADLINE.items():
         part = every.loc[every["seed"].isin(seeds) & (every["task"] == task), [*PAIRED_BY, metric]]
-        chosen = [system for system in systems if system.key + CROSS_FITTED in set(part["system"])]
+        chosen = [system for system in systems if system.key + CROSS_FITTED_SUFFIX in set(part["system"])]
         compared = {
             "in-sample": [(system.key, system.base) for system in chosen],
-            "cross-fitted": [(system.key + CROSS_FITTED, system.base) for system in chosen],
-            "change": [(system.key + CROSS_FITTED, system.key) for system in chosen],
+            "cross-fitted": [(system.key + CROSS_FITTED_SUFFIX, system.base) for system in chosen],
+            "change": [(system.key + CROSS_FITTED_SUFFIX, system.key) for system in chosen],
         }
         kinds = [system.family for system in chosen]
         found = {name: paired_gains(part, pairs, metric, kinds, GAIN_DRAWS) for name, pairs in compared.items()}
@@ -45,7 +45,7 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
                 row |= dict(zip((value, f"{name} low", f"{name} high", f"{name} p"), values[place]))
             rows.append(row)
     table = pd.DataFrame(rows)
-    for name in (*KINDS, "change"):
+    for name in (*HELP_KINDS, "change"):
         table[f"{name} p (Holm)"] = holm(table[f"{name} p"])
     return table
 
@@ -94,11 +94,11 @@ def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataF
     """
     same_seeds = in_sample[in_sample["seed"].isin(cross_fitted["seed"].unique())]
     alone = same_seeds[~same_seeds["system"].isin(cross_fitted["system"].unique())]
-    kinds = dict(zip(KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
+    kinds = dict(zip(HELP_KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
     found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
     table = pd.DataFrame(found).dropna().reset_index()
     direction = table["system"].map({system.name: system.group for system in SYSTEMS.values()})
-    return table.groupby([direction.rename("direction"), "task"], sort=False)[list(KINDS)].mean()
+    return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.DataFrame, language: str) -> pd.DataFrame:

@@ -1,17 +1,17 @@
 """Where collaboration helps: the gain of each collaboration over the system it started from, by task and category."""
 
-import os
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, collaborations, total_name
+from llmcrs_utils.files.atomic import replacing
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
 # Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
@@ -108,11 +108,18 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     for task, axes in zip(TASKS, figure.subplots(2, 2).flat):
         metric = HEADLINE[task]
-        labels = []
+        labels, found = [], []
         for place, category in enumerate(shown):
             members = scores[(scores["task"] == task) & ((category == shown[-1]) | (names == category))]
             labels.append(f"{category if len(category) <= 24 else category[:23] + '…'}\n(n = {members['sample_id'].nunique()})")
-            _draw_gains(axes, members, keys, metric, place)
+            present = [key for key in keys if key in set(members["system"])]
+            pairs, families = [(key, SYSTEMS[key].base) for key in present], [SYSTEMS[key].family for key in present]
+            found += [(place, key, *values) for key, values in zip(present, paired_gains(members, pairs, metric, families))]
+            if not present:
+                across = axes.get_yaxis_transform()  # x in parts of the panel's width
+                axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
+        table = pd.DataFrame(found, columns=["place", "system", "gain", "low", "high", "p"])
+        draw_intervals(axes, table, len(shown), keys, markersize=7 if len(keys) <= 4 else 5)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         axes.axhspan(len(shown) - 1.5, len(shown) - 0.5, color="0.94", zorder=0)  # the total is set off
         axes.set(title=TABLES[task].title, xlabel=f"gain in {metric}", ylim=(len(shown) - 0.5, -0.5))
@@ -128,28 +135,46 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     return figure
 
 
+def draw_intervals(axes, table: pd.DataFrame, places: int, keys: list[str], apart: float = 0.7, **style) -> None:
+    """Gains with their intervals, by seaborn's point plot.
+
+    Args:
+        table: ``place`` (a row of the panel, from 0), ``system, gain, low, high``; an interval that is NaN is not drawn.
+        places: number of rows of the panel.
+        keys: the systems, in the order in which they stand below each other in a place.
+        apart: how much of a place's height the systems spread over; 0 where each place has one system.
+        style: of the points, as for ``matplotlib.lines.Line2D``.
+    """
+    # seaborn estimates from samples. These are estimates already, so a sample is the gain and its two bounds.
+    long = table.melt(["place", "system"], ["gain", "low", "high"], value_name="x")
+    sns.pointplot(
+        long,
+        x="x",
+        y="place",
+        hue="system",
+        order=range(places),
+        hue_order=keys,
+        orient="h",
+        estimator=lambda sample: sample.iloc[0],
+        errorbar=lambda sample: (sample.min(), sample.max()),
+        dodge=apart * (len(keys) - 1) / len(keys),
+        palette={key: colours()[key] for key in keys},
+        markers=[MARKERS[system_of(key).group] for key in keys],
+        linestyle="none",
+        markeredgewidth=1,
+        zorder=3,
+        err_kws={"linewidth": 2.2, "solid_capstyle": "butt", "zorder": 2},
+        legend=False,
+        ax=axes,
+        **style,
+    )
+    axes.set(xlabel="", ylabel="")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Save as PNG, the same bytes for the same figure and library versions; a file appears only when it is whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{path}.part")
-    figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-    os.replace(temporary, path)
-
-
-def _draw_gains(axes, members: pd.DataFrame, keys: list[str], metric: str, place: int) -> None:
-    """The systems' gains in one category, one below the other around ``place``."""
-    present = set(members["system"])
-    if not present.intersection(keys):
-        across = axes.get_yaxis_transform()  # x in parts of the panel's width
-        axes.text(0.5, place, "no scores", ha="center", va="center", color="0.4", transform=across)
-    shown = [key for key in keys if key in present]
-    gains = dict(zip(shown, paired_gains(members, [(key, SYSTEMS[key].base) for key in shown], metric, [SYSTEMS[key].family for key in shown])))
-    for key, offset in zip(keys, (np.arange(len(keys)) - (len(keys) - 1) / 2) * 0.7 / len(keys)):
-        if key in gains:
-            gain, low, high, _ = gains[key]
-            axes.plot([low, high], [place + offset] * 2, color=colours()[key], linewidth=2.2, solid_capstyle="butt", zorder=2)
-            axes.plot(gain, place + offset, MARKERS[system_of(key).group], color=colours()[key], markersize=7 if len(keys) <= 4 else 5, zorder=3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
 
 def _mark(axes, key: str):

@@ -13,7 +13,7 @@ from llmcrs_utils.systems.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
 from llmcrs_utils.systems.registry import FLOORS
 from llmcrs_utils.text.prompts import Prompts
 
-WORD = r"\w+|[^\w\s]"
+WORD_OR_SIGN = r"\w+|[^\w\s]"
 SPEAKER = re.compile(r"\[(user|system)\]")
 
 
@@ -119,7 +119,7 @@ def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, promp
     texts = []
     for current in test["current"]:
         text = SPEAKER.sub("", current[-1], count=1)
-        pieces = list(re.finditer(WORD if prompts.space else ".", text))
+        pieces = list(re.finditer(WORD_OR_SIGN if prompts.space else ".", text))
         found, start = {}, 0
         while start < len(pieces):
             for end in range(min(start + longest, len(pieces)), start, -1):
@@ -150,7 +150,7 @@ def knowledge_words(knowledge: pd.DataFrame, prompts: Prompts) -> dict[tuple[str
 
 def _pieces(text: str, prompts: Prompts) -> list[str]:
     """Characters, or words and signs in a language that parts words."""
-    return re.findall(WORD if prompts.space else ".", text)
+    return re.findall(WORD_OR_SIGN if prompts.space else ".", text)
 
 
 def _key(pieces: Iterable[str]) -> tuple[str, ...]:

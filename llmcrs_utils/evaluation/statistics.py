@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 DRAWS = 2000
 PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's row ``paired`` reads beside the metric
@@ -115,12 +116,10 @@ def holm(p_values) -> np.ndarray:
     The smallest of n is multiplied by n, the next by n - 1 and so on, none ending below one before it nor above 1. NaN stays
     and does not count.
     """
-    p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values, kind="stable")  # NaN last
-    n = int((~np.isnan(p_values)).sum())
-    factors = np.arange(n, 0, -1)
-    adjusted = np.full(len(p_values), np.nan)
-    adjusted[order[:n]] = np.minimum(np.maximum.accumulate(p_values[order[:n]] * factors), 1.0)
+    adjusted = np.array(p_values, dtype=float)
+    tested = ~np.isnan(adjusted)
+    if tested.any():
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
     return adjusted
 
 

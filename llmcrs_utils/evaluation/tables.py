@@ -14,7 +14,7 @@ from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, S
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """One table: its number in the paper, its title and the metrics it shows, for each category or for all together only."""
 
     number: int | str
@@ -24,13 +24,13 @@ class Table:
 
 
 TABLES = {
-    "understand": Table(1, "Pre-sales dialogue understanding", ("P", "R", "F1")),
-    "elicit": Table(2, "User needs elicitation", ("P", "R", "F1")),
-    "recommend": Table(3, "User needs-based recommendation", ("Acc", "Hit@5", "MRR@5")),
+    "understand": PaperTable(1, "Pre-sales dialogue understanding", ("P", "R", "F1")),
+    "elicit": PaperTable(2, "User needs elicitation", ("P", "R", "F1")),
+    "recommend": PaperTable(3, "User needs-based recommendation", ("Acc", "Hit@5", "MRR@5")),
     # The setting of U-NEED, which the paper left for candidates that an LLM can read.
-    CATALOGUE: Table("3b", "Recommendation from the whole catalogue", METRICS[CATALOGUE], by_category=False),
+    CATALOGUE: PaperTable("3b", "Recommendation from the whole catalogue", METRICS[CATALOGUE], by_category=False),
     # Relevance and informativeness, the other columns of Table 4, are human scores.
-    "respond": Table(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
+    "respond": PaperTable(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
 }
 PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
 GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
@@ -41,7 +41,7 @@ SHOWN_CATEGORIES = 5
 NOTHING = "–"
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many
-SAMPLES = ("", "Samples")  # the row of a table that counts them
+SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
     "Means over samples and seeds; in square brackets, for all categories together, the 95% interval over dialogues and, where there "
@@ -154,7 +154,7 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     rows = metrics[(metrics["task"] == task) & metrics["metric"].isin(shown)]
     counts = dict(zip(rows["category"], rows["n"]))
     samples = [str(counts.get(category, 0)) if metric == first else "" for category, metric in columns]
-    header = pd.DataFrame([samples], index=pd.MultiIndex.from_tuples([SAMPLES], names=["group", "name"]), columns=columns)
+    header = pd.DataFrame([samples], index=pd.MultiIndex.from_tuples([SAMPLES_ROW], names=["group", "name"]), columns=columns)
     cells = rows.assign(cell=[_cell(row, row.category == total) for row in rows.itertuples()])
     wide = cells.pivot(index=["group", "name"], columns=["category", "metric"], values="cell")
     order = pd.MultiIndex.from_frame(rows[["group", "name"]].drop_duplicates())
@@ -284,7 +284,10 @@ def _cell(row, with_interval: bool) -> str:
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:
-    """A GitHub table: its header, the first column to the left and all others to the right, and ``rows`` of cells."""
+    """A GitHub table: its header, the first column to the left and all others to the right, and ``rows`` of cells.
+
+    ``DataFrame.to_markdown`` writes another text: it pads each column to its longest cell and escapes no bar.
+    """
     header = [corner, *columns]
     ruler = "| :--- |" + " ---: |" * (len(header) - 1)
     first, *others = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |" for cells in (header, *rows)]

@@ -139,7 +139,7 @@ def alone_and_bounds(scores: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={task: f"{task} ({metric})" for task, metric in HEADLINE.items()})
 
 
-def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+def write_rounded(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table with six digits; a file appears only when it is whole."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), csv_text(table))

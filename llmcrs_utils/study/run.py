@@ -28,7 +28,7 @@ from llmcrs_utils.files.locks import held
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.provenance import git_state, write_provenance
 from llmcrs_utils.systems import recipes
-from llmcrs_utils.systems.predictions import of_run, write_predictions
+from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
 
@@ -205,7 +205,7 @@ def conduct(run: Run, material: Any = None) -> Outcome:
         predictions = None
         if run.predictions_file:
             answers = family.answer(material, run.output_dir, run.parameters.get("predict_splits", ANSWERED))
-            predictions = of_run(answers, run.system, run.seed)
+            predictions = label_run(answers, run.system, run.seed)
             write_predictions(predictions, run.predictions_file)
         write_provenance(run, Path(run.output_dir) / PROVENANCE, key)
     return Outcome(history, predictions)

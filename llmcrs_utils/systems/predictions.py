@@ -44,7 +44,7 @@ def catalogue_file(path: str | Path) -> Path:
     return Path(path).parent / CATALOGUE / Path(path).name
 
 
-def of_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
+def label_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
     """Predictions with the run they belong to."""
     return predictions.reset_index(drop=True).assign(system=system, seed=seed)
 

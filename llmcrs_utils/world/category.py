@@ -13,7 +13,7 @@ BRAND = "品牌"
 
 
 @dataclass(frozen=True)
-class Attribute:
+class WorldAttribute:
     """One dialogue attribute, the catalogue relation behind it, and the words for both.
 
     ``words`` maps each catalogue value to what shoppers call it: the catalogue's own word or the nearest to it first, then
@@ -43,7 +43,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Product:
+class ProductType:
     """A product type: ``asks`` is the order in which the desk asks, each step one or two attributes at once.
 
     ``only`` restricts a relation to the values that make sense for this product; ``share`` is its weight in a shop.
@@ -73,8 +73,8 @@ class Category:
 
     domain: str
     top_category: str
-    products: dict[str, Product]
-    attributes: dict[str, Attribute]
+    products: dict[str, ProductType]
+    attributes: dict[str, WorldAttribute]
     themes: tuple[dict[str, tuple[str, ...]], ...]
     follow_ups: dict[tuple[str, str], str]
     unspoken: dict[str, tuple[str, ...]]
@@ -105,8 +105,8 @@ class Category:
 def category(
     domain: str,
     top_category: str,
-    products: dict[str, Product],
-    attributes: list[Attribute],
+    products: dict[str, ProductType],
+    attributes: list[WorldAttribute],
     themes: tuple[dict[str, tuple[str, ...]], ...],
     follow_ups: dict[tuple[str, str], str] | None = None,
     unspoken: dict[str, tuple[str, ...]] | None = None,
@@ -115,7 +115,7 @@ def category(
     lean: float = 0.0,
 ) -> Category:
     """A category whose 品类 attribute is made from its products."""
-    kind = Attribute(
+    kind = WorldAttribute(
         key=KIND,
         relation=KIND_RELATION,
         topic="品类",
@@ -135,9 +135,9 @@ def category(
     )
 
 
-def budget(low: tuple[str, ...], middle: tuple[str, ...], high: tuple[str, ...]) -> Attribute:
+def budget(low: tuple[str, ...], middle: tuple[str, ...], high: tuple[str, ...]) -> WorldAttribute:
     """The 价位 attribute; every category has its own amounts, the nearest to the catalogue's 低, 中, 高 first."""
-    return Attribute(
+    return WorldAttribute(
         key=BUDGET,
         relation="价格区间",
         topic="预算",
@@ -154,9 +154,9 @@ def budget(low: tuple[str, ...], middle: tuple[str, ...], high: tuple[str, ...])
     )
 
 
-def brands(*names: str) -> Attribute:
+def brands(*names: str) -> WorldAttribute:
     """The 品牌 attribute, of categories whose shops carry several brands."""
-    return Attribute(
+    return WorldAttribute(
         key=BRAND,
         relation=BRAND,
         topic="品牌",
@@ -173,9 +173,9 @@ def brands(*names: str) -> Attribute:
     )
 
 
-def gender() -> Attribute:
+def gender() -> WorldAttribute:
     """The 性别 attribute of what is worn."""
-    return Attribute(
+    return WorldAttribute(
         key="性别",
         relation="性别",
         topic="男女款",

@@ -16,10 +16,10 @@ from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import ORACLE, TASKS
 from llmcrs_utils.text.prompts import CHINESE, parse_needs
 from llmcrs_utils.world import Truth
-from llmcrs_utils.world.dialogues import Choice, Turn
+from llmcrs_utils.world.dialogues import Choice, TurnTruth
 
 LANGUAGE = "zh"  # the world's
-DRAWS = 12  # wordings of a reply that stand for all that are possible
+WORDINGS = 12  # wordings of a reply that stand for all that are possible
 Labels = list[tuple[str, float]]  # label, probability
 
 
@@ -31,7 +31,7 @@ def true_labels(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
 
     Returns:
         One row per (sample, label): ``sample_id, label, probability``; labels are written as in the samples. For ``respond``
-        ``DRAWS`` wordings, drawn as the desk draws them, share the probability: all of them cannot be listed.
+        ``WORDINGS`` wordings, drawn as the desk draws them, share the probability: all of them cannot be listed.
 
     Raises:
         KeyError: for a sample of a dialogue that ``truth`` does not know.
@@ -46,7 +46,7 @@ def true_labels(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
         elif sample.task == "understand":
             labels = annotations(turn)
         else:
-            labels = [(text, 1 / DRAWS) for text in replies(turn, Random(f"{sample.sample_id} labels"))]
+            labels = [(text, 1 / WORDINGS) for text in replies(turn, Random(f"{sample.sample_id} labels"))]
         rows += [(sample.sample_id, label, probability) for label, probability in labels]
     return pd.DataFrame(rows, columns=["sample_id", "label", "probability"])
 
@@ -126,7 +126,7 @@ def chosen_items(choice: Choice, candidates: list[str], implicit_weight: float |
     return list(zip(candidates, (of / of.sum()).tolist()))
 
 
-def annotations(turn: Turn) -> Labels:
+def annotations(turn: TurnTruth) -> Labels:
     """Every way in which an annotator may file the turn's words."""
     choices = [list((mention.may_be or {mention.key: 1.0}).items()) for mention in turn.mentions]
     found: dict[str, float] = {}
@@ -137,10 +137,10 @@ def annotations(turn: Turn) -> Labels:
     return list(found.items())
 
 
-def replies(turn: Turn, rng: Random) -> list[str]:
-    """``DRAWS`` wordings of the desk's turn; one that is nothing but a link is no reply."""
+def replies(turn: TurnTruth, rng: Random) -> list[str]:
+    """``WORDINGS`` wordings of the desk's turn; one that is nothing but a link is no reply."""
     found: list[str] = []
-    while len(found) < DRAWS:
+    while len(found) < WORDINGS:
         text = " ".join(turn.reply(rng))
         if text.strip():
             found.append(text)
@@ -168,7 +168,7 @@ def best_set(labels: Labels) -> str:
 def best_replies(samples: pd.DataFrame, truth: Truth) -> dict[str, str]:
     """Per sample the wording that is most like the others by BLEU-2."""
     drawn = {s.sample_id: replies(truth[s.sid, s.seq_no], Random(f"{s.sample_id} answers")) for s in samples.itertuples()}
-    pairs = [(name, one, other) for name, texts in drawn.items() for one in range(DRAWS) for other in range(DRAWS) if one != other]
+    pairs = [(name, one, other) for name, texts in drawn.items() for one in range(WORDINGS) for other in range(WORDINGS) if one != other]
     if not pairs:
         return {}
     frame = pd.DataFrame(pairs, columns=["name", "one", "other"])

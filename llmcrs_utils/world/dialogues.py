@@ -1,7 +1,7 @@
 """Pre-sales dialogues of the synthetic world, played move by move between a shopper and a shop's service desk.
 
 Each dialogue has three random streams: what is decided, how it is worded, and where the shopper mistypes. So another
-vocabulary or more typing errors change no decision. Beside every turn stands what the world knows of it (``Turn``): the
+vocabulary or more typing errors change no decision. Beside every turn stands what the world knows of it (``TurnTruth``): the
 true probabilities of the desk's next question, of its choice, of its wording, and of an annotator's labels.
 """
 
@@ -100,7 +100,7 @@ def standardised(numbers: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class TurnTruth:
     """What the world knows of one turn (consecutive utterances of one act, an explanation belonging to its link).
 
     Attributes:
@@ -137,7 +137,7 @@ class Scene:
     shown: list[int] = field(default_factory=list)  # items of the shop, as rows
     actions: list[tuple] = field(default_factory=list)  # during the dialogue
     utterances: list[Utterance] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[TurnTruth] = field(default_factory=list)
 
     @property
     def category(self) -> Category:
@@ -145,7 +145,7 @@ class Scene:
 
     def turn(self, questions: Sequence = (), choice: Choice | None = None, reply: Callable | None = None) -> None:
         """Begin a turn with the next utterance."""
-        self.turns.append(Turn(len(self.utterances) + 1, [], list(questions), choice, reply))
+        self.turns.append(TurnTruth(len(self.utterances) + 1, [], list(questions), choice, reply))
 
     def say(self, act: str, line: Line, items: Sequence[int] = ()) -> None:
         """Add one utterance, its annotations where the mentions stand."""
@@ -193,7 +193,7 @@ class Scene:
 
 def play(
     category_shops: list[Shop], described: dict[str, list[Facts]], user_id: str, stream: str, knobs: Knobs
-) -> tuple[Dialogue, list[Turn], list[tuple]]:
+) -> tuple[Dialogue, list[TurnTruth], list[tuple]]:
     """One shopper's dialogue with one of the shops, its truth, and all that the shopper did before, during and after it."""
     rng = Random(stream)
     shop, other = two_shops(rng, category_shops)
@@ -320,7 +320,7 @@ def refuse_something(scene: Scene, keys: Sequence[str], item: int | None = None)
     return [[Mention(key, word)]]
 
 
-def answer(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
+def answer_questions(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
     """What the shopper says of the attributes asked; ``offered`` are the values of yes-or-no questions."""
     rng, words = scene.rng, scene.words
     lines: list[Line] = []
@@ -334,11 +334,11 @@ def answer(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
         plain = words.random() < 0.35  # the word alone, or a bare yes
         if offered.get(key) == value:
             learn(scene, key, value)
-            lines.append([words.choice(say.YES)] if plain else fill(words.choice(("嗯，{}", "嗯嗯，{}", "{}")), mention(scene, key, value)))
+            lines.append([words.choice(say.YES_WORDS)] if plain else fill(words.choice(("嗯，{}", "嗯嗯，{}", "{}")), mention(scene, key, value)))
         else:
             told = state(scene, key)
             told = [part for part in told if isinstance(part, Mention)] if plain else told
-            lines.append([words.choice(say.NO), *told] if key in offered else told)
+            lines.append([words.choice(say.NO_WORDS), *told] if key in offered else told)
     due = steps_due(scene)
     if due and rng.random() < 0.15:  # some tell the next thing before they are asked
         lines += [state(scene, key) for key in due[0] if key in scene.wishes]
@@ -446,7 +446,7 @@ def ask(scene: Scene) -> None:
     lines, offered = draw(scene.words)
     for line in lines:
         scene.say("系统提问", line)
-    answer(scene, [key for step in steps for key in step], offered)
+    answer_questions(scene, [key for step in steps for key in step], offered)
 
 
 def steps_due(scene: Scene) -> list[tuple[str, ...]]:

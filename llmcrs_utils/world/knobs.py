@@ -12,7 +12,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import Knobs, Truth, generate
-from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.categories import WORLD_CATEGORIES
 from llmcrs_utils.world.ceilings import best_set, chosen_items, shares
 
 SETTINGS = {
@@ -85,7 +85,7 @@ def elicit_ceiling(samples: pd.DataFrame, truth: Truth) -> float:
 def wording(corpus: Corpus) -> dict[str, float]:
     """Of what shoppers named, how much was said in the catalogue's own words, and how much in words of the lexicon at all."""
     near, known = set(), set()
-    for category in CATEGORIES:
+    for category in WORLD_CATEGORIES:
         for attribute in category.attributes.values():
             for words in attribute.words.values():
                 near.add((category.domain, words[0]))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from llmcrs_utils.world.category import Attribute
+from llmcrs_utils.world.category import WorldAttribute
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ OPENINGS = (
 )  # fmt: skip
 OPENINGS_WITHOUT_KIND = ("{}，有什么推荐吗", "{}，推荐一款", "推荐一款吧，{}", "{}，哪款合适", "你好，{}", "{}，帮我看看")
 INDIFFERENT = ("都可以", "没什么要求", "随便", "都行", "你推荐吧", "这个无所谓", "没有特别要求", "你帮我看着选吧", "不挑")
-YES = ("嗯", "嗯嗯", "嗯呢", "恩恩", "嗯对")
-NO = ("不，", "")
+YES_WORDS = ("嗯", "嗯嗯", "嗯呢", "恩恩", "嗯对")
+NO_WORDS = ("不，", "")
 ACCEPT = (
     "好的，我看看", "可以，就这款吧", "这个不错", "行，我拍下了", "好的谢谢", "挺好的，我先收藏", "嗯，看着可以", "好，那我下单了", "OK，谢谢",
 )  # fmt: skip
@@ -83,7 +83,7 @@ def spoken(line: Line) -> str:
     return "".join(part if isinstance(part, str) else part.word for part in line)
 
 
-def word_for(rng: Random, attribute: Attribute, value: str, vocabulary_gap: float) -> str:
+def word_for(rng: Random, attribute: WorldAttribute, value: str, vocabulary_gap: float) -> str:
     """A shopper's word for a catalogue value: the nearest one, or with ``vocabulary_gap`` a paraphrase."""
     near, *others = attribute.words[value]
     far, chance = rng.choice(others or [near]), rng.random()  # both drawn always, so that the gap moves no other draw

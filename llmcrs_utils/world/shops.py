@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, TOP_CATEGORY
-from llmcrs_utils.world.categories import CATEGORIES
+from llmcrs_utils.world.categories import WORLD_CATEGORIES
 from llmcrs_utils.world.category import BRAND, KIND_RELATION, Category
 
 LEAF = "叶子类目"
 HOUSE_BRANDS = tuple(f"{letter}品牌" for letter in "ABCDEFGHIJ")  # of shops where the brand is no attribute
 KINDS_PER_SHOP = 4
-TYPICAL = 0.75  # how often a fact is one of the item's theme, where the theme has one
+FITS_THEME = 0.75  # how often a fact is one of the item's theme, where the theme has one
 SOLD_OUT = 0.1
 LARGEST_SHOP = 10_000
 
@@ -57,7 +57,7 @@ class Shop:
 
 def open_shop(category: Category, number: int, size: int, seed: int) -> Shop:
     """The ``number``-th shop of a category: some product types, a leaning towards two themes, ``size`` items."""
-    counter = number * len(CATEGORIES) + CATEGORIES.index(category)
+    counter = number * len(WORLD_CATEGORIES) + WORLD_CATEGORIES.index(category)
     rng = Random(f"{seed} shop {counter}")
     kinds = rng.sample(list(category.products), min(KINDS_PER_SHOP, len(category.products)))
     shares = [category.products[kind].share for kind in kinds]
@@ -90,7 +90,7 @@ def draw_facts(rng: Random, category: Category, kind: str, theme: dict[str, tupl
     for relation in listed_relations(category, kind):
         allowed = category.values(kind, relation)
         typical = [value for value in theme.get(relation, ()) if value in allowed]
-        value = rng.choice(typical) if typical and rng.random() < TYPICAL else rng.choice(allowed)
+        value = rng.choice(typical) if typical and rng.random() < FITS_THEME else rng.choice(allowed)
         others = [other for other in typical if other != value]
         second = (rng.choice(others),) if relation in doubles and others and rng.random() < 0.3 else ()
         facts[relation] = (value, *second)

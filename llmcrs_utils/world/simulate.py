@@ -11,12 +11,12 @@ import pandas as pd
 
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, TIME_TYPE, Corpus
 from llmcrs_utils.corpus.u_need import DIALOGUES_BY_CATEGORY
-from llmcrs_utils.world.categories import CATEGORIES
-from llmcrs_utils.world.dialogues import Knobs, Turn, play
+from llmcrs_utils.world.categories import WORLD_CATEGORIES
+from llmcrs_utils.world.dialogues import Knobs, TurnTruth, play
 from llmcrs_utils.world.shoppers import browse, draw_shopper, moment_of_day, two_shops
 from llmcrs_utils.world.shops import LARGEST_SHOP, Shop, catalogue, open_shop, scatter
 
-Truth = dict[tuple[str, int], Turn]  # (sid, seq_no of a turn's first utterance) -> what the world knows of it
+Truth = dict[tuple[str, int], TurnTruth]  # (sid, seq_no of a turn's first utterance) -> what the world knows of it
 
 
 def generate(
@@ -52,7 +52,7 @@ def generate(
 
     shops = {
         category.domain: [open_shop(category, number, items_per_seller, seed) for number in range(sellers_per_category)]
-        for category in CATEGORIES
+        for category in WORLD_CATEGORIES
     }
     every_shop = [shop for some in shops.values() for shop in some]
     knowledge, told = catalogue(every_shop, round(tuples_per_item * len(every_shop) * items_per_seller), seed)
@@ -78,9 +78,9 @@ def generate(
 
 def categories_in_turn() -> Iterator:
     """Endlessly the categories, each as often as its share: always the one that is furthest behind."""
-    counts = dict.fromkeys(CATEGORIES, 0)
+    counts = dict.fromkeys(WORLD_CATEGORIES, 0)
     while True:
-        category = min(CATEGORIES, key=lambda c: (2 * counts[c] + 1) / DIALOGUES_BY_CATEGORY[c.domain])
+        category = min(WORLD_CATEGORIES, key=lambda c: (2 * counts[c] + 1) / DIALOGUES_BY_CATEGORY[c.domain])
         counts[category] += 1
         yield category
 

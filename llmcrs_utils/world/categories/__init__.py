@@ -6,4 +6,4 @@ from llmcrs_utils.world.categories.fashion import FASHION
 from llmcrs_utils.world.categories.phones import PHONES
 from llmcrs_utils.world.categories.shoes import SHOES
 
-CATEGORIES = (BEAUTY, PHONES, FASHION, SHOES, ELECTRONICS)
+WORLD_CATEGORIES = (BEAUTY, PHONES, FASHION, SHOES, ELECTRONICS)

@@ -1,38 +1,38 @@
 """美妆行业: skin care and make-up."""
 
-from llmcrs_utils.world.category import BUDGET, Attribute, Product, budget, category
+from llmcrs_utils.world.category import BUDGET, ProductType, WorldAttribute, budget, category
 
 BEAUTY = category(
     "美妆行业",
     "1801",
     products={
-        "水乳": Product(
+        "水乳": ProductType(
             ("水乳", "护肤套装", "套装", "爽肤水加乳液"),
             "水乳套装",
             (("功效",), ("肤质",), ("人群", BUDGET), ("质地",), ("肌肤问题",)),
             only={"功效": ("补水", "美白", "祛痘", "抗皱", "修护", "控油"), "质地": ("清爽", "滋润")},
             share=2.0,
         ),
-        "面霜": Product(
+        "面霜": ProductType(
             ("面霜", "擦脸霜", "晚霜", "润肤霜"),
             "乳液面霜",
             (("肤质",), ("功效",), ("质地", BUDGET), ("年龄",)),
             only={"功效": ("补水", "美白", "抗皱", "修护"), "质地": ("清爽", "滋润")},
         ),
-        "面膜": Product(
+        "面膜": ProductType(
             ("面膜", "贴片膜", "面贴膜"),
             "贴片面膜",
             (("功效", BUDGET), ("肤质",), ("人群",), ("肌肤问题",)),
             only={"功效": ("补水", "美白", "祛痘", "抗皱", "修护", "清洁")},
             share=1.5,
         ),
-        "精华": Product(
+        "精华": ProductType(
             ("精华", "精华液", "肌底液", "安瓶"),
             "面部精华",
             (("肌肤问题",), ("年龄",), ("肤质",), (BUDGET,)),
             only={"功效": ("补水", "美白", "祛痘", "抗皱", "修护")},
         ),
-        "洗面奶": Product(
+        "洗面奶": ProductType(
             ("洗面奶", "洁面乳", "洗脸膏"),
             "洁面",
             (("肤质",), ("功效", "功能需求"), ("人群",), (BUDGET,)),
@@ -42,7 +42,7 @@ BEAUTY = category(
                 "价格区间": ("低", "中"),
             },
         ),
-        "防晒霜": Product(
+        "防晒霜": ProductType(
             ("防晒霜", "防晒", "防晒乳"),
             "防晒",
             (("使用场景",), ("肤质",), ("功能需求",), ("质地", BUDGET)),
@@ -53,7 +53,7 @@ BEAUTY = category(
                 "价格区间": ("低", "中"),
             },
         ),
-        "口红": Product(
+        "口红": ProductType(
             ("口红", "唇膏", "唇釉", "唇彩"),
             "唇膏唇釉",
             (("颜色",), ("质地",), ("使用场景", BUDGET), ("人群",), ("功能需求",)),
@@ -66,7 +66,7 @@ BEAUTY = category(
                 "规格": ("便携装", "标准装"),
             },
         ),
-        "粉底液": Product(
+        "粉底液": ProductType(
             ("粉底液", "粉底", "底妆"),
             "粉底液膏",
             (("肤质",), ("功能需求",), ("颜色", BUDGET), ("质地",)),
@@ -79,7 +79,7 @@ BEAUTY = category(
         ),
     },
     attributes=[
-        Attribute(
+        WorldAttribute(
             key="功效",
             relation="功效",
             topic="功效",
@@ -110,7 +110,7 @@ BEAUTY = category(
             lacks=("没有{}功效", "不是主打{}的", "不是用来{}的"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="肤质",
             relation="肤质",
             topic="肤质",
@@ -144,7 +144,7 @@ BEAUTY = category(
             },
             firm=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="肌肤问题",
             relation="功效",
             topic="肌肤问题",
@@ -182,7 +182,7 @@ BEAUTY = category(
                 "清洁": "黑头和毛孔",
             },
         ),
-        Attribute(
+        WorldAttribute(
             key="年龄",
             relation="年龄",
             topic="年龄",
@@ -208,7 +208,7 @@ BEAUTY = category(
             lacks=("不太适合{}的肌肤", "不是针对{}肌肤的"),
             firm=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="人群",
             relation="使用人群",
             topic="使用人群",
@@ -240,7 +240,7 @@ BEAUTY = category(
             ("两百左右", "两三百", "一百到三百", "价格中等"),
             ("五百以上", "大几百", "上千", "高端点"),
         ),
-        Attribute(
+        WorldAttribute(
             key="质地",
             relation="质地",
             topic="质地",
@@ -266,7 +266,7 @@ BEAUTY = category(
             explain=("是{}质地的", "属于{}型", "主打{}质感", "走的是{}路线"),
             lacks=("不是{}质地的", "不属于{}型"),
         ),
-        Attribute(
+        WorldAttribute(
             key="使用场景",
             relation="使用场景",
             topic="使用场景",
@@ -295,7 +295,7 @@ BEAUTY = category(
             lacks=("不太适合{}的时候用", "{}用不太合适"),
             desk={"户外": "户外活动", "海边": "海边度假"},
         ),
-        Attribute(
+        WorldAttribute(
             key="功能需求",
             relation="功能需求",
             topic="使用感受",
@@ -324,7 +324,7 @@ BEAUTY = category(
             lacks=("在{}方面一般", "不是主打{}的"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="颜色",
             relation="颜色",
             topic="色号",

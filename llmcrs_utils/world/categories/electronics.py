@@ -1,12 +1,12 @@
 """Large appliances: long considered and much talked about, so words count for more than clicks."""
 
-from llmcrs_utils.world.category import BRAND, BUDGET, Attribute, Product, brands, budget, category
+from llmcrs_utils.world.category import BRAND, BUDGET, ProductType, WorldAttribute, brands, budget, category
 
 ELECTRONICS = category(
     "大家电行业",
     "1607",
     products={
-        "洗衣机": Product(
+        "洗衣机": ProductType(
             ("洗衣机", "全自动洗衣机", "自动洗衣机"),
             "洗衣机",
             (("洗衣机类型",), ("功能需求",), (BUDGET,), ("人群", "容量"), (BRAND,)),
@@ -16,7 +16,7 @@ ELECTRONICS = category(
             },
             share=1.5,
         ),
-        "冰箱": Product(
+        "冰箱": ProductType(
             ("冰箱", "电冰箱", "家用冰箱"),
             "冰箱",
             (("人群",), ("款式",), ("容量", BUDGET), ("功能需求",), ("能效",)),
@@ -26,7 +26,7 @@ ELECTRONICS = category(
             },
             share=1.3,
         ),
-        "空调": Product(
+        "空调": ProductType(
             ("空调", "冷气机", "空调机"),
             "空调",
             (("空调类型",), ("能效",), ("功能需求",), (BUDGET, BRAND), ("人群",)),
@@ -36,7 +36,7 @@ ELECTRONICS = category(
             },
             share=1.3,
         ),
-        "电视": Product(
+        "电视": ProductType(
             ("电视", "电视机", "彩电"),
             "平板电视",
             (("屏幕尺寸", BUDGET), ("功能需求",), ("安装方式",), ("人群",), (BRAND,)),
@@ -47,13 +47,13 @@ ELECTRONICS = category(
             },
             share=1.2,
         ),
-        "热水器": Product(
+        "热水器": ProductType(
             ("热水器", "家用热水器", "洗澡用的热水器"),
             "热水器",
             (("人群",), ("容量",), ("能效", BUDGET), ("功能需求",), (BRAND,)),
             only={"功能需求": ("静音", "智能", "操作简单", "经济耐用", "高效"), "机身颜色": ("白色", "银色", "灰色")},
         ),
-        "油烟机": Product(
+        "油烟机": ProductType(
             ("油烟机", "抽油烟机", "吸油烟机"),
             "油烟机",
             (("款式",), ("功能需求",), (BUDGET,), (BRAND,)),
@@ -64,7 +64,7 @@ ELECTRONICS = category(
             },
             share=0.8,
         ),
-        "洗碗机": Product(
+        "洗碗机": ProductType(
             ("洗碗机", "刷碗机", "自动洗碗机"),
             "洗碗机",
             (("安装方式",), ("人群",), ("容量", BUDGET), ("功能需求",)),
@@ -78,7 +78,7 @@ ELECTRONICS = category(
         ),
     },
     attributes=[
-        Attribute(
+        WorldAttribute(
             key="洗衣机类型",
             relation="款式",
             topic="洗衣机类型",
@@ -106,7 +106,7 @@ ELECTRONICS = category(
             explain=("是{}洗衣机", "是{}的", "属于{}机型", "采用{}设计"),
             lacks=("不是{}的", "不是{}机型"),
         ),
-        Attribute(
+        WorldAttribute(
             key="空调类型",
             relation="款式",
             topic="空调类型",
@@ -134,7 +134,7 @@ ELECTRONICS = category(
             lacks=("不是{}", "不属于{}"),
             desk={"移动式": "移动空调"},
         ),
-        Attribute(
+        WorldAttribute(
             key="款式",
             relation="款式",
             topic="款式",
@@ -164,7 +164,7 @@ ELECTRONICS = category(
             explain=("是{}的", "是{}设计", "采用{}设计", "属于{}款式"),
             lacks=("不是{}的", "不是{}设计"),
         ),
-        Attribute(
+        WorldAttribute(
             key="屏幕尺寸",
             relation="屏幕尺寸",
             topic="尺寸",
@@ -192,7 +192,7 @@ ELECTRONICS = category(
             explain=("是{}的", "用的是{}屏", "是{}屏幕", "有{}"),
             lacks=("不是{}的", "没有{}的"),
         ),
-        Attribute(
+        WorldAttribute(
             key="容量",
             relation="容量",
             topic="容量",
@@ -219,7 +219,7 @@ ELECTRONICS = category(
             lacks=("不是{}的", "不属于{}机型"),
             desk={"中容量": "中等容量", "超大号": "超大容量"},
         ),
-        Attribute(
+        WorldAttribute(
             key="能效",
             relation="能效等级",
             topic="能效",
@@ -243,7 +243,7 @@ ELECTRONICS = category(
             explain=("是{}的", "是国家{}", "达到了{}", "属于{}"),
             lacks=("不是{}的", "不属于{}"),
         ),
-        Attribute(
+        WorldAttribute(
             key="安装方式",
             relation="安装方式",
             topic="安装方式",
@@ -271,7 +271,7 @@ ELECTRONICS = category(
             explain=("是{}的", "是{}安装", "采用{}设计", "属于{}机型"),
             lacks=("不是{}的", "不支持{}安装"),
         ),
-        Attribute(
+        WorldAttribute(
             key="功能需求",
             relation="功能需求",
             topic="功能",
@@ -302,7 +302,7 @@ ELECTRONICS = category(
             lacks=("不是主打{}的", "{}方面一般"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="人群",
             relation="使用人群",
             topic="使用人群",

@@ -1,12 +1,12 @@
 """Clothes: much is said of season, fabric and cut, and much of the taste is not said at all."""
 
-from llmcrs_utils.world.category import BRAND, BUDGET, Attribute, Product, brands, budget, category, gender
+from llmcrs_utils.world.category import BRAND, BUDGET, ProductType, WorldAttribute, brands, budget, category, gender
 
 FASHION = category(
     "服装行业",
     "1625",
     products={
-        "T恤": Product(
+        "T恤": ProductType(
             ("T恤", "短袖", "体恤衫", "半袖"),
             "T恤",
             (("性别",), ("材质",), ("款式",), ("颜色", BUDGET), ("功能需求",)),
@@ -18,7 +18,7 @@ FASHION = category(
             },
             share=1.5,
         ),
-        "连衣裙": Product(
+        "连衣裙": ProductType(
             ("连衣裙", "裙子", "裙装"),
             "连衣裙",
             (("季节",), ("款式", "材质"), ("使用场景",), ("人群", BUDGET), ("功能需求",)),
@@ -33,7 +33,7 @@ FASHION = category(
             },
             share=1.2,
         ),
-        "毛衣": Product(
+        "毛衣": ProductType(
             ("毛衣", "针织衫", "线衣", "毛衫"),
             "毛针织衫",
             (("性别",), ("材质",), ("功能需求",), ("款式", "颜色"), (BUDGET,)),
@@ -44,7 +44,7 @@ FASHION = category(
                 "图案": ("纯色", "条纹", "格子", "卡通"),
             },
         ),
-        "羽绒服": Product(
+        "羽绒服": ProductType(
             ("羽绒服", "羽绒衣", "羽绒外套"),
             "羽绒服",
             (("性别",), ("款式",), (BUDGET,), ("功能需求",), ("颜色", BRAND)),
@@ -56,7 +56,7 @@ FASHION = category(
                 "图案": ("纯色", "印花", "格子"),
             },
         ),
-        "睡衣": Product(
+        "睡衣": ProductType(
             ("睡衣", "家居服", "睡衣套装"),
             "睡衣/家居服套装",
             (("季节",), ("人群",), ("材质",), ("功能需求",), ("颜色", BUDGET)),
@@ -67,7 +67,7 @@ FASHION = category(
                 "风格": ("简约", "甜美", "复古"),
             },
         ),
-        "保暖套装": Product(
+        "保暖套装": ProductType(
             ("保暖套装", "保暖内衣", "秋衣秋裤", "秋衣裤"),
             "保暖套装",
             (("人群",), ("材质",), ("功能需求", BUDGET), ("季节",), (BRAND,)),
@@ -80,7 +80,7 @@ FASHION = category(
                 "风格": ("简约", "复古"),
             },
         ),
-        "内裤": Product(
+        "内裤": ProductType(
             ("内裤", "底裤", "平角裤"),
             "内裤",
             (("性别",), ("材质",), ("功能需求",), (BUDGET, "颜色")),
@@ -94,7 +94,7 @@ FASHION = category(
             },
             share=0.8,
         ),
-        "牛仔裤": Product(
+        "牛仔裤": ProductType(
             ("牛仔裤", "仔裤", "单宁裤"),
             "牛仔裤",
             (("性别",), ("款式",), ("季节",), ("使用场景",), ("功能需求", BUDGET)),
@@ -109,7 +109,7 @@ FASHION = category(
     },
     attributes=[
         gender(),
-        Attribute(
+        WorldAttribute(
             key="季节",
             relation="季节",
             topic="季节",
@@ -136,7 +136,7 @@ FASHION = category(
             lacks=("不适合{}穿", "不是{}的款"),
             desk={"春": "春天", "夏": "夏天", "秋": "秋天", "冬": "冬天"},
         ),
-        Attribute(
+        WorldAttribute(
             key="材质",
             relation="材质",
             topic="材质",
@@ -169,7 +169,7 @@ FASHION = category(
             desk={"棉质": "纯棉"},
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="款式",
             relation="款式",
             topic="款式",
@@ -199,7 +199,7 @@ FASHION = category(
             explain=("是{}的", "是{}设计", "采用{}设计", "是{}的样式", "做的是{}设计"),
             lacks=("不是{}的", "不是{}设计"),
         ),
-        Attribute(
+        WorldAttribute(
             key="颜色",
             relation="颜色",
             topic="颜色",
@@ -230,7 +230,7 @@ FASHION = category(
             lacks=("没有{}", "{}已经断货了"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="功能需求",
             relation="功能需求",
             topic="功能",
@@ -260,7 +260,7 @@ FASHION = category(
             lacks=("不是主打{}的", "{}方面一般"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="使用场景",
             relation="使用场景",
             topic="穿着场合",
@@ -287,7 +287,7 @@ FASHION = category(
             explain=("适合{}穿", "很适合{}穿", "是{}穿的", "在{}的时候穿很合适"),
             lacks=("不太适合{}穿", "不是{}穿的"),
         ),
-        Attribute(
+        WorldAttribute(
             key="人群",
             relation="使用人群",
             topic="使用人群",

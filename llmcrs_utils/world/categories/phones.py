@@ -1,12 +1,12 @@
 """手机行业: phones, tablets, and what goes with them."""
 
-from llmcrs_utils.world.category import BRAND, BUDGET, Attribute, Product, brands, budget, category
+from llmcrs_utils.world.category import BRAND, BUDGET, ProductType, WorldAttribute, brands, budget, category
 
 PHONES = category(
     "手机行业",
     "1512",
     products={
-        "手机": Product(
+        "手机": ProductType(
             ("手机", "智能手机", "智能机"),
             "智能手机",
             (("使用场景",), (BUDGET, "内存"), ("功能需求",), ("屏幕类型",), ("屏幕尺寸",), ("人群", BRAND)),
@@ -18,7 +18,7 @@ PHONES = category(
             },
             share=2.5,
         ),
-        "老人机": Product(
+        "老人机": ProductType(
             ("老人机", "老年机", "按键机"),
             "老年机",
             (("功能需求",), ("款式",), (BRAND, BUDGET), ("网络",), ("屏幕尺寸",)),
@@ -30,7 +30,7 @@ PHONES = category(
                 "机身颜色": ("黑色", "白色", "金色"),
             },
         ),
-        "学生机": Product(
+        "学生机": ProductType(
             ("学生机", "校园机", "戒网机"),
             "学生手机",
             (("功能需求",), ("使用场景",), ("网络",), (BUDGET, BRAND)),
@@ -42,7 +42,7 @@ PHONES = category(
             },
             share=0.7,
         ),
-        "平板": Product(
+        "平板": ProductType(
             ("平板", "平板电脑", "pad"),
             "平板电脑",
             (("人群",), ("使用场景", BUDGET), ("屏幕尺寸",), ("内存",), ("网络", BRAND)),
@@ -53,7 +53,7 @@ PHONES = category(
             },
             share=1.2,
         ),
-        "智能手表": Product(
+        "智能手表": ProductType(
             ("智能手表", "智能腕表", "手环"),
             "智能手表",
             (("使用场景",), ("款式",), ("功能需求",), ("人群", BUDGET), (BRAND,)),
@@ -64,7 +64,7 @@ PHONES = category(
                 "使用人群": ("老人", "女生", "男士", "商务"),
             },
         ),
-        "儿童手表": Product(
+        "儿童手表": ProductType(
             ("儿童手表", "电话手表", "定位手表"),
             "儿童电话手表",
             (("功能需求",), ("网络",), ("款式", BUDGET), (BRAND,)),
@@ -78,7 +78,7 @@ PHONES = category(
             },
             share=0.8,
         ),
-        "蓝牙耳机": Product(
+        "蓝牙耳机": ProductType(
             ("蓝牙耳机", "无线耳机", "耳机", "耳麦"),
             "蓝牙耳机",
             (("款式",), ("使用场景",), ("功能需求",), (BUDGET, BRAND)),
@@ -91,7 +91,7 @@ PHONES = category(
         ),
     },
     attributes=[
-        Attribute(
+        WorldAttribute(
             key="使用场景",
             relation="使用场景",
             topic="用途",
@@ -120,7 +120,7 @@ PHONES = category(
             explain=("适合{}", "拿来{}很合适", "用来{}很顺手", "很适合用来{}", "是专为{}设计的"),
             lacks=("不太适合{}", "用来{}一般"),
         ),
-        Attribute(
+        WorldAttribute(
             key="功能需求",
             relation="功能需求",
             topic="功能",
@@ -149,7 +149,7 @@ PHONES = category(
             lacks=("在{}方面一般", "不是主打{}的"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="屏幕类型",
             relation="屏幕类型",
             topic="屏幕",
@@ -174,7 +174,7 @@ PHONES = category(
             explain=("采用{}设计", "是{}的", "配的是{}", "用的是{}"),
             lacks=("不是{}的", "没有{}版本"),
         ),
-        Attribute(
+        WorldAttribute(
             key="屏幕尺寸",
             relation="屏幕尺寸",
             topic="屏幕大小",
@@ -198,7 +198,7 @@ PHONES = category(
             explain=("是{}的", "配的是{}", "用的是{}", "采用{}设计"),
             lacks=("不是{}的", "没有{}版本"),
         ),
-        Attribute(
+        WorldAttribute(
             key="内存",
             relation="内存容量",
             topic="内存",
@@ -223,7 +223,7 @@ PHONES = category(
             explain=("是{}的", "有{}版本", "配了{}内存", "自带{}存储"),
             lacks=("没有{}的", "没有{}版本"),
         ),
-        Attribute(
+        WorldAttribute(
             key="网络",
             relation="网络类型",
             topic="网络",
@@ -249,7 +249,7 @@ PHONES = category(
             lacks=("不是{}的", "用的不是{}"),
             desk={"5G": "5G网络", "4G": "4G网络", "仅WiFi": "WiFi联网"},
         ),
-        Attribute(
+        WorldAttribute(
             key="款式",
             relation="款式",
             topic="款式",
@@ -278,7 +278,7 @@ PHONES = category(
             explain=("是{}的", "采用{}设计", "属于{}款式", "做成了{}的"),
             lacks=("不是{}的", "没有{}的"),
         ),
-        Attribute(
+        WorldAttribute(
             key="人群",
             relation="使用人群",
             topic="使用人群",

@@ -1,12 +1,12 @@
 """Shoes: the desk asks about running, grounds and sizes; a size is asked but no catalogue lists it."""
 
-from llmcrs_utils.world.category import BUDGET, Attribute, Product, budget, category, gender
+from llmcrs_utils.world.category import BUDGET, ProductType, WorldAttribute, budget, category, gender
 
 SHOES = category(
     "鞋类行业",
     "1650",
     products={
-        "跑步鞋": Product(
+        "跑步鞋": ProductType(
             ("跑步鞋", "跑鞋", "跑步穿的鞋"),
             "跑步鞋",
             (("跑步强度",), ("鞋码",), ("功能需求",), ("性别", BUDGET), ("使用场景",)),
@@ -17,7 +17,7 @@ SHOES = category(
             },
             share=1.5,
         ),
-        "休闲鞋": Product(
+        "休闲鞋": ProductType(
             ("休闲鞋", "板鞋", "平时穿的鞋"),
             "休闲鞋",
             (("性别",), ("使用场景",), ("材质", BUDGET), ("颜色",), ("功能需求",)),
@@ -28,7 +28,7 @@ SHOES = category(
             },
             share=1.3,
         ),
-        "篮球鞋": Product(
+        "篮球鞋": ProductType(
             ("篮球鞋", "球鞋", "打球的鞋"),
             "篮球鞋",
             (("使用场景",), ("功能需求",), ("鞋码", BUDGET), ("款式",), ("材质",)),
@@ -41,7 +41,7 @@ SHOES = category(
                 "风格": ("运动", "潮流"),
             },
         ),
-        "靴子": Product(
+        "靴子": ProductType(
             ("靴子", "马丁靴", "短靴", "雪地靴"),
             "靴子",
             (("性别",), ("款式",), ("功能需求", "材质"), ("鞋码",), (BUDGET,)),
@@ -53,7 +53,7 @@ SHOES = category(
                 "风格": ("潮流", "复古", "商务"),
             },
         ),
-        "凉鞋": Product(
+        "凉鞋": ProductType(
             ("凉鞋", "凉拖", "沙滩鞋"),
             "凉鞋",
             (("性别",), ("款式",), ("鞋码", BUDGET), ("材质",), ("功能需求",)),
@@ -64,7 +64,7 @@ SHOES = category(
                 "价格区间": ("低", "中"),
             },
         ),
-        "童鞋": Product(
+        "童鞋": ProductType(
             ("童鞋", "小孩鞋", "娃穿的鞋"),
             "童鞋",
             (("人群",), ("功能需求",), ("款式",), ("颜色",), ("材质", BUDGET)),
@@ -78,7 +78,7 @@ SHOES = category(
                 "风格": ("运动", "可爱"),
             },
         ),
-        "登山鞋": Product(
+        "登山鞋": ProductType(
             ("登山鞋", "越野鞋", "山地鞋"),
             "登山鞋",
             (("性别",), ("功能需求",), ("款式", "鞋码"), (BUDGET,)),
@@ -92,7 +92,7 @@ SHOES = category(
             },
             share=0.7,
         ),
-        "健步鞋": Product(
+        "健步鞋": ProductType(
             ("健步鞋", "软底鞋", "老年鞋"),
             "健步鞋",
             (("人群",), ("功能需求",), ("款式",), ("颜色",), ("鞋码", BUDGET)),
@@ -110,7 +110,7 @@ SHOES = category(
     },
     attributes=[
         gender(),
-        Attribute(
+        WorldAttribute(
             key="跑步强度",
             relation="跑步强度",
             topic="跑步强度",
@@ -139,7 +139,7 @@ SHOES = category(
             lacks=("不太适合{}", "不是{}专用的"),
             desk={"日常跑": "日常跑步", "竞速": "比赛竞速"},
         ),
-        Attribute(
+        WorldAttribute(
             key="鞋码",
             relation="鞋码",
             topic="鞋码",
@@ -179,7 +179,7 @@ SHOES = category(
             listed=False,
             firm=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="功能需求",
             relation="功能需求",
             topic="功能",
@@ -209,7 +209,7 @@ SHOES = category(
             lacks=("不是主打{}的", "{}方面一般"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="材质",
             relation="材质",
             topic="材质",
@@ -238,7 +238,7 @@ SHOES = category(
             lacks=("不是{}的", "鞋面不是{}"),
             desk={"皮面": "皮质", "网面": "网布", "绒面": "麂皮绒"},
         ),
-        Attribute(
+        WorldAttribute(
             key="颜色",
             relation="颜色",
             topic="颜色",
@@ -268,7 +268,7 @@ SHOES = category(
             lacks=("没有{}", "{}已经断货了"),
             several=True,
         ),
-        Attribute(
+        WorldAttribute(
             key="使用场景",
             relation="使用场景",
             topic="使用场景",
@@ -296,7 +296,7 @@ SHOES = category(
             explain=("适合{}穿", "很适合{}穿", "是按{}的需要设计的", "是{}穿的"),
             lacks=("不太适合{}穿", "不建议{}穿"),
         ),
-        Attribute(
+        WorldAttribute(
             key="款式",
             relation="款式",
             topic="款式",
@@ -326,7 +326,7 @@ SHOES = category(
             explain=("是{}的", "是{}设计", "采用{}设计", "是{}的样式", "做的是{}设计"),
             lacks=("不是{}的", "不是{}设计"),
         ),
-        Attribute(
+        WorldAttribute(
             key="人群",
             relation="使用人群",
             topic="使用人群",
