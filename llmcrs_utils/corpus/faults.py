@@ -175,8 +175,8 @@ class Report:
         return {kind: counts[kind] for kind in REMEDIES if counts[kind]}
 
     def summary(self) -> str:
-        """For people: a line per join, then per kind of fault the count, the remedy and the first examples."""
-        return "\n".join([*map(str, self.joins), self.summary_of_faults()])
+        """For people: a line per join that there is anything to join by, then per kind of fault the count, the remedy and the first examples."""
+        return "\n".join([*(str(join) for join in self.joins if join.of), self.summary_of_faults()])
 
     def summary_of_faults(self) -> str:
         """``summary`` without the joins."""

@@ -79,7 +79,9 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return NOT_RUN
     except OSError as error:
-        print(f"error: {str(error.filename).removesuffix('.part')}: cannot be written ({error.strerror})", file=sys.stderr)
+        path = Path(error.filename)
+        path = path.parent if path.suffix == ".part" else path  # a file is first written under a name of its own
+        print(f"error: {path}: cannot be written ({error.strerror})", file=sys.stderr)
         return NOT_RUN
     print(f"{sizes_table(sizes)}\n{report.summary()}")
     print("the data are in order" if not found["errors"] else "the data are not in order")
