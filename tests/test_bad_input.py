@@ -8,7 +8,7 @@ import pytest
 from folders import BEHAVIOUR, KNOWLEDGE, csv_text, dialogue, dialogues_text, set_aside, write_folder
 
 from llmcrs_utils.corpus.faults import ERRORS, EXAMPLES, NOTES, REMEDIES, CorpusError, Report
-from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS, dialogue_to_json
+from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, KNOWLEDGE_COLUMNS, SPLITS, dialogue_to_json
 from llmcrs_utils.corpus.u_need import DIALOGUE_NAMES, read_corpus
 
 VALID, ITEMS, ACTIONS = "valid_dialogue.json", "item_kg.txt", "user_action.txt"
@@ -77,6 +77,29 @@ def one_fault(kind, name=VALID, record=BAD, at=""):
 ITEM_ROW, ACTION_ROW = "row 4", "row 4"  # the first one appended
 LINES = "\n".join(json.dumps(dialogue(f"valid{n}"), ensure_ascii=False) for n in range(4))
 TIME, SPAN = "dialogue.2.time", "dialogue.0.attributes.0"
+# nothing to be seen: no character, blanks of several widths, characters of no width, control characters
+BLANKS = ("", " ", "\t", "\u3000", "\xa0", "\u200b", "\ufeff", "\u200d\u2060", " \u3000\u200b ", "\u3164", "\0")
+CONTROL = "\0"
+
+
+def blank_fields():
+    """Every blank in every field that names something: (how to spoil, what is told)."""
+    places = ["sid", "sellerid", "domain", "dialogue.0.attributes.0.key", "dialogue.2.rec_item_id.0", "dialogue.2.rec_item_candidates.0.1"]
+    for place in places:
+        for blank in BLANKS:
+            record = f"dialogue 1 (sid {blank})" if place == "sid" else BAD
+            yield f"{place} is {blank!r}", (field(place, blank), one_fault("empty_field", record=record, at=place))
+
+
+def blank_cells():
+    rows = {ITEMS: (KNOWLEDGE_COLUMNS, ["13", "7", "功效", "补水"], 3), ACTIONS: (BEHAVIOUR_COLUMNS, ["7", "u1", "11", "2022-09-18 00:00:00", "0"], 3)}
+    for name, (columns, cells, named) in rows.items():
+        for place in range(named):
+            kind = "no_user" if columns[place] == "user_id_encrypt" else "empty_field"
+            for blank in BLANKS:
+                line = ",".join([*cells[:place], blank, *cells[place + 1 :]])
+                odd = one_fault("control_character", name, ITEM_ROW, columns[place]) if CONTROL in blank else []
+                yield f"{columns[place]} of {name} is {blank!r}", (row(name, line), one_fault(kind, name, ITEM_ROW, columns[place]) + odd)
 
 # what is done to the folder, and all that has to be told of it: (kind, file, record, field)
 CASES = {
@@ -168,8 +191,7 @@ CASES = {
         one_fault("wrong_value", at="dialogue.2.seq_no") + one_fault("seq_no", at="dialogue.2.seq_no"),
     ),
     "number beyond all bounds": (utterance(seq_no=10**30), one_fault("wrong_value", at="dialogue.2.seq_no")),
-    "empty sid": (field("sid", ""), one_fault("empty_field", record="dialogue 1 (sid )", at="sid")),
-    "empty domain": (field("domain", ""), one_fault("empty_field", at="domain")),
+    **dict(blank_fields()),
     "no utterances": (field("dialogue", []), one_fault("empty_field", at="dialogue")),
     "unknown act": (utterance(act_tag="系统问"), one_fault("unknown_act", at="dialogue.2.act_tag")),
     "unknown sender": (utterance(sender_type="bot"), one_fault("unknown_sender", at="dialogue.2.sender_type")),
@@ -209,15 +231,11 @@ CASES = {
         row(ITEMS, '13,7,功效,"补水\n保湿"'),
         one_fault("open_quote", ITEMS, ITEM_ROW) + one_fault("field_count", ITEMS, "row 5"),
     ),
-    "item without a name": (row(ITEMS, ",7,功效,补水"), one_fault("empty_field", ITEMS, ITEM_ROW, "item_id_encrypt")),
+    **dict(blank_cells()),
     "too few fields of behaviour": (row(ACTIONS, "7,u1,11,2022-09-18 00:00:00"), one_fault("field_count", ACTIONS, ACTION_ROW)),
     "too many fields of behaviour": (
         row(ACTIONS, "7,u1,11,2022-09-18 00:00:00,0,9"),
         one_fault("field_count", ACTIONS, ACTION_ROW),
-    ),
-    "behaviour without a user": (
-        row(ACTIONS, "7,,11,2022-09-18 00:00:00,0"),
-        one_fault("no_user", ACTIONS, ACTION_ROW, "user_id_encrypt"),
     ),
     **{
         f"behaviour at {time!r}": (row(ACTIONS, f"7,u1,11,{time},0"), one_fault("bad_time", ACTIONS, ACTION_ROW, "actime"))
@@ -239,8 +257,16 @@ CASES = {
     "unknown field": (field("dialogue.2.mood", "good"), one_fault("unknown_field", at="dialogue.2.mood")),
     "unknown field like a known one": (field("sids", "x"), one_fault("unknown_field", at="sids")),
     "unknown domain": (field("domain", "母婴行业"), one_fault("unknown_domain", at="domain")),
-    "no shopper": (field("userid", ""), one_fault("guest", at="userid")),
-    "empty utterance": (field("dialogue.1.send_content", " "), one_fault("empty_utterance", at="dialogue.1.send_content")),
+    **{f"shopper {blank!r}": (field("userid", blank), one_fault("guest", at="userid")) for blank in BLANKS if CONTROL not in blank},
+    **{
+        f"utterance {blank!r}": (field("dialogue.1.send_content", blank), one_fault("empty_utterance", at="dialogue.1.send_content"))
+        for blank in BLANKS
+        if CONTROL not in blank
+    },
+    **{
+        f"attribute {key!r}": (field("dialogue.1.attributes.0.key", key), one_fault("separator_key", at="dialogue.1.attributes.0.key"))
+        for key in ("；", "：", ": ;", " ；；", "：功效")
+    },
     "gigantic utterance": (
         field("dialogue.1.send_content", "长" * 1_000_000),
         one_fault("huge_utterance", at="dialogue.1.send_content"),
@@ -296,7 +322,18 @@ CASES = {
     "item of two sellers": (row(ITEMS, "11,8,功效,补水"), one_fault("two_sellers", ITEMS, ITEM_ROW, "seller_id_encrypt")),
     "knowledge twice": (row(ITEMS, ",".join(KNOWLEDGE[0])), one_fault("duplicate_row", ITEMS, ITEM_ROW)),
     "action twice": (row(ACTIONS, ",".join(BEHAVIOUR[0])), one_fault("duplicate_row", ACTIONS, ACTION_ROW)),
-    "empty value": (row(ITEMS, "13,7,功效,"), one_fault("empty_value", ITEMS, ITEM_ROW, "value")),
+    **{
+        f"value {blank!r}": (row(ITEMS, f"13,7,功效,{blank}"), one_fault("empty_value", ITEMS, ITEM_ROW, "value"))
+        for blank in BLANKS
+        if CONTROL not in blank
+    },
+    # files that are joined
+    "no user of the behaviour": (text(ACTIONS, lambda t: t.replace("u1", "u2")), one_fault("no_match", ACTIONS, "")),
+    "no user of the behaviour as it is written": (text(ACTIONS, lambda t: t.replace("u1", "U1")), one_fault("no_match", ACTIONS, "")),
+    "some items as they are written": (
+        lambda f: [row(ACTIONS, "7,u1,0011,2022-09-18 00:00:00,0")(f)],
+        one_fault("unknown_item", ACTIONS, ACTION_ROW, "item_id_encrypt") + one_fault("near_match", ACTIONS, ""),
+    ),
     "quote that is never closed": (row(ITEMS, '13,7,尺寸,"24寸'), one_fault("open_quote", ITEMS, ITEM_ROW)),
 }
 
@@ -304,7 +341,17 @@ CASES = {
 def test_the_folder_is_in_perfect_order_before_it_is_spoilt(folder):
     report = Report()
     corpus = read_corpus(folder, report=report)
-    assert report.faults == [] and report.summary() == "no errors, no notes"
+    assert report.faults == []
+    assert report.summary().splitlines() == [
+        "1 of 1 users of the dialogues are among the users of the behaviour",
+        "1 of 1 sellers of the dialogues are among the sellers of the behaviour",
+        "1 of 1 recommended items are among the items of the product knowledge",
+        "2 of 2 candidates are among the items of the product knowledge",
+        "1 of 1 sellers of the dialogues are among the sellers of the product knowledge",
+        "2 of 2 items of the behaviour are among the items of the product knowledge",
+        "1 of 1 sellers of the behaviour are among the sellers of the product knowledge",
+        "no errors, no notes",
+    ]
     assert [len(corpus.dialogues[split]) for split in SPLITS] == [2, 2, 2]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcrs_utils.corpus.faults import CorpusError, Report
+from llmcrs_utils.corpus.joins import side, tell_join, written_alike
+from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, KNOWLEDGE_COLUMNS, SPLITS, TIME_TYPE, Corpus, Dialogue, write_corpus
 from llmcrs_utils.corpus.u_need import read_corpus
 
@@ -23,7 +26,7 @@ ANY = st.text(
 )
 LINE = ANY.filter(lambda text: not set(text) & set("\r\n"))
 FIELD = st.one_of(LINE, LINE.map(lambda text: f'"{text}"'))  # what looks like a quoted field most of all
-NAME = FIELD.filter(bool)
+NAME = FIELD.filter(lambda text: not is_blank(text))
 TIMES = st.datetimes(min_value=pd.Timestamp("0001-01-01").to_pydatetime())
 
 
@@ -42,14 +45,14 @@ def corpora(draw):
     talks = []
     for number in range(3):
         record = dialogue(
-            draw(NAME) + str(number), domain=draw(NAME.filter(str.strip)), sellerid=draw(NAME), userid=draw(ANY), ds=draw(ANY)
+            draw(NAME) + str(number), domain=draw(NAME), sellerid=draw(NAME), userid=draw(ANY), ds=draw(ANY)
         )
         for utterance in record["dialogue"]:
             utterance["send_content"] = draw(ANY)
-            words = draw(st.lists(st.tuples(ANY.filter(bool), ANY), max_size=2))
+            words = draw(st.lists(st.tuples(NAME, ANY), max_size=2))
             utterance["attributes"] = [{"key": key, "value": value, "start": -1, "exclusive_end": -1} for key, value in words]
-            utterance["rec_item_id"] = draw(st.lists(ANY, max_size=2))
-            utterance["rec_item_candidates"] = [draw(st.lists(ANY, max_size=2)) for _ in utterance["rec_item_id"]]
+            utterance["rec_item_id"] = draw(st.lists(NAME, max_size=2))
+            utterance["rec_item_candidates"] = [draw(st.lists(NAME, max_size=2)) for _ in utterance["rec_item_id"]]
         talks.append(Dialogue.model_validate(record))
     return Corpus({split: [talk] for split, talk in zip(SPLITS, talks, strict=True)}, knowledge, behaviour)
 
@@ -208,3 +211,29 @@ def test_deep_nesting_is_no_crash(tmp_path, depth):
     (folder / "train_dialogue.json").write_text(f"[{record}, {json.dumps(dialogue('train1'))}]", "utf-8")
     report, written = read_all(folder)
     assert report.records[str(folder / "train_dialogue.json")] == 2 and len(written) == (depth > 1000)
+
+
+@settings(max_examples=80, **STEADY)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.text(st.sampled_from(" \u3000\u200b\ufeff\t\xad\u2060"), max_size=4))
+def test_a_name_is_blank_where_no_character_of_it_is_seen_and_only_there(text, blanks):
+    unseen = [c for c in text if c.isspace() or unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp")]
+    assert is_blank(blanks)
+    if len(unseen) == len(text):
+        assert is_blank(text)
+    if any(unicodedata.category(c)[0] in "NPS" and c != "\u2800" or unicodedata.category(c) in ("Lu", "Ll", "Lt") for c in text):
+        assert not is_blank(blanks + text + blanks)
+
+
+@settings(max_examples=80, **STEADY)
+@given(st.integers(0, 10**15), st.integers(0, 5), st.sampled_from(["{}", " {}", "{}\u3000", "\ufeff{}", "'{}", '"{}"', "{}.0", "{}.", "{}.000"]))
+def test_a_number_written_in_another_way_is_a_near_match(number, zeros, form):
+    name, other = str(number), form.format("0" * zeros + str(number))
+    assert written_alike(other) == written_alike(name) == name
+    report = Report()
+    tell_join(report, "there", side("items", [other]), side("others", [name, "x"]))
+    if other == name:
+        assert report.faults == [] and report.joins[0].matched == 1
+    else:
+        (fault,) = report.faults
+        assert fault.kind == "no_match" and "1 would match if both were written alike" in fault.message
+        assert repr(other) in fault.message and repr(name) in fault.message

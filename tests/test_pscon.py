@@ -10,6 +10,7 @@ from folders import set_aside
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.pscon import losses, read_pscon, split_of, without_separators
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, CorpusError, write_corpus
+from llmcrs_utils.corpus.sources import source_files
 from llmcrs_utils.corpus.u_need import read_corpus
 
 PSCON = Path(__file__).parents[2] / "shared" / "pscon"
@@ -181,6 +182,56 @@ def test_bad_conversations_are_set_aside_and_the_encoding_is_taken(folder, tmp_p
     assert len(losses(folder, "utf-16", "set_aside")) == 10
     with pytest.raises(CorpusError, match=r"(?s)2 errors.*\(conv_id 10\).*\(conv_id 9\)"):
         read_pscon(folder)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u3000", "\u200b", "\ufeff "])
+def test_blank_names_are_errors_and_blank_words_are_none(folder, blank):
+    path = folder / "dataset" / "conversation_en.json"
+    recommends = system("This", "Recommend", search_results=[{"product_id": blank}], recommended_products=products("B1", blank))
+    records = [
+        {"conv_id": blank, "conversation": LAMP},
+        {"conv_id": 9, "conversation": [recommends, system("?", "Recommend", search_results=["B1", blank])]},
+        {"conv_id": 10, "conversation": [user("Hi", "Reveal", blank, "lamp"), system("?", "Clarify", clarifying_attribute=[blank, f"{blank}: x"])]},
+    ]
+    path.write_text(json.dumps(records), "utf-8")
+    report = Report("set_aside")
+    kept = all_of(read_pscon(folder, report=report))
+    assert list(kept) == ["10"]
+    assert {(fault.kind, fault.record, fault.field) for fault in report.of_severity("error")} == {
+        ("empty_field", f"conversation 0 (conv_id {blank})", "conv_id"),
+        ("empty_field", "conversation 1 (conv_id 9)", "conversation.0.search_results.0.product_id"),
+        ("empty_field", "conversation 1 (conv_id 9)", "conversation.0.recommended_products.1.product_id"),
+        ("empty_field", "conversation 1 (conv_id 9)", "conversation.1.search_results.1.product_id"),
+    }
+    assert [[(a.key, a.value) for a in utterance.attributes] for utterance in kept["10"].dialogue] == [[("Keyword", "lamp")], []]
+
+
+def test_products_are_joined_to_titles_and_that_is_told(folder):
+    report = Report()
+    read_pscon(folder, report=report)
+    assert report.summary().splitlines()[:2] == [
+        "2 of 2 recommended products are among the products with a title",
+        "1 of 2 found products are among the products with a title",
+    ]
+    path = folder / "dataset" / "conversation_en.json"
+    path.write_text(path.read_text("utf-8").replace('"B1"', '"b9 "').replace('{"product_id": "B2"}', '"B2.0"'), "utf-8")
+    report = Report()
+    read_pscon(folder, report=report)
+    (note,) = report.faults
+    assert note.kind == "no_match" and note.file == str(path)
+    assert note.message == (
+        "none of the 2 found products is among the products with a title; 1 would match if both were written alike, for example 'b9 ' and 'B9'"
+    )
+
+
+def test_files_that_a_program_left_behind_are_no_conversations(folder, monkeypatch):
+    for place in ("__MACOSX/dataset", ".git", ".hidden"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "conversation_en.json").write_bytes(b"\0")
+    assert source_files("pscon", folder) == [folder / "dataset" / "conversation_en.json"]
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert sorted(all_of(read_pscon(f"~/{folder.name}"))) == ["7", "8"]
+    assert len(losses(f"~/{folder.name}")) == 10
 
 
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")

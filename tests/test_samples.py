@@ -2,12 +2,15 @@
 
 import json
 import re
+import warnings
 from collections import Counter, defaultdict
 
 import pytest
 from conftest import SEGMENTS, SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of
 
+from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import LINK_ONLY, CorpusError, Dialogue, read_dialogues
+from llmcrs_utils.evaluation.metrics import score_rows
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
@@ -114,6 +117,31 @@ def test_link_only_text_is_dropped_and_makes_no_reply(whole):
 def test_elicit_label_names_each_attribute_once_in_order_of_first_mention(whole):
     (sample,) = by_task(whole, "elicit")
     assert (sample["label"], sample["seq_no"]) == ("肤质；价格", 3)
+
+
+@pytest.mark.parametrize(("language", "keys"), [("zh", ["；", "：", "；；：", "：功效"]), ("en", [";", ":", ": ;", ":Size"])])
+def test_questions_that_nobody_can_answer_are_left_out_and_counted(language, keys):
+    prompts = PROMPTS[language]
+    talks = [
+        dialogue_of(said("用户需求", "有吗", [(key, "补水")]), said("系统提问", "什么？", [(key, "")]), said("系统解释", "\u3000\u200b"), sid=f"s{n}")
+        for n, key in enumerate(keys)
+    ]
+    good = dialogue_of(said("用户需求", "有吗", [("；", "x"), ("功效", "补水")]), said("系统提问", "？", [("：", ""), ("肤质", "")]), sid="good")
+    with pytest.warns(UserWarning, match=f"left out: {2 * len(keys)} of understand, {len(keys)} of elicit; .*s0:1:understand"):
+        samples = samples_of(corpus_of(*talks, good), prompts)
+    assert set(samples.loc[samples["task"] != "respond", "sid"]) == {"good"}
+    # every question that is asked has an answer that scores 1
+    asked = samples[samples["task"].isin(["understand", "elicit"])]
+    right = asked.assign(system="bcrs", seed=1, text=asked["label"], valid=True, ranking=[[]] * len(asked))
+    assert (score_rows(right, language)["F1"] == 1).all()
+    # a reply without anything to be seen is none
+    assert not [text for text in samples.loc[samples["task"] == "respond", "label"] if is_blank(text)]
+
+
+def test_samples_that_can_all_be_answered_are_told_of_by_no_warning(generated):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        samples_of(generated)
 
 
 def test_question_without_attributes_is_no_elicit_sample():

@@ -5,15 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import samples_of
 from folders import dialogue, dialogues_text, set_aside, write_folder
 
 from llmcrs_utils.corpus.faults import ERRORS, NOTES, Report
-from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS
-from llmcrs_utils.corpus.u_need import read_corpus
+from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS, Corpus, Dialogue, Utterance
+from llmcrs_utils.corpus.sources import SOURCES, corpus_note, read_source, source_files
+from llmcrs_utils.corpus.u_need import count_joins, read_corpus
 from llmcrs_utils.corpus.validate import main
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.registry import TASKS
@@ -43,10 +46,21 @@ def test_data_in_order_are_counted_and_exit_0(folder, tmp_path, capsys):
     lines = [line.split() for line in shown.out.splitlines()]
     assert ["train", "2", "dialogues", "(美妆行业", "2)"] in lines and ["utterances", "18"] in lines
     assert lines[-2:] == ["no errors, no notes".split(), "the data are in order".split()] and shown.err == ""
+    assert "2 of 2 items of the behaviour are among the items of the product knowledge" in shown.out.splitlines()
     report = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert report["in_order"] and (report["errors"], report["notes"], report["faults"]) == (0, 0, [])
     sizes = {"dialogues": {split: {"美妆行业": 2} for split in SPLITS}, "utterances": 18, "items": 2, "tuples": 2, "actions": 2}
     assert report["sizes"] == sizes
+    joins = {(join["names"], join["among"]): (join["matched"], join["of"], join["near"]) for join in report["joins"]}
+    assert joins == {
+        ("users of the dialogues", "users of the behaviour"): (1, 1, 0),
+        ("sellers of the dialogues", "sellers of the behaviour"): (1, 1, 0),
+        ("recommended items", "items of the product knowledge"): (1, 1, 0),
+        ("candidates", "items of the product knowledge"): (2, 2, 0),
+        ("sellers of the dialogues", "sellers of the product knowledge"): (1, 1, 0),
+        ("items of the behaviour", "items of the product knowledge"): (2, 2, 0),
+        ("sellers of the behaviour", "sellers of the product knowledge"): (1, 1, 0),
+    }
 
 
 def test_notes_alone_exit_0(folder, capsys):
@@ -96,6 +110,71 @@ def test_encoding_is_taken(folder, capsys):
     assert ERRORS["encoding"] in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("write", ["{}.0", "00{}", " {}", "{}\u3000", "\ufeff{}", "'{}'"])
+@pytest.mark.parametrize(("file", "names", "among"), [
+    ("user_action.txt", "users of the dialogues", "users of the behaviour"),
+    ("user_action.txt", "sellers of the dialogues", "sellers of the behaviour"),
+    ("user_action.txt", "items of the behaviour", "items of the product knowledge"),
+    ("user_action.txt", "sellers of the behaviour", "sellers of the product knowledge"),
+    ("item_kg.txt", "recommended items", "items of the product knowledge"),
+    ("item_kg.txt", "candidates", "items of the product knowledge"),
+    ("item_kg.txt", "sellers of the dialogues", "sellers of the product knowledge"),
+])  # fmt: skip
+def test_a_join_that_matches_nobody_is_told_with_what_would_match(folder, tmp_path, capsys, file, names, among, write):
+    header, *lines = (folder / file).read_text("utf-8").split("\n")
+    column = {"users": "user_id_encrypt", "sellers": "seller_id_encrypt"}.get(among.split()[0], "item_id_encrypt")
+    place = header.split(",").index(column)
+    rows = [line.replace("u1", "77").split(",", len(header.split(",")) - 1) for line in lines]
+    rows = [[write.format(cell) if n == place else cell for n, cell in enumerate(row)] for row in rows]
+    (folder / file).write_text("\n".join([header, *map(",".join, rows)]), "utf-8")
+    for path in folder.glob("*.json"):  # users are numbers here too
+        path.write_text(path.read_text("utf-8").replace('"u1"', '"77"'), "utf-8")
+    assert main([str(folder), "--report", str(tmp_path / "report.json")]) == 0
+    shown = capsys.readouterr().out
+    (join,) = [join for join in json.loads((tmp_path / "report.json").read_text("utf-8"))["joins"] if (join["names"], join["among"]) == (names, among)]
+    assert join["matched"] == 0 and join["near"] == join["of"] > 0
+    assert f"0 of {join['of']} {names} are among the {among}\n" in shown
+    assert f"{file}: none of the {join['of']} {names} is among the {among}; {join['of']} would match if both were written alike" in shown
+    assert NOTES["no_match"] in shown
+
+
+def test_joins_of_a_corpus_of_full_size_take_no_time_to_speak_of():
+    items = [f"7{number:011d}" for number in range(69_000)]
+    turn = Utterance.model_construct(rec_item_id=items[:2], rec_item_candidates=[[f"{item}.0" for item in items]])
+    talks = [Dialogue.model_construct(userid=f"u{number} ", sellerid="7", dialogue=[turn]) for number in range(3)]
+    knowledge = pd.DataFrame({"item_id_encrypt": items * 5, "seller_id_encrypt": "7"})
+    behaviour = pd.DataFrame({"user_id_encrypt": [f"U{number}" for number in range(334_000)], "seller_id_encrypt": "8"})
+    behaviour["item_id_encrypt"] = [f"0{items[number % 69_000]}" for number in range(334_000)]
+    report, start = Report(), time.process_time()
+    count_joins(Corpus({"train": talks, "valid": [], "test": []}, knowledge, behaviour), dict.fromkeys(("knowledge", "behaviour"), Path("x")), report)
+    assert time.process_time() - start < 6  # a second where nothing else runs; nothing may be compared with everything
+    assert report.counts() == {"no_match": 5}
+    assert [(join.matched, join.near) for join in report.joins] == [(0, 3), (0, 0), (2, 0), (0, 69_000), (1, 0), (0, 69_000), (0, 0)]
+
+
+@pytest.mark.parametrize("name", ["._user_action.txt", "~$user_action.txt", ".user_action.txt", "._item_kg.txt", ".DS_Store", "__MACOSX/._user_action.txt", "user_action.txt.part"])
+def test_what_a_program_left_behind_is_no_data(folder, capsys, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"\0\5\x16\7Mac OS X")
+    assert main([str(folder)]) == 0
+    assert "no errors, no notes" in capsys.readouterr().out
+    assert folder / name not in source_files("u_need", folder) and len(source_files("u_need", folder)) == 5
+
+
+ODD_NAMES = ["my study #2", "a&b (old)", "20230210", "我的数据", "100% [done]", "it's", "$HOME", "-x", "~$x"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_folder_may_have_any_name_and_lie_below_the_home_folder(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = write_folder(tmp_path / name, own_names=True, behaviour_name=f"{name} action.txt" if name != "~$x" else "action.txt")
+    for given in (str(folder), f"~/{name}"):
+        assert main(["--report", str(tmp_path / name / "report.json"), given]) == 0
+        assert [len(read_source("u_need", given).dialogues[split]) for split in SPLITS] == [2, 2, 2]
+        assert source_files("u_need", given) == sorted(path for path in folder.iterdir() if path.name != "report.json")
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -105,7 +184,8 @@ def test_encoding_is_taken(folder, capsys):
         (["{folder}", "--set-aside", "aside.jsonl"], "--set-aside FILE needs --bad-records set_aside"),
         (["{folder}/nothing"], "nothing: no such folder"),
         (["{folder}", "--encoding", "gb1803"], "encoding 'gb1803' is unknown"),
-        (["{folder}", "--report", "{folder}/no/such/report.json"], "report.json: cannot be written"),
+        (["{folder}", "--report", "{folder}/item_kg.txt/report.json"], "item_kg.txt: cannot be written"),
+        (["~no-such-user/data"], "there is no such user"),
         (["{folder}", "--bad-records", "set_aside", "--set-aside", "{folder}/item_kg.txt/aside"], "item_kg.txt: cannot be written"),
     ],
 )
@@ -124,6 +204,35 @@ def test_as_a_command(folder):
     )
     assert done.returncode == 0, done.stderr
     assert b"the data are in order" in done.stdout
+
+
+# --- what the data are called, and which files they are
+
+
+def test_the_data_are_called_by_what_they_are(tmp_path):
+    assert corpus_note("generated", 200, 30, 80) == "Synthetic corpus of 310 dialogues"
+    assert corpus_note("generated", 200, 30, 80, "anything") == "Synthetic corpus of 310 dialogues"
+    assert corpus_note("pscon", 0, 0, 0, str(tmp_path)) == "PSCon (English part)"
+    assert corpus_note("u_need", 0, 0, 0) == "U-NEED"
+    assert corpus_note("u_need", 0, 0, 0, str(write_folder(tmp_path / "published", own_names=True))) == "U-NEED"
+    # whose data these are nobody knows: a generated corpus that was written down, for one
+    assert corpus_note("u_need", 0, 0, 0, str(write_folder(tmp_path / "母婴 #2"))) == "Dialogues of 母婴 #2"
+    for function in (lambda: corpus_note("u-need", 1, 1, 1), lambda: source_files("u-need", tmp_path)):
+        with pytest.raises(ValueError, match="corpus 'u-need' is unknown; known: generated, u_need, pscon"):
+            function()
+    assert all(corpus_note(corpus, 1, 1, 1) for corpus in SOURCES)
+
+
+def test_files_of_a_source_are_those_it_reads(folder, tmp_path, monkeypatch):
+    opened = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read_bytes(path))
+    (folder / "notes.txt").write_text("mine", "utf-8")
+    read_source("u_need", str(folder))
+    assert source_files("u_need", str(folder)) == sorted(opened) and len(opened) == 5
+    assert source_files("generated", str(folder)) == source_files("u_need", tmp_path / "nowhere") == []
+    (folder / "user_action.txt").unlink()
+    assert len(source_files("u_need", folder)) == 4
 
 
 # --- the example

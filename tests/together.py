@@ -31,8 +31,8 @@ def main(kind: str, folder: Path, batch: int) -> None:
     options |= {"group_by_length": False, "gradient_accumulation_steps": 1}
     tokenizer = load_tokenizer(tiny.backbone("llama"))
     history = train(
-        model, examples[:16], examples[:16], collate, output_dir=folder / "training", settings={}, num_train_epochs=3, learning_rate=0.005,
-        per_device_train_batch_size=batch, seed=1, tokenizer=tokenizer, save_to=folder / "model", **options,
+        model, examples[:16], examples[:16], collate, output_dir=folder / "model", num_train_epochs=3, learning_rate=0.005,
+        per_device_train_batch_size=batch, seed=1, tokenizer=tokenizer, **options,
     )  # fmt: skip
     write_atomically(folder / "history.json", json.dumps(history.to_dict("list")))
     if kind == "llm":

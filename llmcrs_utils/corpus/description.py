@@ -204,22 +204,27 @@ _BUBBLE = '<div style="background:{colour};border:1px solid #e0e0e0;border-radiu
 _MARK = '<mark style="background:{colour};color:#111;padding:0 2px;border-radius:3px">{word}<sub style="color:#555;font-size:9px"> {key}</sub></mark>'
 
 
+def html_text(text: str) -> str:
+    """``text`` as a notebook shows it as it is: no tags, and no formula between two dollar signs."""
+    return html.escape(text).replace("$", "<span>$</span>")
+
+
 def render_dialogue(dialogue: Dialogue, note: str) -> str:
     """A dialogue as HTML chat bubbles: the desk left, the shopper right, annotated words in their attribute's colour."""
     keys = list(dict.fromkeys(a.key for utterance in dialogue.dialogue for a in utterance.attributes))
     colour = {key: _COLOURS[place % len(_COLOURS)] for place, key in enumerate(keys)}
-    lines = [f'<div style="font-size:12px;color:#666">{html.escape(f"{dialogue.domain} · {note}")}</div>']
+    lines = [f'<div style="font-size:12px;color:#666">{html_text(f"{dialogue.domain} · {note}")}</div>']
     for utterance in dialogue.dialogue:
         text, end, elsewhere = "", 0, []
         for attribute in sorted(utterance.attributes, key=lambda a: a.start):
-            mark = _MARK.format(colour=colour[attribute.key], word=html.escape(attribute.value or "?"), key=html.escape(attribute.key))
+            mark = _MARK.format(colour=colour[attribute.key], word=html_text(attribute.value or "?"), key=html_text(attribute.key))
             if attribute.value and attribute.start >= end:
-                text += html.escape(utterance.send_content[end : attribute.start]) + mark
+                text += html_text(utterance.send_content[end : attribute.start]) + mark
                 end = attribute.exclusive_end
             else:  # asked without a word, said nowhere in the text, or inside another word
                 elsewhere.append(mark)
-        text += html.escape(utterance.send_content[end:]) + "".join(elsewhere)
-        text += "".join(f' <span style="color:#06c">▶ {html.escape(item)}</span>' for item in utterance.rec_item_id)
+        text += html_text(utterance.send_content[end:]) + "".join(elsewhere)
+        text += "".join(f' <span style="color:#06c">▶ {html_text(item)}</span>' for item in utterance.rec_item_id)
         by_user = utterance.sender_type == "用户"
         side, about = ("right", "flex-end") if by_user else ("left", "flex-start")
         about_text = _ABOUT.format(side=side, text=f"{utterance.time:%H:%M:%S} · {utterance.act_tag}")

@@ -25,7 +25,7 @@ ERRORS = {
     "misspelt_field": "correct the field's name",
     "repeated_field": "keep one of the values",
     "wrong_value": "write a value of the type, or one of the values, that the field takes",
-    "empty_field": "fill the field in",
+    "empty_field": "fill the field in; from a list of names, leave the blank one out",
     "unknown_act": "use one of the six acts",
     "unknown_sender": "write 用户 or 客服",
     "sender_act": "acts of 用户 begin with 用户, those of 客服 with 系统: correct one of the two",
@@ -46,6 +46,7 @@ NOTES = {
     "unknown_domain": "none of U-NEED's five: kept as a category of its own",
     "guest": "no userid: read, but without any behaviour",
     "empty_utterance": "read; it says nothing",
+    "separator_key": "read, but a question whose only right answers are such attributes is not asked: nobody could answer it",
     "huge_utterance": "read; models see no more of it than their cutoff",
     "control_character": "read and kept; probably left over from another program",
     "span_text": "value kept; the span points at other words",
@@ -60,6 +61,8 @@ NOTES = {
     "two_sellers": "the seller of the item's first row counts",
     "duplicate_row": "once in the product knowledge; counted as often as it occurs in the behaviour",
     "empty_value": "read as an attribute without a value",
+    "no_match": "read, but nothing is joined by these names: write them alike in both places, or check that the files belong together",
+    "near_match": "read, but not joined: write these names alike in both places",
     "open_quote": "the quote is read as part of the text; where a line break was meant to follow, it cannot",
 }
 REMEDIES = {**ERRORS, **NOTES}
@@ -89,8 +92,24 @@ class Fault(NamedTuple):
         return f"{self.file}: {where}: {self.message}" if where else f"{self.file}: {self.message}"
 
 
+class Join(NamedTuple):
+    """Of ``of`` different ``names``, such as users of the dialogues, ``matched`` are among the names ``among``.
+
+    ``near`` further ones would be if both sides wrote them alike.
+    """
+
+    names: str
+    among: str
+    matched: int
+    of: int
+    near: int
+
+    def __str__(self) -> str:
+        return f"{self.matched} of {self.of} {self.names} are among the {self.among}"
+
+
 class Report:
-    """Collects the faults of a corpus while it is read.
+    """Collects the faults of a corpus while it is read, and how its files fit together.
 
     Args:
         bad_records: ``"stop"``: any error ends reading with one ``CorpusError``. ``"set_aside"``: records with errors are left
@@ -106,6 +125,7 @@ class Report:
         self.set_aside_file = set_aside_file
         self.faults: list[Fault] = []
         self.records: dict[str, int] = {}  # file -> how many there are, good and bad
+        self.joins: list[Join] = []
 
     def add(self, kind: str, file: str | Path, record: str = "", field: str = "", message: str = "", raw: Any = None) -> None:
         message = message if len(message) < 500 else f"{message[:400]} ..."
@@ -147,7 +167,7 @@ class Report:
             Path(self.set_aside_file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(Path(self.set_aside_file), "".join(lines))
         if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
-            raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary())
+            raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary_of_faults())
 
     def counts(self) -> dict[str, int]:
         """How many faults of each kind, errors first, in the order of the tables above."""
@@ -155,7 +175,11 @@ class Report:
         return {kind: counts[kind] for kind in REMEDIES if counts[kind]}
 
     def summary(self) -> str:
-        """For people: per kind the count, the remedy and the first examples."""
+        """For people: a line per join that there is anything to join by, then per kind of fault the count, the remedy and the first examples."""
+        return "\n".join([*(str(join) for join in self.joins if join.of), self.summary_of_faults()])
+
+    def summary_of_faults(self) -> str:
+        """``summary`` without the joins."""
         if not self.faults:
             return "no errors, no notes"
         counts = self.counts()
@@ -187,6 +211,7 @@ class Report:
                 for kind, count in counts.items()
             },
             "records": self.records,
+            "joins": [join._asdict() for join in self.joins],
             "unusable_records": len(self.bad()),
             "faults": [
                 {

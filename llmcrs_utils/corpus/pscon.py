@@ -41,6 +41,9 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from llmcrs_utils.corpus.faults import Report
+from llmcrs_utils.corpus.folders import data_files, data_folder
+from llmcrs_utils.corpus.joins import side, tell_join
+from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
     KNOWLEDGE_COLUMNS,
@@ -50,6 +53,7 @@ from llmcrs_utils.corpus.schema import (
     Corpus,
     CorpusError,
     Dialogue,
+    Name,
     Record,
     Utterance,
     read_records,
@@ -71,7 +75,7 @@ SYSTEM_ACTS = {
 
 
 class Product(Record):
-    product_id: str = Field(min_length=1)
+    product_id: Name
     product_title: str = ""
 
 
@@ -104,7 +108,7 @@ class Message(Record):
 class Conversation(Record):
     """One conversation as PSCon publishes it."""
 
-    conv_id: str = Field(min_length=1)
+    conv_id: Name
     conversation: list[Message] = Field(min_length=1)
 
 
@@ -140,15 +144,31 @@ def read_pscon(
 
 def read_conversations(folder: str | Path, encoding: str = "utf-8", report: Report | None = None) -> list[Conversation]:
     report = Report() if report is None else report
-    folder = Path(folder)
-    paths = sorted(folder.rglob(FILE))
+    folder = data_folder(folder)
+    paths = conversation_files(folder)
     if not paths:
         raise CorpusError(f"{folder}: no {FILE} at any depth; clone https://github.com/JieZouIR/PSCon and give its folder")
     if len(paths) > 1:
         raise CorpusError(f"{folder}: {FILE} is there more than once ({', '.join(map(str, paths))}); give the folder of one")
     conversations = read_records(paths[0], Conversation, "conv_id", encoding, report)
+    count_joins(conversations, paths[0], report)
     report.finish()
     return conversations
+
+
+def conversation_files(folder: Path) -> list[Path]:
+    """What PSCon is read from: one file where ``folder`` is in order."""
+    return data_files(folder, FILE, deep=True)
+
+
+def count_joins(conversations: list[Conversation], file: Path, report: Report) -> None:
+    """Tell how many of the products that are recommended or found have a title somewhere, which is all that is known of them."""
+    messages = [message for conversation in conversations for message in conversation.conversation]
+    recommended = side("recommended products", (product.product_id for m in messages for product in m.recommended_products))
+    found = side("found products", (product.product_id for m in messages for product in m.search_results))
+    titled = side("products with a title", knowledge_of(conversations)["item_id_encrypt"])
+    tell_join(report, file, recommended, titled)
+    tell_join(report, file, found, titled)
 
 
 def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str:
@@ -168,7 +188,7 @@ def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
         common = {"seq_no": seq_no, "time": START + timedelta(minutes=seq_no), "send_content": message.content}
         if message.role == "system":
             act = SYSTEM_ACTS[message.action]
-            named = [entry for entry in message.clarifying_attribute if entry.partition(":")[0].strip()]
+            named = [entry for entry in message.clarifying_attribute if not is_blank(entry.partition(":")[0])]
             attributes = [clarified(entry, message.content) for entry in named]
             asked += [attribute.key for attribute in attributes]
             last_act = last_act if act == "系统解释" else act
@@ -227,7 +247,7 @@ def new_keywords(keywords: list[str], known: set[str]) -> list[str]:
     by_form = {}
     for keyword in keywords:
         by_form.setdefault(normal(keyword), keyword)
-    return [keyword for form, keyword in by_form.items() if form and form not in known]
+    return [keyword for form, keyword in by_form.items() if not is_blank(form) and form not in known]
 
 
 def normal(text: str) -> str:
@@ -245,7 +265,7 @@ def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
         for message in conversation.conversation:
             for product in message.recommended_products:
                 title = " ".join(product.product_title.split())
-                if title:
+                if not is_blank(title):
                     titles.setdefault(product.product_id, title)
     rows = [(item, SELLER, TITLE, title) for item, title in titles.items()]
     return pd.DataFrame(rows, columns=KNOWLEDGE_COLUMNS, dtype=str)

@@ -21,6 +21,14 @@ QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 FIELD = re.compile(r'"(?:[^"]|"")*"(?=,|$)|[^,]*')
 LINE_BREAK = re.compile("[\r\n]")
 CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
+# Characters that show nothing: blanks of every width, control characters, and what Unicode lets a font ignore, such as
+# zero-width blanks and byte-order marks; also the blank letters of Hangul and of Braille.
+UNSEEN = (
+    r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+BLANK = re.compile(f"[{UNSEEN}]*")
+UNSEEN_AROUND = re.compile(f"^[{UNSEEN}]+|[{UNSEEN}]+$")
 
 
 # --- text
@@ -60,6 +68,11 @@ def holds_control(text: str) -> bool:
     """Whether there is a control character besides tab and line breaks; fast on long texts too."""
     data = text.encode("utf-8", "surrogatepass")
     return len(data.translate(None, CONTROLS)) < len(data)
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be seen in ``text``: it is empty, or holds blanks and invisible characters only."""
+    return BLANK.fullmatch(text) is not None
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NaiveDatetime, ValidationError
+from pydantic_core import PydanticCustomError
 
 from llmcrs_utils.corpus.faults import ERRORS, CorpusError, Report, collecting, shown
 from llmcrs_utils.corpus.reading import (
@@ -27,6 +28,7 @@ from llmcrs_utils.corpus.reading import (
     decode,
     holds_control,
     holds_surrogate,
+    is_blank,
     parse_json,
     quote,
     split_fields,
@@ -46,6 +48,9 @@ WRITTEN_TIME = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[ T]\d")  # how a time begins; 
 ACTION_TIME = r"\d{4}-\d{1,2}-\d{1,2} \d{1,2}:\d{2}:[0-5]\d(\.\d{1,6})?"
 ODD_ESCAPES = ("\\u00", "\\b", "\\f", "\\ud", "\\uD")  # how JSON may write control characters and halves of characters
 HUGE = 10_000  # characters of an utterance
+NAMES_NOTHING = "holds nothing that can be seen"
+# How an attribute begins of which nothing is left where sets are taken apart, in Chinese or in English.
+ONLY_SEPARATORS = re.compile(r"[\s;；]*(?:[:：]|$)")
 UNKNOWN_ITEM = "{} is not in the product knowledge"
 # clocks of U-NEED's messages differ by microseconds from their full seconds
 CLOCK_TOLERANCE = timedelta(seconds=1)
@@ -62,6 +67,15 @@ def as_written(time: Any) -> Any:
 Time = Annotated[NaiveDatetime, BeforeValidator(as_written)]
 
 
+def to_be_seen(name: str) -> str:
+    if is_blank(name):
+        raise PydanticCustomError("blank_name", NAMES_NOTHING)
+    return name
+
+
+Name = Annotated[str, AfterValidator(to_be_seen)]  # of a dialogue, item, seller, category or attribute
+
+
 class Record(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
@@ -69,7 +83,7 @@ class Record(BaseModel):
 class Attribute(Record):
     """One annotated (attribute, value); an attribute asked without a value has ``""`` and span -1,-1."""
 
-    key: str = Field(min_length=1)
+    key: Name
     value: str
     start: int
     exclusive_end: int
@@ -84,17 +98,17 @@ class Utterance(Record):
     send_content: str
     act_tag: Act
     attributes: list[Attribute] = []
-    rec_item_id: list[str] = []
+    rec_item_id: list[Name] = []
     rec_item_info: list[str] = []
-    rec_item_candidates: list[list[str]] = []
+    rec_item_candidates: list[list[Name]] = []
 
 
 class Dialogue(Record):
     """One pre-sales dialogue between a user and a seller's service desk."""
 
-    domain: str = Field(min_length=1)
-    sid: str = Field(min_length=1)
-    sellerid: str = Field(min_length=1)
+    domain: Name
+    sid: Name
+    sellerid: Name
     userid: str
     ds: str
     dialogue: list[Utterance] = Field(min_length=1)
@@ -223,7 +237,7 @@ def finding_of(fault: dict) -> Finding:
         kind = {"act_tag": "unknown_act", "sender_type": "unknown_sender"}[last]
     elif last == "time":
         kind = "bad_time"
-    elif fault["type"] in ("string_too_short", "too_short"):
+    elif fault["type"] in ("blank_name", "too_short"):
         kind = "empty_field"
     else:
         kind = "wrong_value"
@@ -267,8 +281,8 @@ def dialogue_findings(dialogue: Dialogue, sellers: dict[str, str] | None) -> Ite
     """What contradicts itself in a valid dialogue, or should be seen of it."""
     if dialogue.domain not in CATEGORIES:
         yield "unknown_domain", "domain", shown(dialogue.domain)
-    if not dialogue.userid:
-        yield "guest", "userid", "empty"
+    if is_blank(dialogue.userid):
+        yield "guest", "userid", shown(dialogue.userid) if dialogue.userid else "empty"
     before = None
     for place, utterance in enumerate(dialogue.dialogue):
         here = f"dialogue.{place}"
@@ -280,11 +294,13 @@ def dialogue_findings(dialogue: Dialogue, sellers: dict[str, str] | None) -> Ite
         before = utterance
         if utterance.act_tag.startswith("用户") != (utterance.sender_type == "用户"):
             yield "sender_act", f"{here}.act_tag", f"{utterance.act_tag} is said by {utterance.sender_type}"
-        if not utterance.send_content.strip():
+        if is_blank(utterance.send_content):
             yield "empty_utterance", f"{here}.send_content", shown(utterance.send_content)
         elif len(utterance.send_content) > HUGE:
             yield "huge_utterance", f"{here}.send_content", f"{len(utterance.send_content)} characters"
         for number, attribute in enumerate(utterance.attributes):
+            if ONLY_SEPARATORS.match(attribute.key):
+                yield "separator_key", f"{here}.attributes.{number}.key", shown(attribute.key)
             yield from span_findings(f"{here}.attributes.{number}", attribute, utterance.send_content)
         if utterance.rec_item_id or utterance.rec_item_candidates:
             yield from item_findings(here, utterance, dialogue.sellerid, sellers)
@@ -368,7 +384,7 @@ def read_knowledge(path: Path, encoding: str = "utf-8", report: Report | None = 
         table = Table(path, KNOWLEDGE_COLUMNS, encoding, report, free_text_last=True)
         table.check_filled("item_id_encrypt", "seller_id_encrypt", "relation_name")
         table.drop_bad()
-        table.note("empty_value", table.rows["value"] == "", "value", lambda value: "empty")
+        table.note("empty_value", table.blank("value"), "value", empty_or_blank)
         repeated = table.note_repeated()
         items = table.rows[["item_id_encrypt", "seller_id_encrypt"]].drop_duplicates()
         second = table.rows.index.isin(items.index[items["item_id_encrypt"].duplicated()])
@@ -483,7 +499,11 @@ class Table:
 
     def check_filled(self, *columns: str, kind: str = "empty_field") -> None:
         for column in columns:
-            self.error(kind, self.rows[column] == "", column, lambda value: "empty")
+            self.error(kind, self.blank(column), column, empty_or_blank)
+
+    def blank(self, column: str) -> pd.Series:
+        """Where nothing can be seen in a column."""
+        return self.rows[column].isin([value for value in self.rows[column].unique() if is_blank(value)])
 
     def drop_bad(self) -> None:
         self.rows = self.rows[~self.rows.index.isin(list(self.bad))]
@@ -493,6 +513,10 @@ class Table:
         for number in self.rows.index[repeated]:
             self.add("duplicate_row", number, "", "the same as an earlier row")
         return repeated
+
+
+def empty_or_blank(value: str) -> str:
+    return f"{NAMES_NOTHING} (given: {shown(value)})" if value else "empty"
 
 
 def read_text(path: Path, encoding: str, report: Report) -> str:

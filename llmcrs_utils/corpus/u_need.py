@@ -5,6 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.corpus.faults import Report
+from llmcrs_utils.corpus.folders import data_files, data_folder
+from llmcrs_utils.corpus.joins import side, tell_join
+from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
     KNOWLEDGE_COLUMNS,
@@ -28,6 +31,12 @@ DIALOGUE_NAMES = {
 }
 KNOWLEDGE_NAMES = ("item_kg.txt", "kg_item_air_dataset_with_encrypt_0210.txt")
 BEHAVIOUR_NAMES = ("user_action.txt", "*action*.txt", "*action*.csv")  # U-NEED's own name is not published
+NAMES = {**DIALOGUE_NAMES, "knowledge": KNOWLEDGE_NAMES, "behaviour": BEHAVIOUR_NAMES}
+
+
+def corpus_files(folder: Path) -> dict[str, list[Path]]:
+    """What a corpus is read from, by what it is: one file each where ``folder`` is in order."""
+    return {what: data_files(folder, *names) for what, names in NAMES.items()}
 
 
 def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | None = None) -> Corpus:
@@ -42,7 +51,7 @@ def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | No
             only for a file that cannot be used at all.
     """
     report = Report() if report is None else report
-    corpus = collect_corpus(Path(folder), encoding, report)
+    corpus = collect_corpus(data_folder(folder), encoding, report)
     report.finish()
     return corpus
 
@@ -51,19 +60,16 @@ def read_corpus(folder: str | Path, encoding: str = "utf-8", report: Report | No
 def collect_corpus(folder: Path, encoding: str, report: Report) -> Corpus:
     """All records without errors, whatever else there is; what is missing or broken is in ``report``."""
     found = {}
-    wanted = {**DIALOGUE_NAMES, "knowledge": KNOWLEDGE_NAMES, "behaviour": BEHAVIOUR_NAMES}
     if not folder.is_dir():
         report.add("missing_file", folder, message="no such folder; give the one that holds the corpus")
-        wanted = {}
-    for what, names in wanted.items():
-        paths = sorted({path for name in names for path in folder.glob(name)})
+    for what, paths in corpus_files(folder).items() if folder.is_dir() else ():
         if len(paths) == 1:
             found[what] = paths[0]
         elif paths:
             there = ", ".join(path.name for path in paths)
             report.add("file_twice", folder, message=f"{what} is there more than once ({there})")
         else:
-            report.add("missing_file", folder, message=f"{what} is missing: {' or '.join(names)}")
+            report.add("missing_file", folder, message=f"{what} is missing: {' or '.join(NAMES[what])}")
 
     knowledge = pd.DataFrame([], columns=KNOWLEDGE_COLUMNS, dtype=str)
     behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
@@ -80,4 +86,31 @@ def collect_corpus(folder: Path, encoding: str, report: Report) -> Corpus:
             elsewhere.update((dialogue.sid, str(found[split])) for dialogue in dialogues[split])
     if "behaviour" in found:
         behaviour = read_behaviour(found["behaviour"], encoding, report, sellers)
-    return Corpus(dialogues, knowledge, behaviour)
+    corpus = Corpus(dialogues, knowledge, behaviour)
+    count_joins(corpus, {what: path for what, path in found.items() if report.is_whole(path)}, report)
+    return corpus
+
+
+def count_joins(corpus: Corpus, files: dict[str, Path], report: Report) -> None:
+    """Tell of every identifier by which two of the ``files`` that could be used are joined."""
+    talks = [dialogue for split in SPLITS for dialogue in corpus.dialogues[split]]
+    turns = [utterance for dialogue in talks for utterance in dialogue.dialogue]
+    users = side("users of the dialogues", (dialogue.userid for dialogue in talks if not is_blank(dialogue.userid)))
+    sellers = side("sellers of the dialogues", (dialogue.sellerid for dialogue in talks))
+    recommended = side("recommended items", (item for turn in turns for item in turn.rec_item_id))
+    candidates = side("candidates", (item for turn in turns for given in turn.rec_item_candidates for item in given))
+    known_items = side("items of the product knowledge", corpus.knowledge["item_id_encrypt"].unique().tolist())
+    known_sellers = side("sellers of the product knowledge", corpus.knowledge["seller_id_encrypt"].unique().tolist())
+    active_users = side("users of the behaviour", corpus.behaviour["user_id_encrypt"].unique().tolist())
+    active_items = side("items of the behaviour", corpus.behaviour["item_id_encrypt"].unique().tolist())
+    active_sellers = side("sellers of the behaviour", corpus.behaviour["seller_id_encrypt"].unique().tolist())
+    if talks and "behaviour" in files:
+        tell_join(report, files["behaviour"], users, active_users)
+        tell_join(report, files["behaviour"], sellers, active_sellers)
+    if talks and "knowledge" in files:
+        for named in (recommended, candidates):
+            tell_join(report, files["knowledge"], named, known_items)
+        tell_join(report, files["knowledge"], sellers, known_sellers)
+    if "behaviour" in files and "knowledge" in files:
+        tell_join(report, files["behaviour"], active_items, known_items)
+        tell_join(report, files["behaviour"], active_sellers, known_sellers)

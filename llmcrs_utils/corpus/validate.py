@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
+from llmcrs_utils.corpus.folders import data_folder
 from llmcrs_utils.corpus.schema import SPLITS, Corpus
 from llmcrs_utils.corpus.u_need import collect_corpus
 from llmcrs_utils.files.atomic import write_atomically
@@ -56,12 +57,17 @@ def main(arguments: list[str]) -> int:
     if chosen.set_aside and chosen.bad_records == "stop":
         print("error: --set-aside FILE needs --bad-records set_aside", file=sys.stderr)
         return NOT_RUN
-    if not Path(chosen.folder).is_dir():
+    try:
+        folder = data_folder(chosen.folder)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_RUN
+    if not folder.is_dir():
         print(f"error: {chosen.folder}: no such folder; give the one that holds the corpus", file=sys.stderr)
         return NOT_RUN
     report = Report(chosen.bad_records, chosen.set_aside)
     try:
-        corpus = collect_corpus(Path(chosen.folder), chosen.encoding, report)
+        corpus = collect_corpus(folder, chosen.encoding, report)
         with contextlib.suppress(CorpusError):  # it would say what the summary says
             report.finish()
         found, sizes = report.to_json(), sizes_of(corpus)
@@ -73,7 +79,9 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return NOT_RUN
     except OSError as error:
-        print(f"error: {str(error.filename).removesuffix('.part')}: cannot be written ({error.strerror})", file=sys.stderr)
+        path = Path(error.filename)
+        path = path.parent if path.suffix == ".part" else path  # a file is first written under a name of its own
+        print(f"error: {path}: cannot be written ({error.strerror})", file=sys.stderr)
         return NOT_RUN
     print(f"{sizes_table(sizes)}\n{report.summary()}")
     print("the data are in order" if not found["errors"] else "the data are not in order")

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
 from llmcrs_utils.evaluation.figures import MARKERS, colours, draw_intervals
+from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
@@ -183,8 +184,8 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
             text.set_color("white" if abs(float(text.get_text().rstrip("*"))) > 0.65 * bound else "black")
         axes.axvline(len(shown) - 1, color="white", linewidth=4)
         axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
-        axes.set_yticks(np.arange(len(systems)) + 0.5, systems)
-        axes.set_xticks(np.arange(len(shown)) + 0.5, [textwrap.shorten(str(name), 14, placeholder="…") for name in shown], fontsize=8.5)
+        axes.set_yticks(np.arange(len(systems)) + 0.5, list(map(figure_text, systems)))
+        axes.set_xticks(np.arange(len(shown)) + 0.5, list(map(figure_text, shortened(shown, 14))), fontsize=8.5)
         axes.tick_params(length=0)
     figure.suptitle(figure_title("Where does collaboration help?", corpus_note))
     return figure
@@ -196,6 +197,8 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
     Args:
         scores: mean scores ``direction, task, metric, category, alone, helped``.
     """
+    categories = list(scores["category"].unique())
+    label = dict(zip(categories, map(figure_text, shortened(categories, 24))))
     directions, tasks = scores["direction"].unique(), [task for task in TASKS if task in set(scores["task"])]
     figure = Figure(figsize=(11, 3.0 * len(directions) + 0.8), layout="constrained")
     axes_of = figure.subplots(len(directions), len(tasks), squeeze=False, sharey="col")
@@ -204,13 +207,13 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
             part = scores[(scores["direction"] == direction) & (scores["task"] == task)]
             for place, line in enumerate(part.itertuples()):
                 colour = CATEGORY_COLOURS.get(line.category, f"C{place}")
-                axes.plot([0, 1], [line.alone, line.helped], "o-", color=colour, linewidth=1.8, markersize=5, label=line.category)
+                axes.plot([0, 1], [line.alone, line.helped], "o-", color=colour, linewidth=1.8, markersize=5, label=label[line.category])
             axes.set_xticks([0, 1], ["alone", "with help"])
             axes.set(xlim=(-0.25, 1.25), title=task if row == 0 else "")
             axes.set_ylabel(f"{direction}\n{part['metric'].iloc[0]}" if axes is axes_of[row][0] else part["metric"].iloc[0])
             axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes_of[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    handles = list(axes_of[0][0].lines)  # matplotlib's own list would leave out a category that begins with _
+    figure.legend(handles, [line.get_label() for line in handles], loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(figure_title("From alone to with help, by category", corpus_note))
     return figure
 
@@ -234,7 +237,7 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 
 def figure_title(claim: str, note: str) -> str:
-    return "\n".join([claim, *textwrap.wrap(note, 90)])
+    return figure_text("\n".join([claim, *textwrap.wrap(note, 90)]))
 
 
 def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> tuple[Figure, dict]:
@@ -260,7 +263,7 @@ def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> 
 
 
 def _rows(axes, labels: list[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), list(map(figure_text, labels)))
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 

@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_name, category_names, collaborations, total_name
@@ -58,7 +59,7 @@ def learning_curve(history: pd.DataFrame, title: str) -> Figure:
         axes.legend(frameon=False)
     for axes in panels[len(stages) :]:
         axes.set_axis_off()
-    figure.suptitle(title)
+    figure.suptitle(figure_text(title))
     return figure
 
 
@@ -77,7 +78,7 @@ def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
         size = int(name.removeprefix("accuracy_"))
         axes.plot(history["exercise_tokens"] / 1e6, history[name], color=colour, marker="o", markersize=4, label=f"among {size}")
         axes.axhline(1 / size, color=colour, linestyle=":", linewidth=1)
-    axes.set(xlabel="million tokens of exercises (dotted: chance)", ylabel="right answers", title=title, ylim=(0, 1))
+    axes.set(xlabel="million tokens of exercises (dotted: chance)", ylabel="right answers", title=figure_text(title), ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     if names:
         axes.legend(frameon=False)
@@ -102,6 +103,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
         raise ValueError("no collaboration in these scores; run 05_collaborate first")
     categories = category_names(scores)
     shown = [*categories[:SHOWN_CATEGORIES], total_name(categories)]
+    label = dict(zip(shown, map(figure_text, shortened(shown, 24))))
     names = scores["domain"].map(category_name)
 
     figure = Figure(figsize=(9, 2.2 + max(0.95, 0.22 * len(keys)) * len(shown)), layout="constrained")
@@ -111,7 +113,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
         labels, found = [], []
         for place, category in enumerate(shown):
             members = scores[(scores["task"] == task) & ((category == shown[-1]) | (names == category))]
-            labels.append(f"{category if len(category) <= 24 else category[:23] + '…'}\n(n = {members['sample_id'].nunique()})")
+            labels.append(f"{label[category]}\n(n = {members['sample_id'].nunique()})")
             present = [key for key in keys if key in set(members["system"])]
             pairs, families = [(key, SYSTEMS[key].base) for key in present], [SYSTEMS[key].family for key in present]
             found += [(place, key, *values) for key, values in zip(present, paired_gains(members, pairs, metric, families))]
@@ -129,7 +131,7 @@ def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
         axes.grid(axis="x", color="0.88", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle("\n".join(["What collaboration adds, with 95% intervals", *textwrap.wrap(corpus_note, 90)]))
+    figure.suptitle(figure_text("\n".join(["What collaboration adds, with 95% intervals", *textwrap.wrap(corpus_note, 90)])))
     marks = [_mark(figure.axes[0], key) for key in keys]
     figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     return figure
@@ -180,6 +182,6 @@ def save_figure(figure: Figure, path: Path) -> None:
 def _mark(axes, key: str):
     """The legend's entry for one system."""
     system = system_of(key)
-    label = f"{system.name} over {system_of(system.base).name}"
+    label = figure_text(f"{system.name} over {system_of(system.base).name}")
     (handle,) = axes.plot([], [], MARKERS[system.group] + "-", color=colours()[key], linewidth=2.2, markersize=7, label=label)
     return handle

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.labels import latex_text, markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
 from llmcrs_utils.files.atomic import write_atomically
@@ -52,12 +53,12 @@ _LEGEND_RESPOND = (
     " The paper heads its total of this table All 3 categories, but Chinese-Alpaca's is below each of its three numbers and "
     "so averages more than these; it stands beside our total of all five."
 )
-_LATEX = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
+_LIKE_A_TOTAL = re.compile(r"All \d+")
 
 
 def category_name(domain: str) -> str:
-    """English name of a U-NEED category; any other domain keeps its own."""
-    return CATEGORIES.get(domain, domain)
+    """English name of a U-NEED category; any other domain keeps its own, said to be one where it reads like a total."""
+    return f"{domain} (category)" if _LIKE_A_TOTAL.fullmatch(domain) else CATEGORIES.get(domain, domain)
 
 
 def category_names(scores: pd.DataFrame) -> list[str]:
@@ -217,6 +218,7 @@ def summary_markdown(metrics: pd.DataFrame) -> str:
     for key, _, name in _systems(metrics):
         cells = [rows.loc[(key, *what)] if (key, *what) in rows.index else None for what in SUMMARY]
         shown = ["" if cell is None else f"{cell['value']:.3f}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
+        name = markdown_text(name).replace("|", "\\|")
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -239,7 +241,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         long = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         wide = task_table(task, metrics)
         title = f"Table {table.number}: {table.title}"
-        note = f"{corpus_note.rstrip('.')}. {_LEGEND}"
+        corpus, note = corpus_note.rstrip("."), _LEGEND
         if task == "respond" and long.loc[long["category"] == total_name(list(CATEGORIES)), "paper"].notna().any():
             note += _LEGEND_RESPOND
         hidden = table.by_category and metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
@@ -247,8 +249,8 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         stem = folder / f"table{table.number}"
         write_atomically(stem.with_suffix(".csv"), csv_text(long))
-        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, note))
-        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, note))
+        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note}"))
+        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note}"))
 
 
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -300,17 +302,17 @@ def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
     for group, block in wide.groupby(level="group", sort=False):
         if group:
             rows.append([f"*{group}*", *[""] * len(wide.columns)])
-        rows += [[name, *cells] for (_, name), cells in zip(block.index, block.to_numpy())]
-    lines = markdown_lines("System", [f"{category}<br>{metric}" for category, metric in wide.columns], rows)
+        rows += [[markdown_text(name), *cells] for (_, name), cells in zip(block.index, block.to_numpy())]
+    lines = markdown_lines("System", [f"{markdown_text(category)}<br>{metric}" for category, metric in wide.columns], rows)
     return "\n".join([f"# {title}", "", note, "", *lines, ""])
 
 
 def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     """A booktabs table as wide as the page (needs ``booktabs`` and ``graphicx``)."""
-    tabular = wide.rename_axis(index=[None, None], columns=[None, None]).to_latex(
-        escape=True, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
+    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell)).rename(index=latex_text, columns=latex_text)
+    tabular = bold.rename_axis(index=[None, None], columns=[None, None]).to_latex(
+        escape=False, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
     )
-    caption = f"{title.partition(': ')[2]}. {note}".translate(_LATEX)
+    caption = latex_text(f"{title.partition(': ')[2]}. {note}")
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
-    tabular = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", tabular.rstrip())
-    return "\n".join([*lines, tabular, "}", "\\end{table*}", ""])
+    return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])

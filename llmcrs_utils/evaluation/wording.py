@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
@@ -29,7 +30,7 @@ def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -
     held = table[table[sure] < 0.05]
     parts = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
-        named = ", ".join(f"{row['system']} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
+        named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
         parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
     return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + "."
 
@@ -86,7 +87,7 @@ def headroom_used(table: pd.DataFrame) -> str:
         luck = f" (another seed of the base: {span(part['luck'], '.3f')})" if part["luck"].notna().any() else ""
         lines.append(
             f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{luck}; "
-            f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, "
+            f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {markdown_text(best['system'])}, "
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
     return "\n".join(lines)
@@ -98,7 +99,7 @@ def who_follows(table: pd.DataFrame) -> str:
     most = table.loc[table["moved"].idxmax()]
     return (
         f"In {more} of {len(table)} cases a system agrees more with its assistant after reading it than before; most of all "
-        f"{most['system']} in {most['task']}, from {most['before']:.0%} to {most['after']:.0%}."
+        f"{markdown_text(most['system'])} in {most['task']}, from {most['before']:.0%} to {most['after']:.0%}."
     )
 
 
@@ -147,4 +148,5 @@ def write_rounded(table: pd.DataFrame, path: str | Path) -> None:
 
 def markdown(table: pd.DataFrame, corner: str = "") -> str:
     """A table with its index as GitHub Markdown."""
-    return "\n".join(markdown_lines(corner, table.columns, [[name, *row] for name, row in zip(table.index, table.to_numpy())]))
+    columns, names = ([markdown_text(str(name)) for name in axis] for axis in (table.columns, table.index))
+    return "\n".join(markdown_lines(markdown_text(corner), columns, [[name, *row] for name, row in zip(names, table.to_numpy())]))

@@ -1,14 +1,17 @@
 """Dialogues -> task samples (paper section 3.3 and appendix A): one row per question a system is asked."""
 
+import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
+from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
 from llmcrs_utils.tasks.candidates import Catalogue
-from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 # Which segments a task may see of the turns before (the rest of the annotation is not its business).
 VISIBLE = {
@@ -128,7 +131,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
             others = [other for other in turn.items if other != item]
             add("recommend", index, [], item, given=turn.candidates.get(item, []), others=others)
     for index, turn in enumerate(turns):
-        if not turn.by_user and turn.text.strip():
+        if not turn.by_user and not is_blank(turn.text):
             add(
                 "respond",
                 index,
@@ -141,6 +144,11 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
     return samples
 
 
+def can_be_answered(task: str, label: str, prompts: Prompts) -> bool:
+    """Whether an answer could be right: a set that holds no attribute once it is taken apart is equal to no answer."""
+    return task not in ("understand", "elicit") or bool(parse_needs(label, prompts))
+
+
 @making_many_objects()
 def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50) -> pd.DataFrame:
     """All task samples of a corpus, one row each.
@@ -151,6 +159,8 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     (item ids the user acted on before the turn, oldest first, at most ``max_history``); for respond ``asked``
     (attributes), ``items`` (item ids) and ``needs`` ([attribute, value] pairs of the user so far).
 
+    A question that nobody can answer is left out; a warning says how many of each task were.
+
     Raises:
         CorpusError: where there is no sample at all, or the catalogue holds too few items to choose among.
     """
@@ -160,6 +170,16 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
         for dialogue in corpus.dialogues[split]
         for sample in dialogue_samples(dialogue, prompts)
     ]
+    answerable = [can_be_answered(row["task"], row["label"], prompts) for row in rows]
+    if not all(answerable):
+        left_out = [row for row, kept in zip(rows, answerable, strict=True) if not kept]
+        counts = ", ".join(f"{count} of {task}" for task, count in Counter(row["task"] for row in left_out).items())
+        warnings.warn(
+            f"samples left out: {counts}; their attributes hold nothing but separators, so that no answer could be right; "
+            f"the first one is {left_out[0]['sample_id']}",
+            stacklevel=2,
+        )
+        rows = [row for row, kept in zip(rows, answerable, strict=True) if kept]
     if not rows:
         raise CorpusError("the dialogues hold nothing to ask a system: no need, no question, no recommendation, no reply")
     samples = pd.DataFrame(rows)
