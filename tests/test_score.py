@@ -14,6 +14,7 @@ from llmcrs_utils.evaluation import tables
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.pairs import with_same_seeds
 from llmcrs_utils.evaluation.statistics import paired_gains
+from llmcrs_utils.study import compare
 from llmcrs_utils.study.foreign import read_answers, to_predictions
 from llmcrs_utils.study.score import main
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
@@ -265,6 +266,14 @@ def test_runs_with_other_seeds_are_paired():
     assert sorted(ours["seed"].unique()) == sorted(theirs["seed"].unique()) and len(ours) == len(theirs) == 4
     assert note == "seeds 11, 12 are paired with seeds 1, 2"
     assert with_same_seeds(scores, scores)[2] == ""
+
+
+def test_the_docs_show_what_is_printed(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shown = Path("docs/score.md").read_text("utf-8").split("```\n")
+    assert scored(capsys, "docs/score/mine.csv", "--against", "dia_seq", "allm-bcrs")[1] in shown
+    assert compare.main(["results/fallback", "results/withheld", "--limit", "3"]) == 0
+    assert capsys.readouterr().out in shown
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")
