@@ -22,7 +22,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate report lab figures test publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate score compare report lab figures test publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -70,6 +70,15 @@ run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
 	$(VENV_PYTHON) -m llmcrs_utils.validate "$(DATA)"
+
+# What is given to make is in the shell's environment too; taken from there, a path may hold blanks and signs of the shell.
+score: $(INSTALLED) ## ~10 s | score answers of your own (docs/score.md): PREDICTIONS=file [STUDY=folder] [AGAINST="key ..."] [OUTPUT=folder]
+	@test -n "$$PREDICTIONS" || { echo "usage: make score PREDICTIONS=file [STUDY=folder] [AGAINST=\"key ...\"] [OUTPUT=folder]" >&2; exit 2; }
+	@$(VENV_PYTHON) -m llmcrs_utils.study.score "$$PREDICTIONS" $${STUDY:+--study "$$STUDY"} $${AGAINST:+--against $$AGAINST} $${OUTPUT:+--output "$$OUTPUT"}
+
+compare: $(INSTALLED) ## ~10 s | gains of one run over another, and the answers that changed: A=run B=run [OUTPUT=file.csv]
+	@test -n "$$A" -a -n "$$B" || { echo "usage: make compare A=run B=run [STUDY=folder] [OUTPUT=file.csv]" >&2; exit 2; }
+	@$(VENV_PYTHON) -m llmcrs_utils.study.compare "$$A" "$$B" $${STUDY:+--study "$$STUDY"} $${OUTPUT:+--output "$$OUTPUT"}
 
 report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
 	@ls runs/$(PROFILE)/notebooks/*.ipynb >/dev/null 2>&1 || \

@@ -235,3 +235,18 @@ def test_broken_alpaca_record_is_a_clear_error(tmp_path, text, message):
 def test_missing_alpaca_file_is_named(tmp_path):
     with pytest.raises((CorpusError, FileNotFoundError), match="nothing.json"):
         read_alpaca(tmp_path / "nothing.json")
+
+
+def test_every_exported_record_names_its_sample_so_that_answers_can_be_scored(generated, generated_samples, tmp_path):
+    facts = build_catalogue(generated, CHINESE).items.set_index("item_id")["facts"].to_dict()
+    samples = generated_samples[generated_samples["split"] == "test"]
+    write_alpaca(to_alpaca(build_instructions(samples, facts, CHINESE), CHINESE), tmp_path / "alpaca_test.json")
+    read = read_alpaca(tmp_path / "alpaca_test.json")
+    assert [record["sample_id"] for record in read] == samples["sample_id"].tolist()
+    assert all(list(record) == ["instruction", "input", "output", "sample_id"] for record in read)
+
+
+def test_a_sample_id_that_is_no_text_is_a_clear_error(tmp_path):
+    (tmp_path / "x.json").write_text('[{"instruction": "a", "input": "", "output": "c", "sample_id": 3}]', "utf-8")
+    with pytest.raises(CorpusError, match="record 0, field sample_id"):
+        read_alpaca(tmp_path / "x.json")

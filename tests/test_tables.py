@@ -1,6 +1,10 @@
 """Tables 1-4 and the figure, from made-up scores."""
 
+import html
+import re
+
 import made_up
+import mistune
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,9 +199,39 @@ def test_total_over_other_categories_is_not_compared():
     assert five_others.loc[five_others["category"] == "Beauty", "paper"].notna().any()
 
 
-def test_unknown_system_raises():
-    with pytest.raises(KeyError, match="'gpt'.*bcrs"):
-        metrics_table(scores_of(systems=("bcrs", "gpt")))
+def test_a_system_that_nobody_registered_is_a_row_of_its_own_group():
+    scores = scores_of(systems=("oracle", "trivial", "bcrs", "allm", "allm-bcrs", "gpt"))
+    metrics = metrics_table(scores)
+    for task in TASKS:
+        assert list(task_table(task, metrics).index[-2:]) == [("Other systems", "gpt"), ("Ceiling", "The world's own probabilities")]
+    row = metrics.set_index(["task", *CELL]).loc["elicit", "gpt", "All 5", "F1"]
+    chosen = scores[(scores["system"] == "gpt") & (scores["task"] == "elicit")]
+    assert row["value"] == pytest.approx(chosen["F1"].mean(), rel=1e-9) and row["low"] < row["value"] < row["high"]
+    known = metrics_table(scores[scores["system"] != "gpt"])
+    pd.testing.assert_frame_equal(metrics[metrics["system"] != "gpt"].reset_index(drop=True), known)
+    assert "| gpt | " in summary_markdown(metrics)
+    assert len(gain_figure(scores, NOTE).legends[0].get_texts()) == 1  # a figure of collaborations does without it
+
+
+def test_a_stranger_that_bears_a_known_name_has_neither_its_paper_numbers_nor_its_gain(three_gains):
+    scores = pd.concat([three_gains, three_gains[three_gains["system"] == "bcrs"].assign(system="ALLM-BCRS")])
+    metrics = metrics_table(scores)
+    stranger = metrics["system"] == "ALLM-BCRS"
+    assert not metrics.loc[stranger, "better"].any() and metrics["better"].sum() == 1
+    paper = metrics_table(scores_of(systems=("bcrs", "ChatGLM")))
+    assert paper.loc[paper["system"] == "ChatGLM", "paper"].isna().all() and paper.loc[paper["system"] == "bcrs", "paper"].notna().any()
+
+
+def test_a_name_is_text_and_no_markup(tmp_path):
+    name = r"a|b *c* **d** _e_ <br> `f` [g](h) $i$ \* \| 50% &amp; ~~#"
+    metrics = metrics_table(scores_of(["Fridges"], systems=("bcrs", name)))
+    write_tables(metrics, tmp_path, NOTE)
+    for text in ((tmp_path / "table2.md").read_text("utf-8"), summary_markdown(metrics)):
+        shown = mistune.create_markdown(plugins=["table", "strikethrough"])(text)
+        assert f"<td>{html.escape(name, quote=False)}</td>" in re.sub(r"<td[^>]*>", "<td>", shown) and r"\$i\$" in text
+    latex = (tmp_path / "table2.tex").read_text("utf-8")
+    assert "textbf" not in latex and r"*c* **d** \_e\_" in latex and "\ue000" not in latex
+    assert name in set(pd.read_csv(tmp_path / "table2.csv")["name"])
 
 
 def test_single_dialogue_has_no_interval():

@@ -1,6 +1,7 @@
 """The paper's Tables 1-4 from our scores, with the paper's own numbers beside them."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,9 @@ TABLES = {
     "respond": PaperTable(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
 }
 PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
-GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
+OTHERS = "Other systems"  # those that the registry does not know: somebody else's answers, each under its own name
+# Blocks of rows, top to bottom.
+GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", OTHERS, "Ceiling")
 # The rows of those who are no system: floors and ceiling.
 BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Ceiling", "The world's own probabilities")}
 # A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
@@ -90,7 +93,7 @@ def paper_numbers() -> pd.DataFrame:
 
 
 def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Every metric of every system in every category and in all together.
+    """Every metric of every system in every category and in all together; a system that the registry does not know is one of ``OTHERS``.
 
     Args:
         scores: what ``metrics.score`` returns, and below it, if wanted, what ``metrics.score_catalogue`` does.
@@ -101,10 +104,18 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
         bootstrap interval over dialogues and seeds (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
         of samples. A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
         collaboration better than its base beyond doubt, for the total of the task's headline metric.
-
-    Raises:
-        KeyError: for a system that the registry does not know.
     """
+    table = summaries(scores)
+    total = table["category"].iloc[-1]
+    better = gains(scores).query("holds and gain > 0")
+    key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
+    table["better"] = key.isin(list(zip(better["task"], better["system"], better["metric"], [total] * len(better))))
+    table["better"] &= table["group"] != OTHERS  # which may bear a collaboration's name
+    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]]
+
+
+def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None) -> pd.DataFrame:
+    """What ``metrics_table`` returns without ``better``, the categories of the systems ``detailed`` only (``None``: of all)."""
     categories = category_names(scores)
     total = total_name(categories)
     names = scores["domain"].map(category_name)
@@ -125,15 +136,13 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
                 alike = [part for key, part in of_system.items() if key in SYSTEMS and SYSTEMS[key].family == family]
                 spread[category, family] = seed_spread([(part[list(METRICS[task])], part["seed"]) for part in alike])
         for key, group, name in _systems(scores[in_task]):
-            for category in [*categories, total]:
+            for category in [*categories, total] if detailed is None or key in detailed else [total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
                 family = SYSTEMS[key].family if key in SYSTEMS else None
                 rows.append(_summary(members.get((key, category)), METRICS[task], spread.get((category, family))).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
-    better = gains(scores).query("holds and gain > 0")
-    key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
-    table["better"] = key.isin(list(zip(better["task"], better["system"], better["metric"], [total] * len(better))))
-    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]]
+    table["paper"] = table["paper"].mask(table["group"] == OTHERS)  # the paper's ChatGLM is not anybody's
+    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]]
 
 
 def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -256,8 +265,9 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(key, group, name) of every system with scores, in the order of the rows of the tables."""
     keys = set(scores["system"])
-    registered = {key: (key, system_of(key).group, system_of(key).name) for key in keys - set(BOUNDS)}
-    rows = [(key, *about) for key, about in BOUNDS.items() if key in keys] + [registered[key] for key in SYSTEMS if key in registered]
+    rows = [(key, *about) for key, about in BOUNDS.items() if key in keys]
+    rows += [(key, system.group, system.name) for key, system in SYSTEMS.items() if key in keys]
+    rows += [(key, OTHERS, key) for key in sorted(keys.difference(BOUNDS, SYSTEMS))]
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 

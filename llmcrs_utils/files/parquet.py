@@ -25,5 +25,9 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file; run the notebooks before this one first (`make demo` runs them all)")
-    table = pq.read_table(path)
+    return plain_frame(pq.read_table(path))
+
+
+def plain_frame(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table as a frame of plain Python values: list columns as lists, text as ``object``."""
     return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=None) for name in table.column_names})

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmcrs_utils.files.atomic import first_process
-from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.files.parquet import plain_frame, write_parquet
 
 SCHEMA = pa.schema(
     {
@@ -60,7 +60,70 @@ def read_catalogue_rankings(folder: Path) -> pd.DataFrame:
 
 
 def read_all(folder: Path, schema: pa.Schema) -> pd.DataFrame:
-    files = sorted(path for path in Path(folder).glob("*.parquet") if pq.read_schema(path).equals(schema))
+    """All predictions of a folder, columns as in ``schema``; files that a Mac leaves beside others (``._name``) are none.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: for the first file that does not hold such a table (``conformed``).
+    """
+    files = sorted(path for path in Path(folder).glob("*.parquet") if not path.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"{folder}: holds no predictions; run 03_train_crs and 04_tune_llm first")
-    return pd.concat([read_parquet(path) for path in files], ignore_index=True)
+    return pd.concat([plain_frame(conformed(read_arrow(path), schema, path)) for path in files], ignore_index=True)
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """A Parquet file as it is.
+
+    Raises:
+        ValueError: naming the file, if it is none or was cut short.
+    """
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: no readable Parquet file ({str(error).splitlines()[0]}); write it again or remove it") from None
+
+
+def conformed(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    """``table`` with the columns and types of ``schema``: further columns are left out, other types converted without loss.
+
+    Where ``scores`` or ``raw``, on which no result depends, is missing, it is empty or the text.
+
+    Raises:
+        ValueError: naming the file, the column and the remedy, if a column is missing, holds nothing in a row that needs it, or
+            cannot be converted.
+    """
+    if table.schema.equals(schema):
+        return table
+    optional = {"scores": pa.nulls(len(table), pa.list_(pa.float32())), "raw": table["text"] if "text" in table.column_names else None}
+    columns = {}
+    for field in schema:
+        given = table[field.name] if field.name in table.column_names else optional.get(field.name)
+        if given is None:
+            raise ValueError(
+                f"{path}: has no column {field.name}; predictions have {', '.join(schema.names)}: add it, convert the table by "
+                "python -m llmcrs_utils.study.score FILE --output FOLDER, or move the file elsewhere"
+            )
+        columns[field.name] = _converted(given, field, path)
+    return pa.table(columns, schema=schema)
+
+
+def _converted(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:
+    remedy = f"write the column as {field.type}, or move the file elsewhere"
+    if field.name in ("system", "seed", "split", "sample_id", "valid") and column.null_count:
+        raise ValueError(f"{path}: column {field.name} holds nothing in {column.null_count} rows; {remedy}")
+    if pa.types.is_floating(_value_type(column.type)) and pa.types.is_string(_value_type(field.type)):
+        raise ValueError(f"{path}: column {field.name} holds numbers with a point ({column.type}), no names; {remedy}")
+    try:
+        column = column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: column {field.name} is {column.type} and cannot be converted ({reason}); {remedy}") from None
+    if column.null_count and pa.types.is_list(field.type):  # nothing is an empty list
+        return pa.chunked_array([pa.array([value or [] for value in column.to_pylist()], field.type)])
+    return column
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    """What a column, or each list in it, holds."""
+    return kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind

@@ -10,6 +10,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.text.prompts import LETTERS, Prompts
 
 ALPACA_KEYS = ["instruction", "input", "output"]
+SAMPLE_ID = "sample_id"  # joins a tuner's answers to the samples (study.score); other tuners ignore what they do not know
 
 
 def build_instructions(
@@ -96,9 +97,14 @@ def render_input(lines: list[str], tail: str, prompts: Prompts) -> str:
 
 
 def to_alpaca(instructions: pd.DataFrame, prompts: Prompts) -> list[dict]:
-    """Plain Alpaca records (``instruction``, ``input``, ``output``), nothing cut."""
+    """Plain Alpaca records (``instruction``, ``input``, ``output``) with the sample's ``sample_id``, nothing cut."""
     return [
-        {"instruction": row["instruction"], "input": render_input(row["lines"], row["tail"], prompts), "output": row["output"]}
+        {
+            "instruction": row["instruction"],
+            "input": render_input(row["lines"], row["tail"], prompts),
+            "output": row["output"],
+            SAMPLE_ID: row["sample_id"],
+        }
         for row in instructions.to_dict("records")
     ]
 
@@ -108,7 +114,7 @@ def write_alpaca(records: list[dict], path: Path) -> None:
 
 
 def read_alpaca(path: Path) -> list[dict]:
-    """Alpaca records of any tuner.
+    """Alpaca records of any tuner: ``instruction, input, output`` and, where a record has one, ``sample_id``.
 
     Raises:
         CorpusError: naming file, record and field.
@@ -123,4 +129,6 @@ def read_alpaca(path: Path) -> list[dict]:
         for key in ALPACA_KEYS:
             if not isinstance(record, dict) or not isinstance(record.get(key), str):
                 raise CorpusError(f"{path}: record {number}, field {key}: missing or no text; give instruction, input and output")
-    return [{key: record[key] for key in ALPACA_KEYS} for record in records]
+        if not isinstance(record.get(SAMPLE_ID, ""), str):
+            raise CorpusError(f"{path}: record {number}, field {SAMPLE_ID}: no text; write it as a string or leave it out")
+    return [{key: record[key] for key in (*ALPACA_KEYS, SAMPLE_ID) if key in record} for record in records]

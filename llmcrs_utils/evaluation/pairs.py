@@ -1,0 +1,63 @@
+"""Gains between any two systems, also where they were run with different seeds."""
+
+import pandas as pd
+
+from llmcrs_utils.evaluation.statistics import paired_gains
+from llmcrs_utils.evaluation.tables import GAIN_DRAWS
+
+Pair = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def with_same_seeds(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Scores of two systems as ``paired`` needs them, with the same seeds, and a note on what was done to get there.
+
+    A seed is only the name of a run, so different seeds are paired in their order. A single run of one system meets every run of
+    the other: the interval then speaks of the other's seeds, and of one's own nothing is known.
+
+    Args:
+        ours: scores of one system, as ``metrics.score`` returns them; ``theirs``: of the other.
+
+    Returns:
+        Both with equal seeds, and the note, empty where the seeds were equal.
+    """
+    mine, others = sorted(ours["seed"].unique()), sorted(theirs["seed"].unique())
+    if mine == others:
+        return ours, theirs, ""
+    if len(mine) == 1 or len(others) == 1:
+        runs = max(len(mine), len(others))
+        note = f"a single run is compared with each of the other's {runs} runs" if runs > 1 else ""
+        return (
+            (_repeated(ours, others) if len(mine) == 1 else ours),
+            (theirs if len(mine) == 1 else _repeated(theirs, mine)),
+            note,
+        )
+    count = min(len(mine), len(others))
+    note = f"seeds {_named(mine[:count])} are paired with seeds {_named(others[:count])}"
+    ours, theirs = _in_order(ours, mine[:count]), _in_order(theirs, others[:count])
+    return ours, theirs, note
+
+
+def gains_of_pairs(pairs: list[Pair], metric: str, kinds: list | None = None) -> list[tuple[float, float, float, float]]:
+    """Mean gain of the first over the second of each pair, as ``statistics.paired_gains``: ``(gain, low, high, p)``.
+
+    Args:
+        pairs: scores of two systems each, of one task, with the same samples and seeds (``with_same_seeds``).
+        kinds: as for ``statistics.mean_intervals``.
+    """
+    names = [(f"{place} ours", f"{place} theirs") for place in range(len(pairs))]
+    parts = [part.assign(system=name) for pair, both in zip(pairs, names) for part, name in zip(pair, both)]
+    return paired_gains(pd.concat(parts, ignore_index=True), names, metric, kinds, GAIN_DRAWS) if pairs else []
+
+
+def _in_order(scores: pd.DataFrame, seeds: list) -> pd.DataFrame:
+    """The runs with these seeds, which are counted from 0 instead."""
+    chosen = scores[scores["seed"].isin(seeds)]
+    return chosen.assign(seed=chosen["seed"].map(seeds.index))
+
+
+def _repeated(scores: pd.DataFrame, seeds: list) -> pd.DataFrame:
+    return pd.concat([scores.assign(seed=seed) for seed in seeds], ignore_index=True)
+
+
+def _named(seeds: list) -> str:
+    return ", ".join(map(str, seeds))

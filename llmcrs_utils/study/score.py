@@ -1,0 +1,265 @@
+"""Scores answers from outside on the samples of a study, beside the systems of that study.
+
+    python -m llmcrs_utils.study.score PREDICTIONS [--study results/study-cpu] [--against KEY ...] [--name NAME] [--output FOLDER]
+
+PREDICTIONS is a table with sample_id and text or ranking: Parquet, CSV or JSON lines (docs/score.md). Exit code: 0 scored, 2 not.
+"""
+
+import argparse
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+
+from llmcrs_utils.evaluation.metrics import HEADLINE, score
+from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
+from llmcrs_utils.evaluation.statistics import holm
+from llmcrs_utils.evaluation.tables import (
+    BOUNDS,
+    NOTHING,
+    TABLES,
+    metrics_table,
+    summaries,
+    task_table,
+    write_tables,
+)
+from llmcrs_utils.evaluation.wording import write_csv
+from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
+from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS
+from llmcrs_utils.text.prompts import PROMPTS, prompts_of
+
+STUDY = "results/study-cpu"
+DONE, NOT_DONE = 0, 2
+
+
+def study_samples(folder: str | Path) -> pd.DataFrame:
+    """The samples of a results folder (``samples.parquet``) or of a run's (``data/samples.parquet``).
+
+    Raises:
+        FileNotFoundError: naming what is missing.
+    """
+    places = [Path(folder) / "samples.parquet", Path(folder) / "data" / "samples.parquet"]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: holds no samples.parquet nor data/samples.parquet; name a folder of results/ or runs/"
+        )
+    return read_parquet(found[0])
+
+
+def language_of(samples: pd.DataFrame) -> str:
+    """The language of the samples' labels: Chinese where any holds a Chinese character, else English."""
+    texts = samples.loc[samples["task"] != "recommend", "label"]
+    return "zh" if texts.map(lambda text: re.search("[\u4e00-\u9fff]", text) is not None).any() else "en"
+
+
+def check_names(mine: pd.DataFrame, theirs: pd.DataFrame, path: str) -> None:
+    """Refuse a system that is called as one of the study's is, or as a row of floors and ceiling."""
+    taken = [name for name in mine["system"].unique() if name in {*theirs["system"], *BOUNDS, *SYSTEMS}]
+    if taken:
+        raise ValueError(
+            f"{path}: {taken[0]!r} is the key of a system that there is already; give another name by --name, or in the column system"
+        )
+
+
+def strongest(scores: pd.DataFrame, task: str) -> list[str]:
+    """The best floor and the best trained system of a task by its ``HEADLINE`` metric; the ceiling is neither."""
+    means = scores[scores["task"] == task].groupby("system", sort=False)[HEADLINE[task]].mean().drop(ORACLE, errors="ignore")
+    floors = means.index.isin(FLOORS)
+    return [part.idxmax() for part in (means[floors], means[~floors]) if len(part)]
+
+
+def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single: set[str]) -> pd.DataFrame:
+    """Paired gains of ``mine`` over others on each task's ``HEADLINE`` metric.
+
+    Args:
+        scores: of all of them, as ``metrics.score`` returns them.
+        against: keys; empty: the strongest floor and system of each task.
+        single: those of ``mine`` who name one item only where they recommend: they are compared by Acc.
+
+    Returns:
+        One row per system, task and other: ``system, task, metric, over, gain, low, high, p, p (Holm), note``.
+    """
+    rows, pairs, kinds = [], [], []
+    theirs = scores[~scores["system"].isin(mine)]
+    for task in TASKS:
+        part = scores[scores["task"] == task]
+        for system in mine:
+            ours = part[part["system"] == system]
+            for other in against or strongest(theirs, task):
+                base = part[part["system"] == other]
+                if other == system or ours.empty or base.empty:
+                    continue
+                *pair, note = with_same_seeds(ours, base)
+                metric = "Acc" if task == "recommend" and system in single else HEADLINE[task]
+                rows.append({"system": system, "task": task, "metric": metric, "over": other, "note": note})
+                pairs.append(tuple(pair))
+                kinds.append((system, SYSTEMS[other].family if other in SYSTEMS else other))
+    table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note"])
+    found = pd.Series([None] * len(rows), dtype=object)
+    for (_, metric), chosen in table.groupby(["task", "metric"]):
+        values = gains_of_pairs([pairs[place] for place in chosen.index], metric, [kinds[place] for place in chosen.index])
+        found.loc[chosen.index] = pd.Series(values, chosen.index, dtype=object)
+    for place, column in enumerate(("gain", "low", "high", "p")):
+        table[column] = [float(values[place]) for values in found]
+    table["p (Holm)"] = holm(table["p"])
+    return table[["system", "task", "metric", "over", "gain", "low", "high", "p", "p (Holm)", "note"]]
+
+
+def p_text(value: float) -> str:
+    return "–" if pd.isna(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def gains_text(table: pd.DataFrame) -> str:
+    """Gains as text: a star where the corrected p-value is below 0.05."""
+    shown = table.drop(columns=["low", "high", "note"], errors="ignore")
+    cells = zip(table["gain"], table["low"], table["high"], table["p (Holm)"])
+    shown["gain"] = [f"{gain:+.3f}{'*' if p < 0.05 else ''}{interval_text(low, high, '+.3f')}" for gain, low, high, p in cells]
+    for column in ("p", "p (Holm)"):
+        shown[column] = table[column].map(p_text)
+    return as_text(shown)
+
+
+def interval_text(low: float, high: float, style: str = ".3f") -> str:
+    """`` [low, high]``; nothing where there is no interval."""
+    return "" if pd.isna(low) else f" [{low:{style}}, {high:{style}}]"
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """A table for the terminal: every column as wide as its longest cell, the index is left out."""
+    columns = [[str(name), *map(str, table[name])] for name in table]
+    widths = [max(map(width, column)) for column in columns]
+    lines = ["  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths)).rstrip() for row in zip(*columns)]
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal, where a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def table_text(task: str, metrics: pd.DataFrame, mine: list[str]) -> str:
+    """One of Tables 1-4: the totals of all systems, then the categories of ``mine``."""
+    total = metrics["category"].iloc[-1]
+    part = metrics[(metrics["task"] == task) & metrics["metric"].isin(TABLES[task].metrics)].assign(better=False)
+    in_total = part[part["category"] == total]
+    wide = task_table(task, in_total)[total]
+    count, rows = wide.iloc[0, 0], wide.iloc[1:].reset_index()[["name", *wide.columns]]
+    rows.insert(0, "key", in_total["system"].unique())
+    lines = [f"Table {TABLES[task].number}: {TABLES[task].title}, {total}, {count} samples", as_text(rows)]
+    for system in mine:
+        own = part[(part["system"] == system) & (part["category"] != total)]
+        if len(own):
+            cells = [f"{row.value:.3f}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in own.itertuples()]
+            by_category = own.assign(cell=cells).pivot(index="category", columns="metric", values="cell")
+            by_category = by_category.reindex(index=own["category"].unique(), columns=list(TABLES[task].metrics))
+            by_category.insert(0, "samples", own.groupby("category")["n"].first())
+            lines += [f"{system} by category", as_text(by_category.reset_index())]
+    return "\n".join(lines)
+
+
+def unusable_text(scores: pd.DataFrame) -> list[str]:
+    """A line per system and task that has answers without use."""
+    counted = scores.groupby(["system", "task"], sort=False)["valid"].agg(["size", "sum"])
+    return [
+        f"{system}, {task}: {row['size'] - row['sum']} of {row['size']} answers are unusable and count as wrong"
+        for (system, task), row in counted.iterrows()
+        if row["sum"] < row["size"]
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.score", description=__doc__.split("\n")[0])
+    options = {
+        "--study": {
+            "default": STUDY,
+            "metavar": "FOLDER",
+            "help": "of results/ or runs/, whose samples were answered (default: %(default)s)",
+        },
+        "--against": {
+            "nargs": "+",
+            "default": [],
+            "metavar": "KEY",
+            "help": "systems to compare with (default: a task's best floor and best system)",
+        },
+        "--name": {"default": "", "help": "of your system (default: the column system, or the file's name)"},
+        "--language": {"choices": sorted(PROMPTS), "help": "of the samples (default: that of their labels)"},
+        "--output": {"metavar": "FOLDER", "help": "write the predictions, the gains and Tables 1-4 with all systems there"},
+        "--corpus-note": {"help": "what the written tables call the corpus (default: the folder of the study)"},
+    }
+    parser.add_argument(
+        "predictions", metavar="PREDICTIONS", help="table with sample_id and text or ranking: .parquet, .csv or .jsonl"
+    )
+    for name, about in options.items():
+        parser.add_argument(name, **about)
+    try:
+        chosen = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code
+    try:
+        run(chosen)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_DONE
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return NOT_DONE
+    return DONE
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """What the command does; raises ValueError or OSError with the message to show."""
+    samples = study_samples(chosen.study)
+    samples = samples[samples["split"].isin(["train", "valid", "test"])]
+    language = chosen.language or language_of(samples)
+    theirs = read_predictions(Path(chosen.study) / "predictions")
+    theirs = theirs[theirs["split"] == "test"]
+    answers = read_answers(chosen.predictions)
+    mine = to_predictions(answers, chosen.predictions, with_candidates(samples, theirs), prompts_of(language), chosen.name)
+    check_names(mine, theirs, chosen.predictions)
+    names = list(mine["system"].unique())
+    unknown = [key for key in chosen.against if key not in {*theirs["system"], *names}]
+    if unknown:
+        there = ", ".join(sorted(set(theirs["system"])))
+        raise ValueError(f"--against {unknown[0]}: no system of {chosen.study}; there are {there}")
+
+    tasks = dict(zip(samples["sample_id"], samples["task"]))
+    answered = set(mine["sample_id"].map(tasks))
+    beside = theirs if chosen.output else theirs[theirs["sample_id"].map(tasks).isin(answered)]
+    scores = score(samples, pd.concat([beside, mine], ignore_index=True), language)
+    single = {name for name, part in mine.groupby("system") if part["ranking"].map(len).max() == 1}
+    gained = gains_over(scores, names, chosen.against, single)
+    own = scores[scores["system"].isin(names)]
+
+    print(f"{chosen.predictions}: {len(own)} test answers of {', '.join(names)}, scored on {chosen.study} ({language})")
+    if len(own) < len(mine):
+        print(f"{len(mine) - len(own)} answers to other splits are not scored")
+    if unread_columns(answers):
+        print(f"not read: {', '.join(unread_columns(answers))}")
+    print(*unusable_text(own), sep="\n", end="\n" if unusable_text(own) else "")
+    metrics = metrics_table(scores) if chosen.output else summaries(scores, names)
+    for task in [task for task in TASKS if task in answered]:
+        print(f"\n{table_text(task, metrics, names)}")
+        if task == "recommend" and single:
+            print(f"{', '.join(sorted(single))}: one item is named, so Hit@5 and MRR@5 equal Acc")
+    what = "named by --against" if chosen.against else "that is the strongest floor or the strongest system of the task"
+    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for all {len(gained)}")
+    print(gains_text(gained) if len(gained) else "No system that was named answers a task of yours.")
+    for note, part in gained[gained["note"] != ""].groupby("note", sort=False):
+        print(f"{', '.join(dict.fromkeys(part['over']))}: {note}")
+    print("In square brackets: 95% intervals over dialogues and, with several, seeds; in parentheses: the paper's numbers.")
+    if chosen.output:
+        folder = Path(chosen.output)
+        write_parquet(mine, folder / "predictions.parquet", SCHEMA)
+        write_csv(gained, folder / "gains.csv")
+        write_tables(metrics, folder, chosen.corpus_note or f"Samples of {chosen.study}")
+        print(f"written: {folder}")
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.exit(main(sys.argv[1:]))
