@@ -17,7 +17,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
-from llmcrs_utils.evaluation.wording import write_csv
+from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.study.foreign import read_answers, to_predictions
 from llmcrs_utils.study.score import DONE, NOT_DONE, STUDY, gains_text, language_of, study_samples, width
 from llmcrs_utils.systems.predictions import read_predictions
@@ -308,7 +308,7 @@ def run(chosen: argparse.Namespace) -> None:
     if len(changes) > chosen.limit and not chosen.output:
         print(f"{len(changes) - chosen.limit} more; write all by --output FILE.csv")
     if chosen.output:
-        write_csv(changes, chosen.output)
+        write_rounded(changes, chosen.output)
         print(f"written: {chosen.output}")
 
 

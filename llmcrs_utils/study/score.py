@@ -25,7 +25,7 @@ from llmcrs_utils.evaluation.tables import (
     task_table,
     write_tables,
 )
-from llmcrs_utils.evaluation.wording import write_csv
+from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
@@ -255,7 +255,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.output:
         folder = Path(chosen.output)
         write_parquet(mine, folder / "predictions.parquet", SCHEMA)
-        write_csv(gained, folder / "gains.csv")
+        write_rounded(gained, folder / "gains.csv")
         write_tables(metrics, folder, chosen.corpus_note or f"Samples of {chosen.study}")
         print(f"written: {folder}")
 
