@@ -1,4 +1,4 @@
-"""The whole path on a toy corpus, in a copy of the project: undisturbed, and with a kernel killed on the way."""
+"""The whole path on a toy corpus, in a copy of the project: what is planned, an undisturbed run, and one with a kernel killed on the way."""
 
 import json
 import os
@@ -15,33 +15,15 @@ import pytest
 import yaml
 
 from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study.plan import Job, Plan
+from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
-TRAINED = [key for key in SYSTEMS if "mllm" not in key]
+TRAINED = [key for key in load_profile(ROOT / "params" / "smoke.yaml")["systems"]]
 TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, "3b", 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
-COMMAND = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/smoke.yaml"]
-COMMAND += ["--cores", "2", "--resources", "gpu=1", "--nolock", "--rerun-incomplete", "--quiet", "all"]
-
-
-def test_slurm_profile_submits_the_whole_grid():
-    """As far as this can be seen without a cluster: Snakemake takes the profile and plans every job with its resources."""
-    command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "params/grid.yaml"]
-    command += ["--profile", "workflow/profiles/slurm", "--dry-run", "--forceall"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert shown.returncode == 0, shown.stderr
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
-    assert counts == {
-        "build_data": "1", "prepare_backbone": "6", "typical_systems": "1", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
-        "complementarity": "1", "categories": "1", "all": "1", "total": "32",
-    }  # fmt: skip
-    jobs = (shown.stdout + shown.stderr).split("rule ")
-    assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
-    assert all("gpu=0" in job for job in jobs if job.startswith("collaborate"))
-
-
 SMALL = {
     "profile": "small",
     "systems": ["bcrs", "allm", "allm-bcrs", "bcrs-allm"],
@@ -50,17 +32,38 @@ SMALL = {
 }
 
 
-def planned(folder: Path, profile: dict, *given: str) -> tuple[dict[str, int], dict[str, dict]]:
-    """Of a dry run: how many jobs of each rule, and what each notebook that would be written is told."""
-    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL | profile))
-    command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", str(folder / "small.yaml"), "--cores", "1"]
-    command += ["--nolock", "--dry-run", "--forceall", "--printshellcmds", *(["--config", *given] if given else [])]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+# --- what is planned
+
+
+def test_slurm_profile_submits_the_whole_grid():
+    """As far as this can be seen without a cluster: Snakemake takes the profile and plans every job with its resources."""
+    command = [sys.executable, "-m", "llmcrs_utils.study.launch", "params/grid.yaml", "profile=test-of-slurm"]
+    command += ["--", "--profile", "workflow/profiles/slurm", "--dry-run", "--forceall"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    shutil.rmtree(ROOT / "runs" / "test-of-slurm", ignore_errors=True)
     assert shown.returncode == 0, shown.stderr
-    said = shown.stdout + shown.stderr
-    counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
-    told = re.findall(r"^papermill \S+ runs/small/(\S+)\.ipynb .* -y '(.*?)' >", said, re.MULTILINE)
-    return counts, {name: json.loads(parameters) for name, parameters in told}
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
+    backbones = {f"prepare_backbone_{name}": "1" for name in ("bart", "bert", "chatglm", "cpt", "gpt2", "llama")}
+    assert counts == {
+        "build_data": "1", **backbones, "typical_systems": "1", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
+        "complementarity": "1", "categories": "1", "all": "1", "total": "32",
+    }  # fmt: skip
+    jobs = (shown.stdout + shown.stderr).split("rule ")
+    assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
+    assert all("gpu=0" in job for job in jobs if job.startswith("collaborate"))
+
+
+def planned(folder: Path, profile: dict, **given) -> dict[str, Job]:
+    """The jobs of a profile by the name of their executed notebook."""
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL | profile))
+    jobs = Plan(load_profile(folder / "small.yaml", given)).jobs()
+    named = {job.log.removeprefix("runs/small/").removesuffix(".ipynb"): job for job in jobs}
+    assert len(named) == len(jobs), "two jobs write one log"
+    return named
+
+
+def counts_of(jobs: dict[str, Job]) -> dict[str, int]:
+    return pd.Series([job.rule for job in jobs.values()]).value_counts().to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +74,10 @@ def repeated(tmp_path_factory):
 
 def test_every_seed_and_every_fold_is_a_run(repeated):
     # Of each family and seed: base, collaboration, collaboration with cross-fitted help, and two folds of the base.
-    counts, jobs = repeated
+    counts = counts_of(repeated)
     assert counts["train_crs"] == counts["tune_llm"] == 2 * 5 and counts["collaborate"] == 2 * 2 * 2
     assert counts["tables"] == counts["complementarity"] == counts["categories"] == counts["cross_fitting"] == 1
-    crs = {name.partition("notebooks/03_train_crs_")[::2] for name in jobs if "03_train_crs" in name}
+    crs = {name.partition("notebooks/03_train_crs_")[::2] for name in repeated if "03_train_crs" in name}
     assert crs == {
         ("", "bcrs"), ("", "bcrs_seed2"), ("", "allm-bcrs"), ("", "allm-bcrs_seed2"), ("cross_fitted/", "allm-bcrs"), ("cross_fitted/", "allm-bcrs_seed2"),
         ("folds/", "bcrs_fold1"), ("folds/", "bcrs_fold2"), ("folds/", "bcrs_seed2_fold1"), ("folds/", "bcrs_seed2_fold2"),
@@ -82,7 +85,7 @@ def test_every_seed_and_every_fold_is_a_run(repeated):
 
 
 def test_every_run_is_told_its_seed_and_keeps_its_files_apart(repeated):
-    jobs = {name: told for name, told in repeated[1].items() if re.search("03_train|04_tune|05_coll", name)}
+    jobs = {name: job.parameters for name, job in repeated.items() if re.search("03_train|04_tune|05_coll", name)}
     assert len(jobs) == 28
     for name, told in jobs.items():
         assert told["seed"] == (2 if "_seed2" in name else 1) and told["system"] == re.search(r"0\d_\w+?_([a-z]+(?:-[a-z]+)?)(_seed|_fold|$)", name)[1]
@@ -93,40 +96,71 @@ def test_every_run_is_told_its_seed_and_keeps_its_files_apart(repeated):
     assert len(set(trained)) == 20
 
 
+def test_every_file_that_a_job_reads_is_made_by_another_job_or_there_already(repeated):
+    made = {path for job in repeated.values() for path in job.outputs}
+    for name, job in repeated.items():
+        assert set(job.inputs) <= made | {f"notebooks/{job.notebook}.ipynb"}, name
+        assert len(set(job.outputs)) == len(job.outputs)
+    assert len(made) == sum(len(job.outputs) for job in repeated.values()), "two jobs write one file"
+
+
+def test_a_job_s_inputs_are_those_of_its_run(repeated):
+    crs = repeated["notebooks/03_train_crs_allm-bcrs"]
+    corpus = ["train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt"]
+    base = ["config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json", "tokenizer.json"]
+    expected = ["data/samples.parquet", "data/items.parquet", *(f"data/corpus/{name}" for name in corpus), "assistance/allm-bcrs.parquet"]
+    expected += [f"backbones/bart/{name}" for name in base]
+    assert sorted(crs.inputs) == sorted(f"runs/small/{name}" for name in expected)
+
+
 def test_folds_leave_their_part_out_and_answer_it_only(repeated):
-    told = repeated[1]["folds/notebooks/04_tune_llm_allm_seed2_fold2"]
+    told = repeated["folds/notebooks/04_tune_llm_allm_seed2_fold2"].parameters
     assert (told["folds"], told["held_out_fold"], told["predict_splits"], told["assistance_file"]) == (2, 2, ["held_out"], "")
-    whole = repeated[1]["notebooks/04_tune_llm_allm_seed2"]
+    whole = repeated["notebooks/04_tune_llm_allm_seed2"].parameters
     assert "held_out_fold" not in whole and whole["predict_splits"] == ["train", "valid", "test"]
 
 
 def test_cross_fitted_help_is_of_the_seeds_own_folds(repeated):
-    _, jobs = repeated
-    crossed, usual = (jobs[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"] for kind in ("cross_fitted/", ""))
+    crossed, usual = (repeated[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"].parameters for kind in ("cross_fitted/", ""))
     assert usual["predictions_file"] == crossed["predictions_file"] == "runs/small/predictions/allm_seed2.parquet"
     assert crossed["fold_files"] == [f"runs/small/folds/predictions/allm_seed2_fold{fold}.parquet" for fold in (1, 2)] and usual["fold_files"] == []
     for kind in ("cross_fitted/", ""):
-        trained = jobs[f"{kind}notebooks/03_train_crs_allm-bcrs_seed2"]
-        assert trained["assistance_file"] == jobs[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"]["output_file"]
+        trained = repeated[f"{kind}notebooks/03_train_crs_allm-bcrs_seed2"].parameters
+        assert trained["assistance_file"] == repeated[f"{kind}notebooks/05_collaborate_allm-bcrs_seed2"].parameters["output_file"]
 
 
-def test_without_seeds_and_folds_each_system_is_trained_once(tmp_path):
-    counts, jobs = planned(tmp_path, {"03_train_crs": {"seed": 3}, "04_tune_llm": {"seed": 3}, "05_collaborate": {"seed": 3}})
+def test_without_seeds_and_folds_each_system_is_trained_once_and_a_seed_of_sections_is_said(tmp_path):
+    jobs = planned(tmp_path, {"03_train_crs": {"seed": 3}, "04_tune_llm": {"seed": 3}, "05_collaborate": {"seed": 3}})
+    counts = counts_of(jobs)
     assert counts["train_crs"] == counts["tune_llm"] == counts["collaborate"] == 2 and "cross_fitting" not in counts
-    assert not [name for name in jobs if re.search("seed|fold|cross", name)]
-    assert [told["seed"] for name, told in jobs.items() if re.search("03_|04_|05_", name)] == [3] * 6
+    assert all(name.endswith("_seed3") for name in jobs if re.search("03_|04_|05_", name))
+    assert [job.parameters["seed"] for name, job in jobs.items() if re.search("03_|04_|05_", name)] == [3] * 6
 
 
 def test_settings_from_the_command_line_reach_the_data(tmp_path):
-    _, jobs = planned(tmp_path, {"01_build_data": {"corpus": "generated", "implicit_weight": 0.75}}, "implicit_weight=0.0", "test_dialogues=5")
-    told = jobs["notebooks/01_build_data"]
+    jobs = planned(tmp_path, {"01_build_data": {"corpus": "generated", "implicit_weight": 0.75}}, implicit_weight=0.0, test_dialogues=5)
+    told = jobs["notebooks/01_build_data"].parameters
     assert (told["implicit_weight"], told["test_dialogues"], told["corpus"]) == (0.0, 5, "generated")
-    assert not any("implicit_weight" in other for name, other in jobs.items() if "01_build_data" not in name)
+    assert not any("implicit_weight" in job.parameters for name, job in jobs.items() if "01_build_data" not in name)
 
 
 def test_seeds_and_folds_from_the_command_line_plan_as_those_of_a_profile(tmp_path, repeated):
-    counts, jobs = planned(tmp_path, {}, "seeds=[1,2]", "cross_fit_folds=2")
-    assert (counts, jobs) == repeated
+    assert planned(tmp_path, {}, seeds=[1, 2], cross_fit_folds=2) == repeated
+
+
+def test_tables_call_the_corpus_what_it_is(tmp_path):
+    def note(profile: dict, **given) -> str:
+        return planned(tmp_path, profile, **given)["notebooks/07_tables"].parameters["corpus_note"]
+
+    assert note({}) == "Synthetic corpus of 310 dialogues" and note({}, test_dialogues=5) == "Synthetic corpus of 235 dialogues"
+    about_help = {"07_tables": {"corpus_note": "{corpus}, half of it"}}
+    assert note(about_help) == "Synthetic corpus of 310 dialogues, half of it"
+    assert note({"07_tables": {"corpus_note": "My shop"}}) == "My shop"
+    modern = Plan(load_profile(ROOT / "params" / "modern.yaml", {"corpus": "generated", "bcrs_model": "x", "mllm_model": "y"}))
+    assert {job.parameters["corpus_note"] for job in modern.jobs() if job.rule == "tables"} == {"Synthetic corpus of 310 dialogues"}
+
+
+# --- what is run
 
 
 def copy_of_project(folder: Path) -> Path:
@@ -136,9 +170,9 @@ def copy_of_project(folder: Path) -> Path:
 
 
 def start(folder: Path, profile: str = "smoke") -> subprocess.Popen:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
-    command = [argument.replace("smoke", profile) for argument in COMMAND]
+    """The profile's run in a copy of the project, as ``make`` starts it."""
+    command = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{profile}.yaml", "--cores", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -154,7 +188,7 @@ def kill_kernel_of(process: subprocess.Popen, notebook: str, folder: Path, train
     while time.monotonic() < deadline and process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True) if list(folder.glob(training)) else []:
             try:
-                if "papermill" in " ".join(child.cmdline()[:3]) and notebook in " ".join(child.cmdline()):
+                if "llmcrs_utils.study.job" in child.cmdline() and notebook in child.cmdline()[-2]:
                     for kernel in child.children():
                         if "ipykernel_launcher" in " ".join(kernel.cmdline()):
                             return kernel.kill()
@@ -177,6 +211,7 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed):
     assert "runs/smoke/figures" in output.splitlines()[-1]
     assert all(f"# Table {number}:" in output for number in (1, 2, 3, "3b", 4))
     metrics = pd.read_csv(figures / "metrics.csv")
+    assert "Synthetic corpus of 35 dialogues" in (figures / "table1.md").read_text("utf-8")
     assert len(TRAINED) == 22 and set(metrics["system"]) == {*FLOORS, ORACLE, *TRAINED}
     assert set(metrics["task"]) == {*TASKS, "catalogue"}
     ranking = set(metrics.loc[metrics["task"] == "catalogue", "system"])
@@ -203,13 +238,29 @@ def test_every_system_says_what_made_it(undisturbed):
     for system in TRAINED:
         record = json.loads((folder / f"runs/smoke/systems/{system}/provenance.json").read_text())
         backbone = SYSTEMS[system].backbone and f"runs/smoke/backbones/{SYSTEMS[system].backbone}"
-        assert record["settings"]["system"] == system and record["settings"]["model_name_or_path"] == backbone
-        corpus_files = 5 if SYSTEMS[system].family == "typical" else 0
-        assert record["packages"]["torch"] and len(record["inputs"]) == 2 + corpus_files + (SYSTEMS[system].assistant is not None)
+        assert record["settings"]["system"] == system and record["settings"]["model_name_or_path"] == backbone and record["run"] == system
+        corpus_files = 0 if SYSTEMS[system].family == "llm" else 5
+        read = [path for path in record["inputs"] if "/backbones/" not in path]
+        assert record["packages"]["torch"] and len(read) == 2 + corpus_files + (SYSTEMS[system].assistant is not None)
+        assert backbone is None or f"{backbone}/config.json" in record["inputs"]
+
+
+def test_a_second_run_of_a_profile_says_that_the_first_is_at_work(undisturbed):
+    folder, _ = undisturbed
+    program = "import time\nfrom llmcrs_utils.files.locks import held\nwith held('runs/smoke/.lock', 'x'):\n    print('held', flush=True); time.sleep(300)"
+    first = subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)})
+    try:
+        assert first.stdout.readline() == "held\n"
+        second = start(folder)
+        output, _ = second.communicate(timeout=120)
+        assert second.returncode == 2
+        assert output.endswith("error: runs/smoke: this profile is being run by another process; wait until it ends, or stop it\n")
+    finally:
+        first.kill()
 
 
 @pytest.mark.parametrize(
-    ("notebook", "system", "training"), [("03_train_crs", "ccrs", "stage_one"), ("04_tune_llm", "cllm", "checkpoint-*")]
+    ("notebook", "system", "training"), [("03_train_crs", "ccrs", "stages"), ("04_tune_llm", "cllm", "checkpoint-*")]
 )
 def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path, notebook, system, training):
     """All but one system are made; its training is killed, and goes on."""
@@ -222,7 +273,7 @@ def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed
     kill_kernel_of(process, f"{notebook}_{system}.ipynb", folder / f"runs/smoke/systems/{system}", training)
     output, _ = process.communicate(timeout=900)
     assert process.returncode != 0
-    assert f"FAILED    runs/smoke/notebooks/{notebook}_{system}.ipynb" in output
+    assert f"FAILED   runs/smoke/notebooks/{notebook}_{system}.ipynb" in output
     finish(start(folder))
     for made in ("backbones/cpt", "backbones/chatglm", "systems/bcrs", "systems/allm"):
         for name in ("model.safetensors", "adapter_model.safetensors"):
