@@ -183,7 +183,8 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
                     color="white" if abs(value) > 0.65 * bound else "black",
                 )
         axes.axvline(len(shown) - 1.5, color="white", linewidth=4)
-        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", yticks=range(len(systems)), yticklabels=list(map(figure_text, systems)))
+        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}")
+        axes.set_yticks(range(len(systems)), list(map(figure_text, systems)))
         axes.set_xticks(range(len(shown)), list(map(figure_text, shortened(shown, 14))), fontsize=8.5)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
