@@ -84,7 +84,8 @@ CONTROL = "\0"
 
 def blank_fields():
     """Every blank in every field that names something: (how to spoil, what is told)."""
-    places = ["sid", "sellerid", "domain", "dialogue.0.attributes.0.key", "dialogue.2.rec_item_id.0", "dialogue.2.rec_item_candidates.0.1"]
+    items = ["dialogue.2.rec_item_id.0", "dialogue.2.rec_item_candidates.0.1"]
+    places = ["sid", "sellerid", "domain", "dialogue.0.attributes.0.key", *items]
     for place in places:
         for blank in BLANKS:
             record = f"dialogue 1 (sid {blank})" if place == "sid" else BAD
@@ -92,14 +93,18 @@ def blank_fields():
 
 
 def blank_cells():
-    rows = {ITEMS: (KNOWLEDGE_COLUMNS, ["13", "7", "功效", "补水"], 3), ACTIONS: (BEHAVIOUR_COLUMNS, ["7", "u1", "11", "2022-09-18 00:00:00", "0"], 3)}
-    for name, (columns, cells, named) in rows.items():
-        for place in range(named):
+    rows = {
+        ITEMS: (KNOWLEDGE_COLUMNS, ["13", "7", "功效", "补水"]),
+        ACTIONS: (BEHAVIOUR_COLUMNS, ["7", "u1", "11", "2022-09-18 00:00:00", "0"]),
+    }
+    for name, (columns, cells) in rows.items():
+        for place in range(3):  # the first three columns of both are names
             kind = "no_user" if columns[place] == "user_id_encrypt" else "empty_field"
             for blank in BLANKS:
                 line = ",".join([*cells[:place], blank, *cells[place + 1 :]])
                 odd = one_fault("control_character", name, ITEM_ROW, columns[place]) if CONTROL in blank else []
-                yield f"{columns[place]} of {name} is {blank!r}", (row(name, line), one_fault(kind, name, ITEM_ROW, columns[place]) + odd)
+                told = one_fault(kind, name, ITEM_ROW, columns[place]) + odd
+                yield f"{columns[place]} of {name} is {blank!r}", (row(name, line), told)
 
 # what is done to the folder, and all that has to be told of it: (kind, file, record, field)
 CASES = {

@@ -165,7 +165,7 @@ def test_published_samples(tmp_path):
         (tmp_path / f"{split}_dialogue.json").write_text(json.dumps(records), "utf-8")
     report = Report()
     corpus = read_corpus(tmp_path, report=report)
-    assert report.counts() == {"info_count": 1, "unknown_item": 32}  # the tables are the first rows only
+    assert report.counts() == {"info_count": 1, "unknown_item": 32, "no_match": 7}  # the tables are the first rows only
     assert [len(corpus.dialogues[split]) for split in SPLITS] == [1, 1, 2]
     recommendation = corpus.dialogues["train"][0].dialogue[3]
     assert recommendation.rec_item_id == ["586711180132"]

@@ -82,7 +82,13 @@ def test_every_figure_shows_names_as_they_are(scores, tmp_path):
 
 def test_long_names_stay_different_in_the_figures(scores, tmp_path):
     """Neither Chinese, which has no blanks, nor a common beginning makes two categories one."""
-    long = ["家用电器与智能厨房小家电专区甲", "家用电器与智能厨房小家电专区乙", "Kitchen and dining, part one", "Kitchen and dining, part two", "A"]
+    long = [
+        "家用电器与智能厨房小家电专区甲",
+        "家用电器与智能厨房小家电专区乙",
+        "Kitchen and dining, part one",
+        "Kitchen and dining, part two",
+        "A",
+    ]
     renamed = scores.assign(domain=scores["domain"].map(dict(zip(NASTY, long))))
     for make, table, most in (
         (figures.gain_figure, renamed, 24),
@@ -100,10 +106,16 @@ def test_long_names_stay_different_in_the_figures(scores, tmp_path):
 def test_shortened_names_fit_and_are_as_different_as_before(names, most):
     short = shortened(names, most)
     assert len(short) == len(names) and len(set(short)) == len(set(names)) and all(width(name) <= most for name in short)
-    assert {name: kept for name, kept in zip(names, short) if width(name) <= most and names.count(name) == 1 and kept != name} == {}
+    assert {
+        name: kept for name, kept in zip(names, short) if width(name) <= most and names.count(name) == 1 and kept != name
+    } == {}
 
 
-ANY = st.text(st.one_of(st.sampled_from(r"$_^&%#|*<>[]()!`~\{}.-+=:/ 1"), st.characters(exclude_categories=["Cs", "Cc"])), min_size=1, max_size=12)
+ANY = st.text(
+    st.one_of(st.sampled_from(r"$_^&%#|*<>[]()!`~\{}.-+=:/ 1"), st.characters(exclude_categories=["Cs", "Cc"])),
+    min_size=1,
+    max_size=12,
+)
 RENDER = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "math"])
 
 
@@ -123,7 +135,9 @@ def test_tables_in_markdown_show_names_and_no_markup_of_theirs(scores, tmp_path)
     metrics = metrics_table(scores)
     write_tables(metrics, tmp_path, NOTE)
     page = RENDER((tmp_path / "table2.md").read_text("utf-8"))
-    header, *rows = [[read_back(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in page.split("<tr>")[1:]]
+    header, *rows = [
+        [read_back(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in page.split("<tr>")[1:]
+    ]
     assert {len(row) for row in rows} == {len(header)}
     wide = task_table("elicit", metrics)
     assert header == ["System", *(f"{category}{metric}" for category, metric in wide.columns)]
@@ -148,7 +162,10 @@ def test_tables_in_latex_are_whole(scores, tmp_path):
     write_tables(metrics, tmp_path, NOTE)
     text = (tmp_path / "table2.tex").read_text("utf-8")
     assert r"\textbf{A}" not in text and r"**A** | B" in text and r"\_hidden" in text and r"Deals \$\$" in text
-    assert r"a\_b\textasciicircum{}2 \$\textbackslash{}frac\{" in text and r"<b>C</b> \& \#1\textasciitilde{}\textbackslash{}" in text
+    assert (
+        r"a\_b\textasciicircum{}2 \$\textbackslash{}frac\{" in text
+        and r"<b>C</b> \& \#1\textasciitilde{}\textbackslash{}" in text
+    )
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({line.replace(r"\&", "").count("&") for line in rows[1:]}) == 1

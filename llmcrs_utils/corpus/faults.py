@@ -175,7 +175,7 @@ class Report:
         return {kind: counts[kind] for kind in REMEDIES if counts[kind]}
 
     def summary(self) -> str:
-        """For people: a line per join that there is anything to join by, then per kind of fault the count, the remedy and the first examples."""
+        """For people: a line per join that there are names for, then per kind of fault the count, the remedy and first examples."""
         return "\n".join([*(str(join) for join in self.joins if join.of), self.summary_of_faults()])
 
     def summary_of_faults(self) -> str:

@@ -24,7 +24,7 @@ def data_folder(folder: str | Path) -> Path:
 
 
 def data_files(folder: Path, *patterns: str, deep: bool = False) -> list[Path]:
-    """What in ``folder``, with ``deep`` at any depth, has a name of one of the ``patterns`` and is no file that a program left behind."""
+    """What ``folder`` holds by one of the ``patterns``, with ``deep`` at any depth, less what a program left behind; sorted."""
     found = {path for pattern in patterns for path in (folder.rglob(pattern) if deep else folder.glob(pattern))}
     return sorted(path for path in found if not is_left_behind(path.relative_to(folder)))
 
@@ -32,5 +32,6 @@ def data_files(folder: Path, *patterns: str, deep: bool = False) -> list[Path]:
 def is_left_behind(path: Path) -> bool:
     """Whether a path inside a data folder is hidden or a program's own."""
     return any(
-        name.startswith(LEFT_BEHIND_BEGINNINGS) or name.endswith(LEFT_BEHIND_ENDS) or name in LEFT_BEHIND_FOLDERS for name in path.parts
+        name.startswith(LEFT_BEHIND_BEGINNINGS) or name.endswith(LEFT_BEHIND_ENDS) or name in LEFT_BEHIND_FOLDERS
+        for name in path.parts
     )

@@ -1,4 +1,4 @@
-"""Names that people chose (of categories, corpora, systems) as plain text in what is drawn and written: none of them is markup."""
+"""Names that people chose (of categories, corpora, systems) are text in what is drawn and written, never markup."""
 
 import re
 import unicodedata
