@@ -32,9 +32,9 @@ TABLES = {
     # Relevance and informativeness, the other columns of Table 4, are human scores.
     "respond": PaperTable(4, "Pre-sales dialogue generation", ("Dist-1", "BLEU-1", "BLEU-2")),
 }
-PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # the paper's names of columns, where they differ from ours
+PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
 GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", "Ceiling")  # blocks of rows, top to bottom
-# Rows that are no systems: floors and ceiling.
+# The rows of those who are no system: floors and ceiling.
 BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Ceiling", "The world's own probabilities")}
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5

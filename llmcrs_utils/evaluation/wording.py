@@ -86,9 +86,9 @@ def headroom_used(table: pd.DataFrame) -> str:
     lines = []
     for task, part in table.groupby("task", sort=False):
         best = part.loc[part["gain"].idxmax()]
-        chance = f" (another seed of the base: {span(part['luck'], '.3f')})" if part["luck"].notna().any() else ""
+        luck = f" (another seed of the base: {span(part['luck'], '.3f')})" if part["luck"].notna().any() else ""
         lines.append(
-            f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{chance}; "
+            f"* *{task}* ({best['metric']}): the better answer per sample is worth {span(part['headroom'], '.3f')}{luck}; "
             f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {best['system']}, "
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
