@@ -32,7 +32,7 @@ SAME_MEANING = {
 TWO_MEANINGS_STILL = {
     "CONTROLS": "control characters of a corpus file; control tokens of ChatGLM",
     "PARTS": "fields below a record of a corpus; layers of a tagger; modules of a typical system",
-    "SHARED": "parameters that notebooks share; a tag set that attributes share",
+    "SHARED": "parameters that notebooks share; a reason why an annotation is left out",
     "SPLITS": "splits of a corpus; splits that a typical system answers",
     "check_model": "checks one checkpoint; checks what a profile names as a model",
     "generate": "makes a synthetic world; writes replies with a CRS",

@@ -1,4 +1,4 @@
-"""What a corpus is made of: turns, acts, attributes, behaviour, catalogue; and how a dialogue looks."""
+"""A description of a corpus: its turns, acts, attributes, behaviour and catalogue; and a dialogue drawn as chat bubbles."""
 
 import html
 import json
@@ -10,7 +10,7 @@ import pandas as pd
 from llmcrs_utils.corpus.schema import SPLITS, Corpus, Dialogue
 from llmcrs_utils.corpus.u_need import DIALOGUES_BY_CATEGORY
 
-# Of the whole of U-NEED: dialogues per category from Liu et al. (EMNLP 2023 Findings), section 4.1, the rest from its release.
+# Sizes of U-NEED: dialogues per category from Liu et al. (EMNLP 2023 Findings), section 4.1, the rest from its release.
 U_NEED = {
     "dialogues": DIALOGUES_BY_CATEGORY,
     "items": 69_000,  # about
@@ -32,7 +32,7 @@ def every_dialogue(corpus: Corpus) -> list[Dialogue]:
 
 
 def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
-    """Sizes of a corpus beside U-NEED's published ones."""
+    """The sizes of a corpus and, in a second column, the published sizes of U-NEED."""
     counts = pd.Series([dialogue.domain for dialogue in every_dialogue(corpus)]).value_counts()
     split = [len(corpus.dialogues[part]) for part in SPLITS]
     published = U_NEED["dialogues"]
@@ -48,7 +48,7 @@ def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
-    """The table as a reader wants it: rounded, whole numbers without decimals, headed by what it is about."""
+    """The table for display: rounded, whole numbers without decimals, with a heading."""
     def cell(value):
         if not isinstance(value, float) or value != value:
             return value
@@ -60,14 +60,15 @@ def readable(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
 
 
 def domains_of(domains: pd.Series) -> list[str]:
-    """The categories that occur: U-NEED's in its own order, then others as they come."""
+    """The categories that occur: U-NEED's in its own order, then others in order of appearance."""
     return [name for name in {**U_NEED["dialogues"], **dict.fromkeys(domains)} if name in set(domains)]
 
 
 def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
     """One row per utterance: ``sid, domain, act, by_user, characters, values, asked, offered, items``.
 
-    ``values`` counts annotated words, ``asked`` attributes asked without a word, ``offered`` whether a question names words.
+    ``values`` counts annotated words, ``asked`` counts attributes annotated without a word (the desk asks for them), and ``offered``
+    says whether a question names words.
     """
     rows = [
         (
@@ -89,7 +90,7 @@ def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
 
 
 def dialogue_statistics(dialogues: list[Dialogue]) -> pd.DataFrame:
-    """Sizes and shares per category and in all: one column per category, ``ALL_CATEGORIES`` last."""
+    """Sizes and shares, a column per category and ``ALL_CATEGORIES`` last."""
     table, attributes = utterance_table(dialogues), attribute_table(dialogues)
     found = {}
     for name in [*domains_of(table["domain"]), ALL_CATEGORIES]:
@@ -123,19 +124,19 @@ def attribute_table(dialogues: list[Dialogue]) -> pd.DataFrame:
 
 
 def frequent_attributes(dialogues: list[Dialogue], attributes: int = 5, words: int = 6) -> pd.DataFrame:
-    """Of each category the most frequent ``attributes``, their share of its annotations and their commonest ``words``."""
+    """The most frequent ``attributes`` of each category, their share of its annotations and their commonest ``words``."""
     table = attribute_table(dialogues)
     rows = []
     for domain in domains_of(table["domain"]):
         part = table[table["domain"] == domain]
         for key, share in part["key"].value_counts(normalize=True).head(attributes).items():
-            said = part.loc[(part["key"] == key) & (part["value"] != ""), "value"].value_counts()
-            rows.append((domain, key, share, len(said), " ".join(said.index[:words])))
+            used = part.loc[(part["key"] == key) & (part["value"] != ""), "value"].value_counts()
+            rows.append((domain, key, share, len(used), " ".join(used.index[:words])))
     return pd.DataFrame(rows, columns=["category", "attribute", "share", "different words", "commonest words"])
 
 
 def act_sequences(dialogues: list[Dialogue], top: int = 10) -> pd.DataFrame:
-    """The most frequent sequences of acts, repeated ones merged, an explanation after a recommendation belonging to it."""
+    """The most frequent sequences of acts. Repeated acts count once; an explanation after a recommendation belongs to it."""
     sequences = []
     for dialogue in dialogues:
         acts = [act for act, _ in groupby(ACTS[utterance.act_tag] for utterance in dialogue.dialogue)]
@@ -147,7 +148,7 @@ def act_sequences(dialogues: list[Dialogue], top: int = 10) -> pd.DataFrame:
 
 
 def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
-    """Actions of the shoppers before their dialogue, per category: mean, quartiles, share with none, share at other sellers."""
+    """Actions of shoppers before their dialogue, per category: mean, quartiles, share of shoppers without any, share at other sellers."""
     starts = pd.DataFrame(
         [(d.userid, d.sellerid, d.domain, d.dialogue[0].time) for d in every_dialogue(corpus)],
         columns=["user_id_encrypt", "home", "domain", "start"],
@@ -170,7 +171,7 @@ def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
 
 
 def catalogue_statistics(corpus: Corpus) -> pd.Series:
-    """How far the catalogue describes its items, and how its attention and its relations are spread."""
+    """How well the catalogue describes its items, and how attention and relations are spread over them."""
     per_item = corpus.knowledge.groupby("item_id_encrypt", sort=False).size()
     views = corpus.behaviour["item_id_encrypt"].value_counts()
     top = views.head(max(1, len(per_item) // 10)).sum() / max(1, views.sum())
@@ -210,7 +211,7 @@ def html_text(text: str) -> str:
 
 
 def render_dialogue(dialogue: Dialogue, note: str) -> str:
-    """A dialogue as HTML chat bubbles: the desk left, the shopper right, annotated words in their attribute's colour."""
+    """A dialogue as HTML chat bubbles: the desk on the left, the shopper on the right, annotated words in the colour of their attribute."""
     keys = list(dict.fromkeys(a.key for utterance in dialogue.dialogue for a in utterance.attributes))
     colour = {key: _COLOURS[place % len(_COLOURS)] for place, key in enumerate(keys)}
     lines = [f'<div style="font-size:12px;color:#666">{html_text(f"{dialogue.domain} · {note}")}</div>']
@@ -221,7 +222,7 @@ def render_dialogue(dialogue: Dialogue, note: str) -> str:
             if attribute.value and attribute.start >= end:
                 text += html_text(utterance.send_content[end : attribute.start]) + mark
                 end = attribute.exclusive_end
-            else:  # asked without a word, said nowhere in the text, or inside another word
+            else:  # without a word, or not in the text, or inside another word
                 elsewhere.append(mark)
         text += html_text(utterance.send_content[end:]) + "".join(elsewhere)
         text += "".join(f' <span style="color:#06c">▶ {html_text(item)}</span>' for item in utterance.rec_item_id)

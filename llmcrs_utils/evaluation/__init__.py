@@ -1,1 +1,1 @@
-"""What answers are worth: metrics, statistics, tables and figures, one module for each question. No model is loaded here."""
+"""From answers to results: metrics, statistics, tables, figures and sentences, and one module for each question of the study. No model is loaded here."""

@@ -25,7 +25,7 @@ CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833
 
 
 def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
-    """The study's answer: gain of each collaboration over its base, a panel per task; full marks hold after Holm's correction.
+    """The study's answer: the gain of each collaboration over its base, a panel per task. Filled marks are significant after Holm's correction.
 
     Args:
         gains: what ``tables.gains`` returns.
@@ -49,7 +49,7 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
 
 
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
-    """Who is right, of a CRS and an LLM: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
+    """Which of a CRS and an LLM is right: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
     figure, panels = _panels("Which of the two is right?", corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task]
@@ -80,7 +80,7 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 
 def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
-    """What choosing the better answer would gain, and what collaboration does. ``table``: what ``complementarity.headroom`` returns."""
+    """The gain of choosing the better answer, and the gain of collaboration. ``table``: what ``complementarity.headroom`` returns."""
     figure, panels = _panels("How much of what the other knows does a collaboration use?", corpus_note, table, sharex=False)
     for task, axes in panels.items():
         part = table[table["task"] == task]
@@ -192,7 +192,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 
 def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
-    """From alone to with help, a line per category, the mean of a direction's collaborations; a panel per direction and task.
+    """Scores alone and with help: a line per category, a panel per direction and task; each score is the mean of a direction's collaborations.
 
     Args:
         scores: mean scores ``direction, task, metric, category, alone, helped``.

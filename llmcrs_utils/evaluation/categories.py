@@ -22,7 +22,7 @@ from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
 from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
 
 PERMUTATIONS = 2000
-FEW_DIALOGUES = 10  # below, an interval over dialogues means nothing
+FEW_DIALOGUES = 10  # with fewer, an interval over dialogues means nothing
 
 
 def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
@@ -53,10 +53,10 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def varies(scores: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 1) -> pd.DataFrame:
-    """Does a gain differ between categories by more than dialogues dealt out at random would? A permutation test.
+    """Does a gain differ between categories by more than between random groups of dialogues? A permutation test.
 
-    The statistic is the variance of the categories' gains around the total, weighted by their samples; the null deals the
-    dialogues out to categories of the same sizes.
+    The statistic is the variance of the categories' gains around the total, weighted by their samples. Under the null hypothesis
+    the dialogues are assigned at random to categories of the same sizes.
 
     Returns:
         Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``.
@@ -101,11 +101,11 @@ def _permuted(dialogues: np.ndarray, category: np.ndarray, permutations: int, se
 
 
 def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claim that a better assistant helps more: of two assistants of one base, does the better one's pair lead too?
+    """The paper's claim that a better assistant helps more: of two assistants of one base, does the better one also give the better pair?
 
     Returns:
         Per task, base and pair of assistants: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
-        ``sure`` (whether that holds after Holm's correction: else nobody knows who is better), ``lead of its pair`` with its interval
+        ``sure`` (whether that lead is significant after Holm's correction; if not, their order is unknown), ``lead of its pair`` with its interval
         ``low, high`` and ``p, p (Holm)``, corrected for the pairs whose assistants' order is sure.
     """
     rows = []
@@ -135,10 +135,10 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
 def disruption(scores: pd.DataFrame) -> pd.DataFrame:
     """The paper's claim that a bad assistant disrupts: what a pair gains or loses where its assistant is worse than a base.
 
-    Samples on which a run of the base beats the assistant are samples on which that run was lucky, and any other would do worse there.
-    So the samples are chosen by *another* seed of the base than the one the pair is compared with. They are still samples that suit
-    the base, on which any other system is likely to do worse: how much worse another one of its kind does without any help
-    stands beside.
+    On samples where a run of the base beats the assistant, that run was partly lucky, and any other run would do worse there. So the
+    samples are chosen by *another* seed of the base than the one that the pair is compared with. They still suit the base, and any
+    other system is likely to do worse on them. A column for comparison shows how much worse another system of the base's family
+    does there without help.
 
     Returns:
         Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base's other
@@ -166,7 +166,7 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _another(scores: pd.DataFrame, system: System, task: str, chosen: pd.DataFrame) -> float:
-    """Mean gain over the base of those of its family that work alone, too, on the chosen samples; NaN where there are none."""
+    """Mean gain over the base, on the chosen samples, of the other systems of its family that work alone; NaN where there are none."""
     others = [key for key, other in SYSTEMS.items() if other.family == system.family and not other.base and key != system.base]
     metric = HEADLINE[task]
     alone = scores.loc[scores["system"].isin(others) & (scores["task"] == task), ["seed", "sample_id", metric]]
@@ -175,7 +175,7 @@ def _another(scores: pd.DataFrame, system: System, task: str, chosen: pd.DataFra
 
 
 def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:
-    """``triples`` with what the base's next seed scored on the sample, ``other``; NaN for one seed."""
+    """``triples`` with a column ``other``: the score of the base's next seed on the sample; NaN for one seed."""
     seeds = sorted(values["seed"].unique())
     following = dict(zip(seeds, [*seeds[1:], seeds[0]])) if len(seeds) > 1 else {}
     other = values[["seed", "sample_id", "base"]].rename(columns={"base": "other", "seed": "next"})
@@ -183,12 +183,12 @@ def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
-    """What goes with a gain: the gain where a trait is high less the gain where it is low, all collaborations of a direction together.
+    """Which traits go with a gain: the gain where a trait is high less the gain where it is low, over all collaborations of a direction.
 
     Args:
-        traits: what ``traits.sample_traits`` returns. High is above the median of the task's test samples, or at the maximum where that
-            is the median. A trait is left out where either side has fewer than ``FEW_DIALOGUES``, and so is one of categories (``vocabulary``):
-            five categories are five cases, however many dialogues they have.
+        traits: what ``traits.sample_traits`` returns. High means above the median of the task's test samples, or at the maximum where
+            the maximum is the median. A trait is left out where either side has fewer than ``FEW_DIALOGUES`` dialogues. A trait of
+            categories (``vocabulary``) is left out too: five categories are five cases, however many dialogues they have.
 
     Returns:
         Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
@@ -220,7 +220,7 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
-    """Each category's attribute vocabulary and mean gains of a direction on each task, from the smallest vocabulary up."""
+    """The size of each category's attribute vocabulary, and its mean gains by direction and task; the smallest vocabulary first."""
     levels = category_levels(scores)
     column = levels["direction"] + ": " + levels["task"]
     gained = levels.assign(column=column, gain=levels["helped"] - levels["alone"])

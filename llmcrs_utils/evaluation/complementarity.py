@@ -11,8 +11,8 @@ from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, ho
 from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
 from llmcrs_utils.systems.registry import System, system_of
 
-# An answer is right from this value of the metric on: sets by half of their F1, items by being the one, replies by a BLEU-2 that takes
-# more than the usual greeting.
+# An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
+# from a BLEU-2 that a greeting alone does not reach.
 RIGHT_FROM = {"understand": 0.5, "elicit": 0.5, "recommend": 1.0, "respond": 0.25}
 JUDGED_BY = HEADLINE | {"recommend": "Acc"}
 OUTCOMES = ("both", "only CRS", "only LLM", "neither")
@@ -31,7 +31,7 @@ def triples(scores: pd.DataFrame, system: System, task: str, metric: str) -> pd.
 
 
 def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str, list[tuple[System, pd.DataFrame]]]]:
-    """Each task, and its collaborations with their ``triples`` by the task's metric."""
+    """Each task with its collaborations, and the ``triples`` of each by the task's metric."""
     for task, metric in metrics.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         systems = collaborations(part)
@@ -40,12 +40,12 @@ def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str
 
 
 def judged(values: pd.DataFrame, right_from: float) -> pd.DataFrame:
-    """``triples`` with whether each of the three is right instead of its score."""
+    """``triples`` in which each score is replaced by whether the answer is right."""
     return values.assign(**{who: values[who] >= right_from for who in ("pair", "base", "assistant")})
 
 
 def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
-    """Of each CRS and LLM that collaborate, alone: how often both, only one or neither is right.
+    """How often both, only one or neither is right, of each CRS and LLM that collaborate, each working alone.
 
     Returns:
         ``crs, llm, task, outcome, share, low, high``; the four shares of a CRS, an LLM and a task add up to 1.
@@ -67,10 +67,10 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
 
 
 def headroom(scores: pd.DataFrame) -> pd.DataFrame:
-    """What choosing the better of base and assistant for each sample would gain, and how much of it a collaboration does.
+    """The gain of choosing the better of base and assistant for each sample, and how much of it a collaboration realises.
 
-    Some of it is luck: of two runs of the *same* system, too, each is now and then the better one. ``luck`` is the headroom
-    of a base with another seed of itself as its assistant.
+    Some of this headroom is chance: of two runs of the *same* system, too, each is sometimes the better one. The column ``luck``
+    measures it: the headroom of a base whose assistant is another seed of the base itself.
 
     Returns:
         Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, direction, task, metric, base, assistant, oracle,
@@ -82,14 +82,14 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
         rooms = [np.maximum(values["base"], values["assistant"]) - values["base"] for _, values in found]
         gained = [values["pair"] - values["base"] for _, values in found]
         realised = [gain.mean() / room.mean() if room.any() else np.nan for gain, room in zip(gained, rooms)]
-        # The share's interval is that of what is gained beyond it, in units of the headroom: a quotient of draws has no good tails.
+        # A quotient of draws has unreliable tails. So the interval is that of the gain beyond the share, in units of the headroom.
         beyond = [gain - np.nan_to_num(share) * room for gain, share, room in zip(gained, realised, rooms)]
         quantities = [(values, part["sid"], part["seed"]) for values, (_, part) in zip(beyond, found)]
         bounds = mean_intervals(quantities, [system.family for system, _ in found])
         for (system, values), room, gain, share, (_, low, high, _) in zip(found, rooms, gained, realised, bounds):
             row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task]}
             row |= {"base": values["base"].mean(), "assistant": values["assistant"].mean()}
-            row |= {"oracle": values["base"].mean() + room.mean(), "headroom": room.mean(), "luck": _luck(values)}
+            row |= {"oracle": values["base"].mean() + room.mean(), "headroom": room.mean(), "luck": _chance_headroom(values)}
             row |= {"gain": gain.mean(), "realised": share}
             unit = room.mean() if room.any() else np.nan
             rows.append(row | {"low": share + low / unit, "high": share + high / unit})
@@ -97,9 +97,9 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
-    """Is a collaboration better than the better of its two, which one could use alone? A gain over a weaker base may be no more than a copy.
+    """Is a collaboration better than the better of its two members, which one could use alone? A gain over a weaker base may be a mere copy.
 
-    Who is better is decided on the same samples, so losses are a little overstated and gains understated.
+    The better member is chosen on the same samples, so losses are a little overstated and gains a little understated.
 
     Returns:
         Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``gain, low, high, p, p (Holm)``.
@@ -117,7 +117,7 @@ def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
-def _luck(values: pd.DataFrame) -> float:
+def _chance_headroom(values: pd.DataFrame) -> float:
     """Headroom of the base with another seed of itself, over all ordered pairs of seeds."""
     by_seed = values.pivot(index="sample_id", columns="seed", values="base")
     rooms = [(np.maximum(by_seed[one], by_seed[other]) - by_seed[one]).mean() for one, other in permutations(by_seed, 2)]
@@ -130,8 +130,8 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
     Returns:
         Per task and collaboration, as shares of all samples: ``help`` (base wrong, pair right), of it ``help, assistant right``;
         ``harm`` (base right, pair wrong), of it ``harm, assistant wrong``; ``gain`` = help - harm, with its interval ``low, high``;
-        and ``churn``: how often the base is right with one seed and wrong with another (NaN for one seed), which is what training
-        anew does without any help.
+        and ``churn``: how often the base is right with one seed and wrong with another (NaN for one seed). That much changes by
+        training again, without any help.
     """
     rows = []
     for task, found in by_task(scores, JUDGED_BY):
@@ -154,9 +154,9 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
 
 
 def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
-    """How much a system says what its assistant says, before it hears it and after.
+    """How often a system agrees with its assistant, before and after it reads the assistant's answers.
 
-    Agreement is the task's ``JUDGED_BY`` metric of one's answers with the other's in the place of the truth.
+    Agreement is the task's ``JUDGED_BY`` metric of one system's answers, with the other's answers as labels.
 
     Args:
         samples: the test samples; ``predictions``: of base, assistant and collaboration, with the same seeds.

@@ -1,4 +1,4 @@
-"""Is the gain real? Help that an assistant gives on dialogues it was trained on, against help it would give on new ones."""
+"""Is the gain real? An assistant's help on the dialogues that it was trained on, against its help on dialogues that are new to it."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 
 HELP_KINDS = ("in-sample", "cross-fitted")
-CROSS_FITTED_SUFFIX = " (cross-fitted)"  # behind the key of a collaboration, to tell its two runs apart
+CROSS_FITTED_SUFFIX = " (cross-fitted)"  # follows the key of a collaboration, to distinguish its two runs
 
 
 def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
@@ -51,9 +51,10 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
 
 
 def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
-    """What cross-fitting changes for the collaborations of a direction together, losers and winners alike.
+    """What cross-fitting changes for all collaborations of a direction together.
 
-    Of those that lose in-sample alone, some would lose less the next time whatever was changed; so nobody is picked here.
+    Choosing the collaborations that lose in-sample would bias the result: some of them would lose less in a second run whatever was
+    changed. So none is left out.
 
     Args: as for ``both_gains``.
 
@@ -87,7 +88,7 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
 
 
 def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str) -> pd.DataFrame:
-    """How much pairs repeat their assistants (``following``'s ``after``), trained with each kind of help: a row per direction and task.
+    """How often pairs agree with their assistants (``after`` of ``following``), by kind of help: a row per direction and task.
 
     Args:
         in_sample: predictions of bases, assistants and collaborations; ``cross_fitted``: of collaborations.
@@ -102,7 +103,7 @@ def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataF
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.DataFrame, language: str) -> pd.DataFrame:
-    """How good an assistant's answers are on its own training dialogues, on those its folds left out, and on new ones.
+    """How good an assistant's answers are on its own training dialogues, on those that its folds left out, and on new ones.
 
     Args:
         samples: with training and test samples; ``in_sample``: the assistants' answers to both; ``held_out``: of their folds.
@@ -135,10 +136,10 @@ def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.Da
 
 
 def fallback_effect(without: pd.DataFrame, published: pd.DataFrame, replaced: set[str], system: str) -> pd.DataFrame:
-    """What a collaboration recommends where the gold item stands in for a missing answer, and where not.
+    """How well a collaboration recommends where the gold item replaces a missing answer, and where it does not.
 
     Args:
-        without: recommend scores of the run in which nothing stood in for missing answers; ``published``: with the fallback, same seed.
+        without: recommend scores of the run in which nothing replaced missing answers; ``published``: with the fallback, same seed.
         replaced: ids of the test samples whose answer was missing, and replaced by the gold item in ``published``.
 
     Returns:

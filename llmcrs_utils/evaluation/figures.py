@@ -1,4 +1,4 @@
-"""Where collaboration helps: the gain of each collaboration over the system it started from, by task and category."""
+"""The figure of the tables' notebook, the gain of each collaboration by task and category; learning curves; and what all figures share."""
 
 import textwrap
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, category_na
 from llmcrs_utils.files.atomic import replacing
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, system_of
 
-# Paul Tol's "muted" scheme, told apart by colour-blind readers: cold colours where an LLM assists, warm ones where a CRS does.
+# Paul Tol's "muted" scheme, which colour-blind readers can distinguish: cold colours where an LLM assists, warm ones where a CRS does.
 PAPER_COLOURS = {
     "cllm-bcrs": "#88CCEE",
     "cllm-ccrs": "#44AA99",
@@ -26,12 +26,12 @@ PAPER_COLOURS = {
     "bcrs-allm": "#CC6677",
     "ccrs-allm": "#882255",
 }
-# Of its sibling "light", for collaborations that the paper does not have.
+# Tol's "light" scheme, for collaborations that are not in the paper.
 FURTHER_COLOURS = ["#77AADD", "#99DDFF", "#EE8866", "#FFAABB", "#BBCC33", "#AAAA00", "#EEDD88", "#DDDDDD"]
 MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
 
 
-# Those who work alone, from Okabe and Ito's scheme; floors and ceiling are grey and black.
+# Systems that work alone have colours of Okabe and Ito's scheme; floors are grey and the ceiling is black.
 ALONE_COLOURS = {"bcrs": "#0072B2", "ccrs": "#56B4E9", "cllm": "#D55E00", "allm": "#E69F00"}
 BOUND_COLOURS = dict.fromkeys(FLOORS, "#999999") | {ORACLE: "#000000"}
 
@@ -64,7 +64,7 @@ def learning_curve(history: pd.DataFrame, title: str) -> Figure:
 
 
 def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
-    """Accuracy of held-out look-ups against the tokens of exercises read, a line per length of list and its chance level.
+    """Accuracy on held-out look-ups by tokens of exercises read: a line per length of list, and its chance level.
 
     Args:
         history: what ``exercises.pretrain_with_exercises`` returns.

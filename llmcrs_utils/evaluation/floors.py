@@ -1,4 +1,4 @@
-"""What needs no training: the answers that every learned system has to beat."""
+"""Answers that need no training. Every learned system has to beat them."""
 
 import random
 import re
@@ -126,8 +126,8 @@ def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, promp
                 word = _key(piece.group() for piece in pieces[start:end])
                 if word in dictionary:
                     relation, named = dictionary[word]
-                    said = text[pieces[start].start() : pieces[end - 1].end()]
-                    found[f"{relation}{prompts.pair}{'' if named else said}"] = None
+                    word_in_text = text[pieces[start].start() : pieces[end - 1].end()]
+                    found[f"{relation}{prompts.pair}{'' if named else word_in_text}"] = None
                     start = end - 1
                     break
             start += 1
@@ -161,9 +161,9 @@ def _recommend(samples: pd.DataFrame, split: str) -> pd.DataFrame:
     return samples[(samples["split"] == split) & (samples["task"] == "recommend")]
 
 
-def _predictions(system: str, asked: pd.DataFrame, text: list, rankings: list, scores: list, catalogue: list | None = None) -> pd.DataFrame:
+def _predictions(system: str, samples: pd.DataFrame, text: list, rankings: list, scores: list, catalogue: list | None = None) -> pd.DataFrame:
     frame = pd.DataFrame(
-        {"system": system, "seed": 1, "split": asked["split"], "sample_id": asked["sample_id"], "text": text, "ranking": rankings,
+        {"system": system, "seed": 1, "split": samples["split"], "sample_id": samples["sample_id"], "text": text, "ranking": rankings,
          "scores": scores, "raw": text, "valid": True},
         columns=SCHEMA.names,
     ).reset_index(drop=True)  # fmt: skip

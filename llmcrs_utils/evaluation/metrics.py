@@ -1,4 +1,4 @@
-"""What one answer is worth: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
+"""The score of one answer: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
 
 import numpy as np
 import pandas as pd
@@ -42,9 +42,9 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
         one column per metric in ``METRICS``, each within 0..1 and NaN where it belongs to another task.
 
     Raises:
-        ValueError: naming the first sample that occurs twice, is predicted twice by one run, is predicted but unknown or of
-            another split than the prediction says, or is not predicted though that system answers its task. A missing
-            prediction is never left out of the mean.
+        ValueError: naming the first sample that occurs twice, is predicted twice by one run, is unknown, belongs to another split
+            than its prediction says, or has no prediction of a system that answers its task. So a missing prediction is never
+            left out of a mean.
     """
     return score_rows(_join(samples, predictions, split), language)
 
@@ -96,7 +96,7 @@ def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.Da
     moved = joined[joined["split_predicted"] != joined["split"]]
     _refuse(moved, "{0.sample_id}: a {0.split} sample, which {0.system} predicted as {0.split_predicted}")
 
-    # Whoever answers a task, with whatever seed, answers all its samples.
+    # A system that answers a task answers all its samples, with every seed.
     runs = joined[["system", "seed"]].drop_duplicates()
     duties = joined[["system", "task"]].drop_duplicates()
     scored = samples[samples["split"] == split]
@@ -126,7 +126,7 @@ def _attribute_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
 
 
 def _set_scores(rows: pd.DataFrame, parse) -> pd.DataFrame:
-    """P, R and F1 of one set against another, per sample (averaged over samples later, as published)."""
+    """P, R and F1 of one set against another, per sample. They are averaged over samples later, as published."""
     members = {text: frozenset(parse(text)) for text in {*rows["text"], *rows["label"]}}
     pairs = [(members[text], members[label]) for text, label in zip(rows["text"], rows["label"])]
     hits, predicted, gold = np.array([(len(a & b), len(a), len(b)) for a, b in pairs], dtype=float).T

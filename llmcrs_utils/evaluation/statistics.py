@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap over dialogues, whose samples are not independent of each other, and over seeds."""
+"""How certain a mean is: a bootstrap over dialogues, since the samples of a dialogue depend on each other, and over seeds."""
 
 from functools import lru_cache
 
@@ -7,20 +7,21 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 DRAWS = 2000
-PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # what of a score's row ``paired`` reads beside the metric
+PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # the columns of a score that ``paired`` reads beside the metric
 
 
 def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
-    """How far means lie apart from seed to seed, taken to be alike for quantities of one kind: three seeds of one of them say little.
+    """The standard deviation of means from seed to seed, pooled over quantities of one kind.
 
-    Where they are not alike, the intervals of the steadier ones are too wide and those of the others too narrow, so only what is
-    trained alike belongs together.
+    Three seeds of one quantity say little, so quantities of one kind are assumed to vary alike. Where they do not, the intervals of
+    the steadier ones become too wide and those of the others too narrow. So only systems that are trained in the same way belong
+    together.
 
     Args:
         quantities: (values, seeds) of each, values of shape (n,) or (n, m), as for ``bootstrap``.
 
     Returns:
-        Pooled standard deviation of each metric, shape (m,), and its degrees of freedom, 0 where nobody has a second seed.
+        Pooled standard deviation of each metric, shape (m,), and its degrees of freedom, 0 where no quantity has a second seed.
     """
     squares, freedom = 0.0, 0
     for values, seeds in quantities:
@@ -33,25 +34,27 @@ def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
 
 
 def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spread=None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each metric, and what it might have been with other dialogues and other seeds.
+    """The mean of each metric, and draws of what it might have been with other dialogues and other seeds.
 
-    Dialogues are drawn with replacement, whole; a draw's mean is over all values of the drawn dialogues, so that a long
-    dialogue weighs as much as its samples, as it does in the mean itself. Of few dialogues a plain bootstrap is too sure: its draws
-    lie too close together and have too thin tails. They are spread by what makes Student's t of a normal distribution, which hardly
-    matters from 50 dialogues on. Two or three seeds are too few to draw from: what other seeds might have given is Student's t times the
-    standard error of the mean over seeds, added to each draw. With one seed nothing is known of others, and the draws
-    speak of dialogues only.
+    Whole dialogues are drawn with replacement. A draw's mean is over all values of the drawn dialogues, so that a long dialogue
+    counts as much as its samples do, as in the mean itself.
+
+    With few dialogues a plain bootstrap is too certain: its draws lie too close together and their tails are too thin. The draws are
+    therefore spread by the factor that turns a normal distribution into Student's t. From 50 dialogues on it hardly matters.
+
+    Two or three seeds are too few to draw from. Each draw gets a further term for other seeds: Student's t times the standard error
+    of the mean over seeds. With one seed nothing is known of other seeds, and the draws cover dialogues only.
 
     Args:
         values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the draws.
         groups: shape (n,), the dialogue of each sample.
         seeds: shape (n,), the seed of each sample's run, each with the same samples; ``None`` for one seed.
         draws: number of resamples; memory is draws x number of dialogues x 8 bytes.
-        spread: what ``seed_spread`` says of this and other quantities alike; ``None``: of this one alone.
+        spread: what ``seed_spread`` returns for this quantity and others of its kind; ``None``: computed from this one alone.
 
     Returns:
         Means, shape (m,), and draws, shape (draws, m); m = 1 for values of shape (n,). The draws are NaN for a single dialogue,
-        which says nothing about how dialogues differ.
+        since one dialogue does not show how dialogues differ.
 
     Raises:
         ValueError: if there is no value, a value is NaN, the lengths differ, or seeds have different numbers of samples.
@@ -59,9 +62,9 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spr
     values = np.asarray(values, dtype=float)
     groups = np.asarray(groups)
     if len(values) == 0 or len(values) != len(groups):
-        raise ValueError(f"{len(values)} values of {len(groups)} groups: need as many of the one as of the other, at least one")
+        raise ValueError(f"{len(values)} values and {len(groups)} groups: give one group for each value, and at least one value")
     if np.isnan(values).any():
-        raise ValueError("values hold NaN: choose the samples of the task that the metric belongs to")
+        raise ValueError("values hold NaN: give only the samples of the task that the metric belongs to")
     columns = values.reshape(len(values), -1)
     mean = columns.mean(axis=0)
     counts, sums = _by_group(columns, groups)
@@ -74,7 +77,7 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spr
     if seeds is not None:
         runs, sums = _by_group(columns, np.asarray(seeds))
         if len(set(runs)) > 1:
-            raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: need the same samples for each")
+            raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: give the same samples for each seed")
         if len(runs) > 1:
             deviation, freedom = seed_spread([(columns, seeds)]) if spread is None else spread
             means = means + noise.standard_t(freedom, size=draws)[:, None] * deviation / np.sqrt(len(runs))
@@ -82,7 +85,7 @@ def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spr
 
 
 def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, level: float = 0.95, spread=None):
-    """Mean and the percentile interval of ``bootstrap``, which see.
+    """The mean and its percentile interval from the draws of ``bootstrap``; the arguments are the same.
 
     Returns:
         ``(mean, low, high)``, floats for values of shape (n,), else arrays of shape (m,).
@@ -95,14 +98,14 @@ def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Bounds that hold the middle ``level`` of the draws, along the first axis."""
+    """Bounds that enclose the middle ``level`` of the draws, along the first axis."""
     return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def p_value(draws: np.ndarray) -> float:
     """Two-sided bootstrap p-value of a difference: twice the smaller share of draws on one side of zero, zero itself included.
 
-    Never 0: of n draws it cannot say less than 2 / (n + 1). NaN where the draws are.
+    It is never 0: with n draws the smallest value is 2 / (n + 1). It is NaN where the draws are NaN.
     """
     if np.isnan(draws).any():
         return float("nan")
@@ -111,9 +114,9 @@ def p_value(draws: np.ndarray) -> float:
 
 
 def holm(p_values) -> np.ndarray:
-    """p-values corrected for their number (Holm 1979): below 0.05, the chance of even one false finding among all is below 0.05.
+    """p-values corrected for their number (Holm 1979). Among all that end below 0.05, the chance of even one false finding is below 0.05.
 
-    The smallest of n is multiplied by n, the next by n - 1 and so on, none ending below one before it nor above 1. NaN stays
+    The smallest of n is multiplied by n, the next by n - 1 and so on. None ends below the one before it or above 1. NaN stays NaN
     and does not count.
     """
     adjusted = np.array(p_values, dtype=float)
@@ -179,14 +182,14 @@ def mean_intervals(
     seed: int = 1,
     level: float = 0.95,
 ) -> list[tuple[float, float, float, float]]:
-    """Means of several quantities, whose spread from seed to seed is taken from all of the same kind together.
+    """Means of several quantities. Their spread from seed to seed is pooled over all quantities of the same kind.
 
     Args:
         quantities: (values, dialogues, seeds) of each, shape (n,), as for ``bootstrap``.
-        kinds: the kind of each, say the family of the system it speaks of; ``None``: all are of one kind.
+        kinds: the kind of each, for example the family of its system; ``None``: all are of one kind.
 
     Returns:
-        ``(mean, low, high, p)`` of each: its interval, and the p-value of its being zero, alone (``holm`` corrects several).
+        ``(mean, low, high, p)`` of each: its interval, and the p-value of the hypothesis that it is zero, not corrected (see ``holm``).
     """
     kinds = kinds or [None] * len(quantities)
     alike = {kind: [(values, seeds) for (values, _, seeds), of in zip(quantities, kinds) if of == kind] for kind in set(kinds)}
@@ -200,9 +203,9 @@ def mean_intervals(
 
 
 def influence(values: pd.Series, chosen: pd.Series) -> pd.Series:
-    """Values of all samples whose mean, and its interval, are those of the chosen ones: the others count for nothing, whoever is drawn.
+    """Values of all samples whose mean, and its interval, are those of the chosen samples; the other samples add nothing.
 
-    A quotient of two drawn sums has no good tails; this is its linear form (the delta method).
+    A bootstrap of a quotient of two sums has unreliable tails. This is the linear form of the quotient (the delta method).
     """
     mean = values[chosen].mean()
     return mean + (values - mean) * chosen / chosen.mean()
@@ -217,5 +220,5 @@ def _by_group(columns: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.n
 
 @lru_cache(maxsize=32)
 def _times_drawn(groups: int, draws: int, seed: int) -> np.ndarray:
-    """How often each group is in each draw, shape (draws, groups); not to be written to."""
+    """How often each group is in each draw, shape (draws, groups). The array is shared: do not write to it."""
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(float)

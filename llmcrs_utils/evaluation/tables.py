@@ -40,11 +40,11 @@ OTHERS = "Other systems"  # those that the registry does not know: somebody else
 GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", OTHERS, "Ceiling")
 # The rows of those who are no system: floors and ceiling.
 BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Ceiling", "The world's own probabilities")}
-# A page holds this many categories: U-NEED's five; of a corpus with more, the largest. The CSV files hold all.
+# A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
-GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many
+GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many comparisons
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
@@ -282,7 +282,7 @@ def _summary(members: pd.DataFrame | None, metrics: tuple[str, ...], spread) -> 
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Six digits, so that another processor's last bit makes no other file."""
+    """CSV with six digits, so that files do not depend on the last bit of a processor's results."""
     return table.to_csv(index=False, lineterminator="\n", float_format="%.6f")
 
 

@@ -1,4 +1,4 @@
-"""What might go with a gain: traits of each sample, known before anybody answers it."""
+"""Traits of each sample that may go with a gain; all are known before any system answers it."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What a table says, in a sentence and in cells that can be read: for notebooks, whose prose must hold for any corpus."""
+"""Sentences and readable cells made from tables, for notebooks: their text must hold for any corpus."""
 
 from pathlib import Path
 
@@ -12,7 +12,10 @@ from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
-    """A row per system, a column per task (and its metric, where the table names it); a cell is the value with its interval, a star where ``sure`` (p, corrected) is below 0.05."""
+    """A row per system and a column per task, headed by the metric too where the table names it.
+
+    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05.
+    """
     cells = [
         ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''} [{least:+.3f}, {most:+.3f}]")
         for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
@@ -24,7 +27,7 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
-    """How many of a table's rows are beyond doubt, and which: a sentence in Markdown."""
+    """A sentence in Markdown: how many rows of a table are significant after correction, and which."""
     if not table[sure].notna().any():
         return "Nothing could be tested here."
     held = table[table[sure] < 0.05]
@@ -36,7 +39,7 @@ def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -
 
 
 def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
-    """How many rows of a table hold, with and without Holm's correction: a sentence in Markdown."""
+    """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
         return "Nothing could be tested here."
@@ -47,7 +50,7 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
 
 
 def interval_note(scores: pd.DataFrame) -> str:
-    """What intervals of these scores speak of: other dialogues and, where systems have several seeds, other seeds."""
+    """What the intervals of these scores cover: dialogues and, where systems have several seeds, seeds."""
     seeds = scores.groupby("system")["seed"].nunique().max()
     return "95% intervals over dialogues" + (f" and {seeds} seeds" if seeds > 1 else " (one seed)")
 
@@ -62,13 +65,13 @@ def sizes(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def span(values: pd.Series, style: str = ".0%") -> str:
-    """The smallest and the largest value, once where they look alike."""
+    """The smallest and the largest value; one of them where they look alike."""
     least, most = format(values.min(), style), format(values.max(), style)
     return least if least == most else f"{least} to {most}"
 
 
 def who_is_right(table: pd.DataFrame) -> str:
-    """What ``complementarity.outcomes`` says, a line per task."""
+    """The result of ``complementarity.outcomes``, a line per task."""
     lines = []
     for task, part in table.groupby("task", sort=False):
         share = {outcome: span(rows["share"]) for outcome, rows in part.groupby("outcome")}
@@ -80,7 +83,7 @@ def who_is_right(table: pd.DataFrame) -> str:
 
 
 def headroom_used(table: pd.DataFrame) -> str:
-    """What ``complementarity.headroom`` says, a line per task."""
+    """The result of ``complementarity.headroom``, a line per task."""
     lines = []
     for task, part in table.groupby("task", sort=False):
         best = part.loc[part["gain"].idxmax()]
@@ -94,7 +97,7 @@ def headroom_used(table: pd.DataFrame) -> str:
 
 
 def who_follows(table: pd.DataFrame) -> str:
-    """What ``complementarity.following`` says."""
+    """The result of ``complementarity.following``."""
     more = (table["moved"] > 0).sum()
     most = table.loc[table["moved"].idxmax()]
     return (
@@ -104,7 +107,7 @@ def who_follows(table: pd.DataFrame) -> str:
 
 
 def won_and_lost(table: pd.DataFrame) -> str:
-    """What ``complementarity.help_and_harm`` says."""
+    """The result of ``complementarity.help_and_harm``, a line per task."""
     lines = []
     for task, part in table.groupby("task", sort=False):
         churn = (
@@ -117,7 +120,7 @@ def won_and_lost(table: pd.DataFrame) -> str:
 
 
 def p_text(table: pd.DataFrame) -> pd.DataFrame:
-    """A table to look at: three digits, p-values below 0.001 as such, no row numbers."""
+    """A table for display: three digits, small p-values as ``<0.001``, no row numbers."""
     shown = table.set_axis([""] * len(table))
     for column in shown.select_dtypes("number"):
         if column in ("n", "seeds"):

@@ -1,1 +1,1 @@
-"""Reading and writing files so that nothing is half written: atomic text and JSON, Parquet tables, content hashes, locks."""
+"""Reading and writing files, each whole or not at all: text, JSON and Parquet, content hashes and locks. Nothing here knows what a file means."""

@@ -1,1 +1,1 @@
-"""Who takes part and what they said: the registry of systems, and the table of predictions that all parts agree on."""
+"""The systems of the study and their answers: the registry of systems, and the predictions table that all rooms share."""

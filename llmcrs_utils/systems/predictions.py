@@ -23,15 +23,15 @@ SCHEMA = pa.schema(
     }
 )
 CATALOGUE = "catalogue"
-IN_CATALOGUE = 50  # places of a ranking of the whole catalogue that are kept: nobody looks further than Hit@50
-# Beside the predictions of a system that scores every item, in a folder of this name: its ranking of the whole catalogue.
+IN_CATALOGUE = 50  # places of a ranking of the whole catalogue that are kept; no metric looks further than Hit@50
+# A system that scores every item also has its ranking of the whole catalogue, in a folder CATALOGUE beside its predictions.
 CATALOGUE_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in ("system", "seed", "split", "sample_id", "ranking"))])
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Write one system's predictions, columns as in ``SCHEMA``; what a column ``catalogue`` holds goes to ``catalogue_file``."""
+    """Write one system's predictions, columns as in ``SCHEMA``. Rankings in a column ``catalogue`` go to ``catalogue_file``."""
     if first_process():
-        catalogue_file(path).unlink(missing_ok=True)  # those of other predictions would be taken for these
+        catalogue_file(path).unlink(missing_ok=True)  # rankings of earlier predictions would pass for these
     ranked = frame[frame[CATALOGUE].map(len) > 0] if CATALOGUE in frame else frame[:0]
     if len(ranked):
         ranked = ranked.drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
@@ -40,12 +40,12 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
 
 
 def catalogue_file(path: str | Path) -> Path:
-    """Where the rankings of the whole catalogue lie that belong to the predictions in ``path``."""
+    """The file with the rankings of the whole catalogue that belong to the predictions in ``path``."""
     return Path(path).parent / CATALOGUE / Path(path).name
 
 
 def label_run(predictions: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
-    """Predictions with the run they belong to."""
+    """Predictions of one run, labelled with its system and seed."""
     return predictions.reset_index(drop=True).assign(system=system, seed=seed)
 
 

@@ -1,1 +1,1 @@
-"""What is asked: dialogues become task samples with candidates, labels and folds; what a model wrote becomes an answer; one system's answers become another's help."""
+"""Everything between dialogues and a system's answers: task samples, candidates and folds, answers read from model output, and answers as help for another system."""

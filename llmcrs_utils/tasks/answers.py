@@ -1,4 +1,4 @@
-"""What a model wrote or scored, as a row of the predictions table."""
+"""Turn the output of a model, text or scores, into a row of the predictions table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from llmcrs_utils.systems.predictions import IN_CATALOGUE
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 if TYPE_CHECKING:
-    from torch import Tensor  # only whoever brings scores needs torch
+    from torch import Tensor  # only scores need torch
 
-# Full-width signs that a tokeniser with NFKC (ChatGLM's) writes half-width. Chinese text means the full-width ones, save
+# A tokenizer with NFKC (ChatGLM's) writes these full-width signs half-width. Chinese text has the full-width signs, except
 # between two ASCII letters or digits (1,000 or 3:1), in addresses (https://) and in the service desk's emoji codes (/:065).
 WIDE = str.maketrans(":;,!?()", "：；，！？（）")
 NARROW_SIGN = re.compile(r"(?!://)(?:(?<![A-Za-z0-9/])[:;,!?()]|(?<!/)[:;,!?()](?![A-Za-z0-9]))")
@@ -19,11 +19,11 @@ FIRST_COLON = re.compile(r"^([^:]*):(?!//)")
 
 
 def restore_width(task: str, raw: str, prompts: Prompts) -> str:
-    """What a model with such a tokeniser wrote, its signs full-width again in a language that writes them so.
+    """The text of a model whose tokenizer narrows signs, with full-width signs again in a language that uses them.
 
-    In a set every semicolon parts members, and the first colon of a member its attribute from its value. What such a
-    tokeniser narrows and nothing tells from half-width signs stays half-width: dots (``……`` was read as six), ``％``, and
-    brackets between letters or digits.
+    In a set every semicolon separates members, and the first colon of a member separates attribute and value. Some narrowed signs
+    cannot be distinguished from half-width ones and stay half-width: dots (``……`` was read as six), ``％``, and brackets between
+    letters or digits.
     """
     if prompts.space:
         return raw
@@ -33,14 +33,14 @@ def restore_width(task: str, raw: str, prompts: Prompts) -> str:
 
 
 def loses_width(tokenizer) -> bool:
-    """Whether the tokeniser writes full-width signs half-width."""
+    """Whether the tokenizer writes full-width signs half-width."""
     return "：" not in tokenizer.decode(tokenizer("颜色：黑", add_special_tokens=False)["input_ids"])
 
 
 def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False) -> dict:
-    """A generated text: usable where it names something (understand, elicit) or says something (respond).
+    """A generated text as an answer. It is valid if it names an attribute (understand, elicit) or is not empty (respond).
 
-    ``narrowed`` says that the model's tokeniser ``loses_width``; ``raw`` stays as the model wrote it.
+    ``narrowed`` means that the model's tokenizer ``loses_width``; ``raw`` stays as the model wrote it.
     """
     text = restore_width(task, raw, prompts) if narrowed else raw
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
@@ -58,14 +58,14 @@ def ranked_answer(candidates: list[str], order: list[int], scores: list[float], 
 
 
 def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict]:
-    """Every row's candidates ranked, and the best ``IN_CATALOGUE`` of all items, by the same scores.
+    """The ranked candidates of every row, and the best ``IN_CATALOGUE`` of all items, both by the same scores.
 
     Args:
         scores: [batch, n_items], one row per sample.
         rows: the samples; their ``candidates`` are read.
         items: item id -> column of ``scores``, in the order of the columns.
     """
-    import torch  # here, since whoever only reads answers does without
+    import torch  # here, so that reading answers does not need torch
 
     names = list(items)
     candidates = torch.tensor([[items[item] for item in row["candidates"]] for row in rows], device=scores.device)
@@ -79,12 +79,12 @@ def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict
 
 
 def best_columns(scores: Tensor, count: int) -> Tensor:
-    """[batch, count] (all columns, where there are fewer): what a stable sort of each row would put first, without sorting it."""
+    """[batch, count]: the columns that a stable sort of each row would put first, found without sorting; all columns if there are fewer."""
     count = min(count, scores.shape[1])
     best = scores.topk(count, dim=1)
     columns = best.indices.sort(dim=1).values
     columns = columns.gather(1, scores.gather(1, columns).sort(dim=1, descending=True, stable=True).indices)
-    # Of columns that tie for the last place topk takes any.
+    # Where columns tie for the last place, topk takes any of them.
     last = best.values[:, -1:]
     split = (scores == last).sum(dim=1) > (best.values == last).sum(dim=1)
     if split.any():

@@ -17,13 +17,13 @@ class Catalogue:
     """All items that product knowledge or dialogues name.
 
     Attributes:
-        items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (what a model may read of it) and
+        items: one row per item, sorted by id: ``item_id, seller_id, category, facts`` (the text that a model may read of it) and
             ``listed`` (False for an item that only dialogues name).
         index: item id -> row.
         pools: sorted ids of the listed items of a seller, ``("seller", id, described)``, of a top category (一级类目),
-            ``("category", id, described)``, and of all, ``("all", "", described)``; ``described`` tells whether
-            something may be read of them.
-        kinds: item id -> its top category, and whether something may be read of it.
+            ``("category", id, described)``, and of all, ``("all", "", described)``; ``described`` says whether the items have
+            facts.
+        kinds: item id -> its top category, and whether it has facts.
     """
 
     items: pd.DataFrame
@@ -32,18 +32,18 @@ class Catalogue:
     kinds: dict[str, tuple[str, bool]]
 
     def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
-        """20 item ids in random order, the gold one among them, drawn by a generator of this (sid, seq_no, gold) alone.
+        """20 item ids in random order, the gold item among them. The random generator depends on (sid, seq_no, gold) alone.
 
-        Candidates the corpus gives come first; then the seller's items, then those of the gold item's top category,
-        then any. All these are listed ones, so that a new dialogue changes no other's candidates, and described where
-        the gold item is described, not where it is not: else the one item of which nothing is known would be the answer.
-        Where that leaves too few, all items serve. Items recommended in the same turn are right answers too and never serve as wrong ones.
+        Candidates that the corpus gives come first, then the seller's items, then items of the gold item's top category, then any.
+        Only listed items are drawn, so that a new dialogue does not change the candidates of others. They have facts if the gold
+        item has facts, and none if it has none: otherwise the one item without facts would be the answer. If too few remain, all
+        items may be drawn. Other items recommended in the same turn are right answers too and are never drawn as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
         chosen, barred = [gold], {gold, *others}
         for pool in self.pools_for(gold, seller, given):
             missing = CANDIDATES - len(chosen)
-            # Draw a few more than needed, since some drawn ones may be barred: no pass over a large pool.
+            # Some drawn items may be barred, so draw a few more than needed. That avoids a pass over a large pool.
             drawn = generator.sample(pool, min(len(pool), missing + len(barred)))
             fresh = [item for item in dict.fromkeys(drawn) if item not in barred][:missing]
             chosen += fresh
@@ -59,7 +59,7 @@ class Catalogue:
         return chosen
 
     def pools_for(self, gold: str, seller: str, given: list[str]) -> Iterator[list[str]]:
-        """What candidates are drawn from, the best first; one at a time, since the last ones are long and seldom needed."""
+        """The pools from which candidates are drawn, the best first; one at a time, since the last pools are long and seldom needed."""
         category, described = self.kinds[gold]
         yield given
         for state in (described, not described):
@@ -108,7 +108,7 @@ def build_catalogue(corpus: Corpus, prompts: Prompts) -> Catalogue:
 
 
 def item_facts(knowledge: pd.DataFrame, prompts: Prompts) -> dict[str, str]:
-    """Per item what a model may read of it, e.g. ``价格区间是高，材质是冰丝、棉质`` (paper Table 7)."""
+    """Item id -> the text that a model may read of it, for example ``价格区间是高，材质是冰丝、棉质`` (paper Table 7)."""
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
     columns = (shown[name].to_numpy(object) for name in ("item_id_encrypt", "relation_name", "value"))
     values: dict[str, dict[str, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""One system's predictions as another's help (paper sections 3.4 and 3.5)."""
+"""One system's predictions as help for another system (paper sections 3.4 and 3.5)."""
 
 import numpy as np
 import pandas as pd
@@ -7,11 +7,11 @@ FALLBACKS = ("nothing", "gold")
 
 
 def cross_fitted(predictions: pd.DataFrame, by_fold: list[pd.DataFrame]) -> pd.DataFrame:
-    """An assistant's predictions with those on its training dialogues replaced by what models said that were not trained on them.
+    """An assistant's predictions, where those on training dialogues come from models that were not trained on these dialogues.
 
-    A model answers the dialogues it was trained on better than new ones, so whoever is trained with such answers learns to
-    trust them more than they deserve. With k folds, k models each leave out one part of the training dialogues and answer
-    it (cross-fitting; stacked generalisation, Wolpert 1992). What is said on validation and test stays the whole model's.
+    A model answers its own training dialogues better than new ones. A system that is trained with such answers learns to trust them
+    too much. With k folds, k models each leave out one part of the training dialogues and answer it (cross-fitting; stacked
+    generalisation, Wolpert 1992). The predictions on validation and test dialogues stay those of the whole model.
 
     Args:
         predictions: of one run of the assistant, all splits.
@@ -38,7 +38,7 @@ def cross_fitted(predictions: pd.DataFrame, by_fold: list[pd.DataFrame]) -> pd.D
 
 
 def withhold(predictions: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """``predictions`` with a random ``share`` of the answers made unusable: an experiment on what missing help does."""
+    """``predictions`` with a random ``share`` of the answers made unusable, for an experiment on the effect of missing help."""
     lost = np.random.default_rng(seed).random(len(predictions)) < share
     return predictions.assign(valid=predictions["valid"] & ~lost)
 
@@ -47,15 +47,14 @@ def merge_assistant(samples: pd.DataFrame, predictions: pd.DataFrame, fallback: 
     """The assistant's help for every sample, in the order of ``samples``.
 
     Args:
-        fallback: what a sample without a usable answer gets: ``nothing``, or ``gold`` as in the published code, where such a
-            recommendation is replaced by the item that the sample asks for. That gives the answer away, and is here to measure
-            by how much.
+        fallback: what a sample without a usable answer gets: ``nothing``, or ``gold`` as in the published code, which replaces
+            such a recommendation by the gold item. That gives the answer away; the option is here to measure by how much.
 
     Returns:
         Columns ``sample_id, split, task, usable, text, ranking``.
 
     Raises:
-        ValueError: where predictions are doubled, or belong to other samples, or for an unknown ``fallback``.
+        ValueError: if a sample is predicted twice, if predictions belong to other samples, or if ``fallback`` is unknown.
     """
     if fallback not in FALLBACKS:
         raise ValueError(f"fallback {fallback!r} is unknown; known: {', '.join(FALLBACKS)}")
@@ -80,7 +79,7 @@ def merge_assistant(samples: pd.DataFrame, predictions: pd.DataFrame, fallback: 
 
 
 def coverage(helped: pd.DataFrame) -> pd.DataFrame:
-    """Per task and split: samples, how many of them got usable help, and the share."""
+    """For each task and split: the number of samples, how many of them have usable help, and the share."""
     table = helped.groupby(["task", "split"], sort=False)["usable"].agg(samples="size", usable="sum").reset_index()
     table["share"] = table["usable"] / table["samples"]
     return table

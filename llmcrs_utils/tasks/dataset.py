@@ -1,4 +1,4 @@
-"""What the data notebook leaves for all others: the task samples and the catalogue, as two Parquet tables."""
+"""The data set that the data notebook writes and all others read: task samples and catalogue, as two Parquet tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Dataset:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Item id -> what may be read of it."""
+        """Item id -> the text that a model may read of it."""
         return dict(zip(self.items["item_id"], self.items["facts"], strict=True))
 
     def split(self, name: str) -> pd.DataFrame:
@@ -34,11 +34,13 @@ class Dataset:
         return self.samples[self.samples["split"] == name].reset_index(drop=True)
 
     def splits(self, folds: int = 0, held_out_fold: int = 0) -> dict[str, pd.DataFrame]:
-        """Split -> its samples. Of ``folds`` parts of the training dialogues, number ``held_out_fold`` (from 1; 0: none) is a
-        split ``held_out`` of its own and no part of ``train``.
+        """Split -> its samples.
+
+        With ``folds`` parts of the training dialogues, part number ``held_out_fold`` (from 1; 0: none) becomes the split ``held_out``
+        and leaves ``train``.
 
         Raises:
-            ValueError: where there is no such part.
+            ValueError: if there is no such part.
         """
         if not 0 <= held_out_fold <= folds:
             raise ValueError(f"held_out_fold {held_out_fold} is none of 1 to {folds} (folds), nor 0, which holds nothing out")

@@ -1,4 +1,4 @@
-"""Parts of the training dialogues, for help that comes from models which were not trained on them."""
+"""Folds of the training dialogues, for help from models that were not trained on them."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ HELD_OUT = "held_out"
 
 
 def fold_numbers(samples: pd.DataFrame, folds: int) -> pd.Series:
-    """Dialogue (``sid``) -> its part, 1 to ``folds``: dealt out category by category in an order of its own, for everyone the same."""
+    """Dialogue (``sid``) -> its fold, 1 to ``folds``. Each category is spread evenly, in an order that depends on the ids alone."""
     dialogues = samples[["sid", "domain"]].drop_duplicates("sid")
     order = dialogues.assign(place=[hashlib.sha256(sid.encode()).hexdigest() for sid in dialogues["sid"]])
     dealt = order.sort_values(["domain", "place"])["sid"]

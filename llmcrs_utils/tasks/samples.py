@@ -1,4 +1,4 @@
-"""Dialogues -> task samples (paper section 3.3 and appendix A): one row per question a system is asked."""
+"""Dialogues -> task samples (paper section 3.3 and appendix A): one row for each answer that a system has to give."""
 
 import warnings
 from collections import Counter
@@ -13,7 +13,7 @@ from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, Cor
 from llmcrs_utils.tasks.candidates import Catalogue
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 
-# Which segments a task may see of the turns before (the rest of the annotation is not its business).
+# The segments of earlier turns that a task may see; other annotation is hidden from it.
 VISIBLE = {
     "understand": ("[user]", "[system]", "[understand]"),
     "elicit": ("[user]", "[elicit]", "[system]", "[understand]"),
@@ -24,7 +24,7 @@ VISIBLE = {
 
 @dataclass
 class Turn:
-    """Consecutive utterances with the same act; an explanation right after a recommendation belongs to it."""
+    """Consecutive utterances with the same act. An explanation right after a recommendation belongs to its turn."""
 
     act: str
     seq_no: int
@@ -51,7 +51,7 @@ class Turn:
         return prompts.items.join(f"{key}{prompts.pair}{value}" for key, value in self.needs)
 
     def closing(self, prompts: Prompts) -> list[str]:
-        """What a reply has to speak of: the attributes to ask or the items to recommend."""
+        """The segment that names the content of a reply: the attributes to ask about or the items to recommend."""
         if self.act == "系统提问":
             return ["[elicit]" + prompts.items.join(self.attributes)]
         if self.act == "系统推荐":
@@ -59,7 +59,7 @@ class Turn:
         return []
 
     def segments(self, prompts: Prompts) -> list[str]:
-        """All segments of the turn as later turns see them."""
+        """All segments of the turn, as later turns see them."""
         speaker = "[user]" if self.by_user else "[system]"
         return [*self.closing(prompts), speaker + self.text, "[understand]" + self.needs_text(prompts)]
 
@@ -94,8 +94,8 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
 
     def add(task: str, index: int, current: list[str], label: str, **extra):
         before = visible[task][:index]
-        # The utterance that is answered stays whole whatever else is cut: where the task answers
-        # the turn before, that turn belongs to what is current.
+        # The utterance that a system answers must never be cut. Where the task answers the turn before, that turn is
+        # therefore part of ``current``.
         if task != "understand" and before:
             current = before.pop() + current
         turn = turns[index]
@@ -162,7 +162,7 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     A question that nobody can answer is left out; a warning says how many of each task were.
 
     Raises:
-        CorpusError: where there is no sample at all, or the catalogue holds too few items to choose among.
+        CorpusError: if there is no sample at all, or the catalogue holds too few items to choose from.
     """
     rows = [
         {"split": split, **sample}
@@ -201,15 +201,15 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
 
 
 def behaviour_before(corpus: Corpus, users: pd.Series, times: pd.Series, max_history: int) -> list[list[str]]:
-    """Per user and time the last ``max_history`` known items acted on strictly before, oldest first.
+    """For each user and time the last ``max_history`` known items that the user acted on before that time, oldest first.
 
-    Known are the items of the product knowledge. An item that only dialogues name would stand in a history
-    just because it is recommended somewhere, and so give an answer away.
+    The items of the product knowledge are known. An item that only dialogues name is left out: it would be in a history only
+    because it is recommended somewhere, and would so give an answer away.
     """
     known = corpus.behaviour[corpus.behaviour["item_id_encrypt"].isin(corpus.knowledge["item_id_encrypt"].unique())]
     codes, names = pd.factorize(known["user_id_encrypt"])
     moments = known["actime"].to_numpy(TIME_TYPE)
-    order = np.lexsort((moments, codes))  # by user, then time, else as they come
+    order = np.lexsort((moments, codes))  # by user, then by time; otherwise in the given order
     moments, items = moments[order], known["item_id_encrypt"].to_numpy(object)[order]
     first = dict(zip(names, np.searchsorted(codes[order], np.arange(len(names))).tolist(), strict=True))
     last = dict(zip(names, np.searchsorted(codes[order], np.arange(len(names)), side="right").tolist(), strict=True))

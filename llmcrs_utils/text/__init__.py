@@ -1,1 +1,1 @@
-"""What a model reads: prompts, segments, instructions, and how long or hostile text is made to fit."""
+"""The text that a model reads: prompts, segments and instructions, input cut to length, and data that must not pass for control tokens."""

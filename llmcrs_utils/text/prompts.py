@@ -1,4 +1,4 @@
-"""Every word that a model is shown besides the data: one set per language (paper section 3, Tables 5-8)."""
+"""All fixed text that a model reads besides the data: one set of prompts per language (paper section 3, Tables 5-8)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Prompts:
     """Separators, CRS prompts and LLM instructions of one language; ``{d}`` is the domain, ``{hint}`` the help clause."""
 
     # separators
-    space: str  # between words; "" where words are not spaced
+    space: str  # between words; "" in a language without spaces between words
     pair: str  # attribute and value
     items: str  # members of a set
     values: str  # values of one attribute
@@ -34,7 +34,7 @@ class Prompts:
     satisfying: str
     satisfied: str  # {letter}
     help: dict[str, str]
-    hidden_relations: tuple[str, ...]  # knowledge never shown: it would name the shop or repeat the category
+    hidden_relations: tuple[str, ...]  # relations that are never shown: they would name the shop or repeat the category
 
 
 CHINESE = Prompts(
@@ -132,15 +132,15 @@ ENGLISH = Prompts(
 
 PROMPTS = {"zh": CHINESE, "en": ENGLISH}
 
-# How instruction and input are put to an LLM.
+# How instruction and input become the prompt of an LLM.
 TEMPLATES = {
     "plain": "{instruction}\n{input}\n",
-    # Chinese-Alpaca was tuned with Alpaca's words.
+    # Chinese-Alpaca was tuned with Alpaca's template.
     "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{instruction}\n{input}\n\n### Response: ",
-    # ChatGLM reads the bare text where there is no history; its tokeniser adds [gMASK] <sop>.
+    # ChatGLM reads the bare text if there is no history. Its tokenizer adds [gMASK] <sop>.
     "bare": "{instruction}{input}",
-    # One message of the user, put as the checkpoint's own chat template puts it.
+    # One message of the user, in the checkpoint's own chat template.
     "chat": "{instruction}\n{input}",
 }
 
@@ -155,7 +155,7 @@ def prompts_of(language: str) -> Prompts:
 def parse_needs(text: str, prompts: Prompts) -> list[tuple[str, str]]:
     """``属性：值；属性：值`` -> [(attribute, value)]; a member without the pair separator has value ``""``.
 
-    Blanks at the ends, and in a language without spaces all blanks, carry no meaning (tokenisers add and drop them).
+    Blanks at the ends, and in a language without spaces all blanks, carry no meaning (tokenizers add and drop them).
     """
     pairs = []
     for member in split_set(text, prompts):

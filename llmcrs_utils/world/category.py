@@ -1,4 +1,4 @@
-"""How a product category of the synthetic world is written down: what is sold, asked about, and how it is said.
+"""How a product category of the synthetic world is described: its products, the questions about them, and the words for both.
 
 A template's ``{}`` marks where a word goes; the span of an annotation is found there.
 """
@@ -6,8 +6,8 @@ A template's ``{}`` marks where a word goes; the span of an annotation is found 
 from dataclasses import dataclass, field
 from functools import cached_property
 
-KIND = "品类"  # what shoppers call the product type ...
-KIND_RELATION = "类目"  # ... and where the catalogue keeps it
+KIND = "品类"  # the attribute for the product type ...
+KIND_RELATION = "类目"  # ... and the relation under which the catalogue lists it
 BUDGET = "价位"
 BRAND = "品牌"
 
@@ -16,11 +16,11 @@ BRAND = "品牌"
 class WorldAttribute:
     """One dialogue attribute, the catalogue relation behind it, and the words for both.
 
-    ``words`` maps each catalogue value to what shoppers call it: the catalogue's own word or the nearest to it first, then
-    paraphrases, which a wide vocabulary gap makes common. ``desk`` holds the desk's own word where it differs from the
-    catalogue's value. An attribute that is not ``listed`` (a shoe size) is no catalogue relation. ``several`` marks a
-    relation of which one product may have two values, ``firm`` what a shopper never changes (a skin type).
-    Of two attributes with one relation the words differ (a skin trouble says which effect is wanted).
+    ``words`` maps each catalogue value to the words that shoppers use for it. The catalogue's own word, or the nearest one, comes
+    first; paraphrases follow, which a wide vocabulary gap makes common. ``desk`` holds the desk's own word where it differs from
+    the catalogue's value. An attribute that is not ``listed`` (a shoe size) is no catalogue relation. ``several`` marks a relation
+    of which one product may have two values. ``firm`` marks what a shopper never changes (a skin type). Two attributes may share
+    a relation if their words differ (a skin trouble names the effect that is wanted).
     """
 
     key: str
@@ -31,11 +31,11 @@ class WorldAttribute:
     offer: tuple[str, ...]  # questions of the desk that name two values
     confirm: tuple[str, ...]  # yes-or-no questions of the desk that name one value
     tell: tuple[str, ...]  # clauses by which a shopper states a value
-    react: tuple[str, ...] = ("有{}的吗", "有没有{}的", "想要{}的")  # by which a shopper asks for another product
-    inquire: tuple[str, ...] = ("这款是{}的吗", "这个是{}的吧")  # by which a shopper asks whether a shown product fits
+    react: tuple[str, ...] = ("有{}的吗", "有没有{}的", "想要{}的")  # clauses by which a shopper asks for another product
+    inquire: tuple[str, ...] = ("这款是{}的吗", "这个是{}的吧")  # questions of a shopper whether a shown product fits
     avoid: tuple[str, ...] = ()  # what a shopper does not want; all of it is the annotated value
     explain: tuple[str, ...] = ()  # clauses by which the desk says that a product has the value
-    lacks: tuple[str, ...] = ("不是{}的", "不属于{}的")  # by which it says that a product has not
+    lacks: tuple[str, ...] = ("不是{}的", "不属于{}的")  # clauses by which the desk says that a product does not have the value
     desk: dict[str, str] = field(default_factory=dict)
     listed: bool = True
     several: bool = False
@@ -64,11 +64,11 @@ class ProductType:
 class Category:
     """A product category.
 
-    ``themes`` lists values that go together, in products and in tastes alike. ``follow_ups`` maps an (attribute, catalogue
-    value) just learnt to the attribute that the desk asks about at once. ``unspoken`` are catalogue relations that matter to
-    taste but that nobody speaks of. ``vague`` maps a question to the attributes it may stand for; ``ambiguous`` maps a
-    shopper's word to the attributes it is filed under and how often. ``lean`` (-1..1) says how far this category's choices
-    go by behaviour rather than by words, against the average category.
+    ``themes`` lists values that go together, both in products and in tastes. ``follow_ups`` maps an (attribute, catalogue value)
+    that the desk has just learnt to the attribute that it asks about next. ``unspoken`` holds catalogue relations that matter to
+    taste but are never mentioned. ``vague`` maps a question to the attributes that it may mean. ``ambiguous`` maps a shopper's word
+    to the attributes under which it is annotated, with their shares. ``lean`` (-1..1) says how much more this category's choices
+    depend on behaviour, rather than words, than those of the average category.
     """
 
     domain: str
@@ -83,7 +83,7 @@ class Category:
     lean: float
 
     def values(self, product: str, relation: str) -> tuple[str, ...]:
-        """Catalogue values of ``relation`` that make sense for ``product``; none where it has no such relation."""
+        """Catalogue values of ``relation`` that make sense for ``product``; empty where the product has no such relation."""
         return self._values[product].get(relation, ())
 
     @cached_property
@@ -174,7 +174,7 @@ def brands(*names: str) -> WorldAttribute:
 
 
 def gender() -> WorldAttribute:
-    """The 性别 attribute of what is worn."""
+    """The 性别 attribute of clothes and shoes."""
     return WorldAttribute(
         key="性别",
         relation="性别",

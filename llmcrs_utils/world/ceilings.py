@@ -1,7 +1,7 @@
-"""What is possible in the synthetic world: the true probability of every answer, and the best that can be made of it.
+"""The best possible scores in the synthetic world: the true probability of every answer, and the answer that makes the most of it.
 
-A *ceiling* is the score to be expected of the answer that the true probabilities make best. Who answers so knows the
-world's rules and all of its items' facts, but no more of the shopper than the desk does: tastes stay hidden.
+A *ceiling* is the expected score of the answer that is best under the true probabilities. A system that answers so knows the
+world's rules and all facts of its items. Of the shopper it knows no more than the desk does: tastes stay hidden.
 """
 
 from itertools import product
@@ -18,20 +18,20 @@ from llmcrs_utils.text.prompts import CHINESE, parse_needs
 from llmcrs_utils.world import Truth
 from llmcrs_utils.world.dialogues import Choice, TurnTruth
 
-LANGUAGE = "zh"  # the world's
-WORDINGS = 12  # wordings of a reply that stand for all that are possible
+LANGUAGE = "zh"  # of the world
+WORDINGS = 12  # wordings of a reply that represent all possible ones
 Labels = list[tuple[str, float]]  # label, probability
 
 
 def true_labels(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
-    """The probability of every answer that a task sample might have had, given all that the world knows before it.
+    """The probability of every label that a task sample might have had, given all that the world knows before it.
 
     Args:
         samples: rows of ``build_samples`` of the world's corpus.
 
     Returns:
         One row per (sample, label): ``sample_id, label, probability``; labels are written as in the samples. For ``respond``
-        ``WORDINGS`` wordings, drawn as the desk draws them, share the probability: all of them cannot be listed.
+        ``WORDINGS`` wordings, drawn as the desk draws them, share the probability, since not all wordings can be listed.
 
     Raises:
         KeyError: for a sample of a dialogue that ``truth`` does not know.
@@ -76,7 +76,7 @@ def oracle_predictions(samples: pd.DataFrame, truth: Truth, split: str = "test")
 
 
 def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd.DataFrame, split: str = "test") -> pd.DataFrame:
-    """What predictions score on average over all the answers that might have been: as ``metrics.score``, noise-free.
+    """The average scores of predictions over all labels that might have been: as ``metrics.score``, without the noise of one label.
 
     Args:
         labels: what ``true_labels`` returns for these samples.
@@ -96,7 +96,7 @@ def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd
 
 
 def ceiling_table(expected: pd.DataFrame) -> pd.DataFrame:
-    """The expected headline metric per task (rows) and category (columns), of what ``expected_scores`` says of the oracle."""
+    """The oracle's expected headline metric per task (rows) and category (columns), from ``expected_scores``."""
     categories = category_names(expected)
     names = expected["domain"].map(category_name)
     rows = {}
@@ -112,9 +112,9 @@ def shares(weighted: list[tuple]) -> list[tuple]:
 
 
 def chosen_items(choice: Choice, candidates: list[str], implicit_weight: float | None = None) -> Labels:
-    """How likely each candidate is the gold item, the others having been drawn evenly from the rest of the shop.
+    """The probability that each candidate is the gold item. The other candidates are drawn evenly from the rest of the shop.
 
-    Where two items were recommended, the second is known to be none of the candidates.
+    Where two items were recommended, the second is never among the candidates.
     """
     weights = dict(zip(choice.item_ids, choice.weights(implicit_weight).tolist()))
     of = np.array([weights.get(item, 0) for item in candidates], dtype=float)  # 0: another shop's, where the shop is small
@@ -127,7 +127,7 @@ def chosen_items(choice: Choice, candidates: list[str], implicit_weight: float |
 
 
 def annotations(turn: TurnTruth) -> Labels:
-    """Every way in which an annotator may file the turn's words."""
+    """Every annotation of the turn that an annotator may choose, with its probability."""
     choices = [list((mention.may_be or {mention.key: 1.0}).items()) for mention in turn.mentions]
     found: dict[str, float] = {}
     for combination in product(*choices):
@@ -138,7 +138,7 @@ def annotations(turn: TurnTruth) -> Labels:
 
 
 def replies(turn: TurnTruth, rng: Random) -> list[str]:
-    """``WORDINGS`` wordings of the desk's turn; one that is nothing but a link is no reply."""
+    """``WORDINGS`` wordings of the desk's turn. A wording that is only a link is no reply and is drawn again."""
     found: list[str] = []
     while len(found) < WORDINGS:
         text = " ".join(turn.reply(rng))
@@ -166,7 +166,7 @@ def best_set(labels: Labels) -> str:
 
 
 def best_replies(samples: pd.DataFrame, truth: Truth) -> dict[str, str]:
-    """Per sample the wording that is most like the others by BLEU-2."""
+    """For each sample the wording that is most similar to the others by BLEU-2."""
     drawn = {s.sample_id: replies(truth[s.sid, s.seq_no], Random(f"{s.sample_id} answers")) for s in samples.itertuples()}
     pairs = [(name, one, other) for name, texts in drawn.items() for one in range(WORDINGS) for other in range(WORDINGS) if one != other]
     if not pairs:
@@ -174,8 +174,8 @@ def best_replies(samples: pd.DataFrame, truth: Truth) -> dict[str, str]:
     frame = pd.DataFrame(pairs, columns=["name", "one", "other"])
     frame["sample_id"] = [f"{name} {one} {other}" for name, one, other in pairs]
     texts = [drawn[name][one] for name, one, _ in pairs]
-    asked = frame.assign(task="respond", split="test", sid="", domain="", label=[drawn[name][other] for name, _, other in pairs])
-    said = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True)
-    scored = score(asked, said[SCHEMA.names], LANGUAGE).merge(frame, on="sample_id")
+    wording_samples = frame.assign(task="respond", split="test", sid="", domain="", label=[drawn[name][other] for name, _, other in pairs])
+    answers = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True)
+    scored = score(wording_samples, answers[SCHEMA.names], LANGUAGE).merge(frame, on="sample_id")
     mean = scored.groupby(["name", "one"])[HEADLINE["respond"]].mean()
     return {name: drawn[name][int(part.idxmax()[1])] for name, part in mean.groupby(level="name")}

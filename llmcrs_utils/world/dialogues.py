@@ -1,8 +1,8 @@
-"""Pre-sales dialogues of the synthetic world, played move by move between a shopper and a shop's service desk.
+"""Pre-sales dialogues of the synthetic world, simulated move by move between a shopper and a shop's service desk.
 
-Each dialogue has three random streams: what is decided, how it is worded, and where the shopper mistypes. So another
-vocabulary or more typing errors change no decision. Beside every turn stands what the world knows of it (``TurnTruth``): the
-true probabilities of the desk's next question, of its choice, of its wording, and of an annotator's labels.
+Each dialogue has three random streams: for decisions, for wording, and for typing errors. So another vocabulary or more typing
+errors change no decision. For every turn the world also keeps what it knows of it (``TurnTruth``): the true probabilities of the
+desk's next question, of its choice, of its wording, and of an annotator's labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +32,8 @@ from llmcrs_utils.world.shoppers import (
 )
 from llmcrs_utils.world.shops import Facts, Shop, traits_of
 
-SOFT, FIRM, LATEST, AVOIDED = 1, 2, 4, -2  # what a need counts that an item meets; LATEST: of what was just said of another item
-POPULARITY = 0.15  # what popularity counts in the desk's choice, against 1 for needs and behaviour together
+SOFT, FIRM, LATEST, AVOIDED = 1, 2, 4, -2  # how much a need counts that an item meets; LATEST: a need named in reaction to another item
+POPULARITY = 0.15  # weight of popularity in the desk's choice; needs and behaviour together have weight 1
 TWO_ITEMS, TWO_STEPS = 0.12, 0.1  # how often the desk recommends two items at once, asks two things at once
 ASK_ON = (0.93, 0.62, 0.3, 0.1)  # how often the desk asks a first, second, ... question before it recommends
 MOST_ROUNDS = 3  # recommendations in a dialogue
@@ -41,16 +41,16 @@ MOST_ROUNDS = 3  # recommendations in a dialogue
 
 @dataclass(frozen=True)
 class Knobs:
-    """What can be turned in the world. Each moves what its line says and nothing else.
+    """The settings of the world. Each changes what its comment says and nothing else.
 
-    The knobs of words (``vocabulary_gap``, ``typo_rate``) change no decision; the knobs of decisions change nothing that
-    comes before the first decision concerned, and neither catalogue nor what shoppers did before their dialogue.
+    The knobs of words (``vocabulary_gap``, ``typo_rate``) change no decision. The knobs of decisions change nothing before the first
+    decision that they concern. No knob changes the catalogue or the behaviour of shoppers before their dialogue.
     """
 
-    implicit_weight: float = 0.5  # 0..1: how far behaviour, and not spoken needs, decides which item is recommended
+    implicit_weight: float = 0.5  # 0..1: how far behaviour rather than spoken needs decides which item is recommended
     vocabulary_gap: float = 0.3  # 0..1: how often a shopper paraphrases instead of saying the catalogue's word
     choice_noise: float = 0.3  # > 0: how freely the desk chooses among items; near 0 it takes the best, so ceilings rise to 1
-    elicitation_difficulty: float = 0.2  # 0..1: how often the desk passes over the question that is due; at 1 it asks anything
+    elicitation_difficulty: float = 0.2  # 0..1: how often the desk skips the question that is due; at 1 it asks anything
     category_differences: float = 0.5  # 0..1: how far categories differ in the weight of behaviour
     typo_rate: float = 0.01  # 0..1: how often a character that can be mistyped is
 
@@ -67,10 +67,10 @@ class Knobs:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What the desk weighs when it recommends ``count`` of a shop's ``n`` items; all arrays have the shape (n,).
+    """The basis on which the desk recommends ``count`` of a shop's ``n`` items; all arrays have the shape (n,).
 
-    ``spoken`` counts needs met, ``liked`` traits shared with what the shopper looked at; ``allowed`` are in stock, of the
-    product type asked for, and not shown before.
+    ``spoken`` counts the needs that an item meets, ``liked`` the traits that it shares with the items that the shopper viewed.
+    ``allowed`` marks items that are in stock, of the wanted product type, and not shown before.
     """
 
     item_ids: list[str]
@@ -101,13 +101,13 @@ def standardised(numbers: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TurnTruth:
-    """What the world knows of one turn (consecutive utterances of one act, an explanation belonging to its link).
+    """What the world knows of one turn: consecutive utterances of one act; an explanation belongs to the turn of its link.
 
     Attributes:
-        mentions: its annotated words, and under which attributes each may be filed.
+        mentions: its annotated words, and the attributes under which each may be annotated.
         questions: the attributes the desk may ask next and the weight of each such question; empty where it does not ask.
-        choice: what the desk weighs; None where it does not recommend.
-        reply: draws another wording of the desk's turn, one text per utterance; None where the shopper speaks.
+        choice: the basis of the desk's recommendation; None where it does not recommend.
+        reply: draws another wording of the desk's turn, one text per utterance; None for a shopper's turn.
     """
 
     seq_no: int
@@ -119,7 +119,7 @@ class TurnTruth:
 
 @dataclass
 class Scene:
-    """A dialogue being played: who talks, what is known so far, and what was said and done."""
+    """The state of a dialogue in progress: its speakers, what is known so far, and all utterances and actions."""
 
     shop: Shop
     described: list[Facts]
@@ -132,7 +132,7 @@ class Scene:
     profile: np.ndarray  # how often each trait occurred in what the shopper looked at
     wishes: dict[str, str]  # what the shopper would say of each attribute
     known: dict[str, str] = field(default_factory=dict)  # attribute -> catalogue value, in order of mention
-    avoided: dict[str, str] = field(default_factory=dict)  # likewise, what the shopper does not want
+    avoided: dict[str, str] = field(default_factory=dict)  # attribute -> catalogue value that the shopper does not want
     indifferent: set[str] = field(default_factory=set)
     shown: list[int] = field(default_factory=list)  # items of the shop, as rows
     actions: list[tuple] = field(default_factory=list)  # during the dialogue
@@ -179,7 +179,7 @@ class Scene:
         self.profile += self.shop.traits[item]
 
     def shopper_says(self, act: str, lines: list[Line]) -> None:
-        """One utterance, or one per line: the shopper's lines with fillers and slips."""
+        """The shopper's lines with fillers and typing errors, as one utterance or as one utterance per line."""
         self.turn()
         apart = len(lines) > 1 and self.rng.random() < 0.3
         together = say.joined(lines, self.words.choice(say.JOINTS))
@@ -194,7 +194,7 @@ class Scene:
 def play(
     category_shops: list[Shop], described: dict[str, list[Facts]], user_id: str, stream: str, knobs: Knobs
 ) -> tuple[Dialogue, list[TurnTruth], list[tuple]]:
-    """One shopper's dialogue with one of the shops, its truth, and all that the shopper did before, during and after it."""
+    """One shopper's dialogue with one of the shops, its truth, and all actions of the shopper before, during and after it."""
     rng = Random(stream)
     shop, other = two_shops(rng, category_shops)
     shopper = draw_shopper(rng, shop, user_id)
@@ -232,7 +232,7 @@ def play(
 
 
 def converse(scene: Scene) -> None:
-    """Needs, questions and answers, a recommendation with its reasons, and feedback that accepts, refines or changes."""
+    """Needs, questions and answers, then recommendations with reasons, each followed by feedback that accepts, refines or changes."""
     open_dialogue(scene)
     ask_on(scene, ASK_ON)
     for last in [False] * (MOST_ROUNDS - 1) + [True]:
@@ -245,7 +245,7 @@ def converse(scene: Scene) -> None:
 
 
 def open_dialogue(scene: Scene) -> None:
-    """The first need: mostly the product type, often with one or two needs more, now and then with something unwanted."""
+    """The first need: mostly the product type, often with one or two more needs, sometimes with something unwanted."""
     rng, words = scene.rng, scene.words
     extras = [key for key in scene.wishes if key != KIND and scene.category.attributes[key].listed]
     rng.shuffle(extras)
@@ -265,14 +265,14 @@ def open_dialogue(scene: Scene) -> None:
 
 
 def state(scene: Scene, key: str) -> Line:
-    """A clause by which the shopper tells a wish, which is known from then on."""
+    """A clause in which the shopper states a wish. The desk knows it from then on."""
     attribute = scene.category.attributes[key]
     learn(scene, key, scene.wishes[key])
     return fill(scene.words.choice(attribute.tell), mention(scene, key, scene.wishes[key]))
 
 
 def learn(scene: Scene, key: str, value: str) -> None:
-    """Of two attributes that speak of one relation the later word counts."""
+    """Note that the desk has learnt a value. Of two attributes of one relation the later one counts."""
     relation = scene.category.attributes[key].relation
     for other in [other for other in scene.known if scene.category.attributes[other].relation == relation]:
         if scene.known[other] != value:
@@ -282,7 +282,7 @@ def learn(scene: Scene, key: str, value: str) -> None:
 
 
 def mention(scene: Scene, key: str, value: str) -> Mention:
-    """A word for a value, as the shopper says it and an annotator files it."""
+    """A shopper's word for a value, and the attribute under which an annotator puts it."""
     word = word_for(scene.words, scene.category.attributes[key], value, scene.knobs.vocabulary_gap)
     may_be = scene.category.ambiguous.get(word)
     chance = scene.words.random()  # drawn always, so that an ambiguous word moves no other draw
@@ -297,7 +297,7 @@ def running(shares: dict[str, float]) -> list[tuple[str, float]]:
 
 
 def refuse_something(scene: Scene, keys: Sequence[str], item: int | None = None) -> list[Line]:
-    """A clause about what the shopper does not want, of ``item`` if given; none if there is nothing of the kind."""
+    """A clause about a value that the shopper does not want, a value of ``item`` if given; empty if there is no such value."""
     category, columns = scene.category, traits_of(scene.category)
     choices = []
     for key in keys:
@@ -321,7 +321,7 @@ def refuse_something(scene: Scene, keys: Sequence[str], item: int | None = None)
 
 
 def answer_questions(scene: Scene, keys: Sequence[str], offered: dict[str, str]) -> None:
-    """What the shopper says of the attributes asked; ``offered`` are the values of yes-or-no questions."""
+    """The shopper's answer about the attributes ``keys``. ``offered`` holds the values named in yes-or-no questions."""
     rng, words = scene.rng, scene.words
     lines: list[Line] = []
     for key in keys:
@@ -336,17 +336,17 @@ def answer_questions(scene: Scene, keys: Sequence[str], offered: dict[str, str])
             learn(scene, key, value)
             lines.append([words.choice(say.YES_WORDS)] if plain else fill(words.choice(("嗯，{}", "嗯嗯，{}", "{}")), mention(scene, key, value)))
         else:
-            told = state(scene, key)
-            told = [part for part in told if isinstance(part, Mention)] if plain else told
-            lines.append([words.choice(say.NO_WORDS), *told] if key in offered else told)
+            clause = state(scene, key)
+            clause = [part for part in clause if isinstance(part, Mention)] if plain else clause
+            lines.append([words.choice(say.NO_WORDS), *clause] if key in offered else clause)
     due = steps_due(scene)
-    if due and rng.random() < 0.15:  # some tell the next thing before they are asked
+    if due and rng.random() < 0.15:  # some name the next need before the desk asks
         lines += [state(scene, key) for key in due[0] if key in scene.wishes]
     scene.shopper_says("用户回答", lines)
 
 
 def give_feedback(scene: Scene, last: bool) -> bool:
-    """Whether another recommendation has to follow what the shopper says of the latest one; none does if it was the ``last``."""
+    """The shopper's feedback on the latest recommendation. Returns whether another one has to follow; after the ``last`` none does."""
     rng, words, category = scene.rng, scene.words, scene.category
     item = scene.shown[-1]
     facts = scene.shop.facts[item]
@@ -358,8 +358,8 @@ def give_feedback(scene: Scene, last: bool) -> bool:
     if last or rng.random() < 0.75 * pleasing**2:
         scene.shopper_says(act, [[words.choice(say.ACCEPT)]])
         return False
-    told = {category.attributes[key].relation for key in scene.known} | {category.attributes[k].relation for k in scene.indifferent}
-    silent = [key for key in listed if key != KIND and category.attributes[key].relation not in told]
+    settled = {category.attributes[key].relation for key in scene.known} | {category.attributes[k].relation for k in scene.indifferent}
+    silent = [key for key in listed if key != KIND and category.attributes[key].relation not in settled]
     soft = [key for key in scene.known if key in listed and key != KIND and not category.attributes[key].firm]
     move = rng.choices(("inquire", "refine", "refuse", "change", "another"), (30, 32, 14, 14, 10))[0]
     askable = [key for key in silent if category.attributes[key].inquire]
@@ -403,7 +403,7 @@ def give_feedback(scene: Scene, last: bool) -> bool:
 
 
 def afterwards(rng: Random, scene: Scene, other: Shop) -> list[tuple]:
-    """What the shopper does when all is said: at times keeps or buys the last item, at times looks around again."""
+    """The shopper's actions after the dialogue: sometimes to keep or buy the last item, sometimes to look around again."""
     actions, end = [], scene.utterances[-1].time
     row = (scene.shop.seller_id, scene.shopper.user_id)
     if scene.shown and rng.random() < 0.5:
@@ -420,7 +420,7 @@ def afterwards(rng: Random, scene: Scene, other: Shop) -> list[tuple]:
 
 
 def ask_on(scene: Scene, chances: Sequence[float]) -> None:
-    """Ask and be answered, as long as something is open and the desk is minded to ask (``chances``)."""
+    """Questions and answers, as long as something is open; the desk asks each further question with the next of ``chances``."""
     for chance in chances:
         if not steps_due(scene) or scene.rng.random() >= chance:
             return
@@ -428,7 +428,7 @@ def ask_on(scene: Scene, chances: Sequence[float]) -> None:
 
 
 def ask(scene: Scene) -> None:
-    """One question turn and its answer."""
+    """One turn of questions by the desk, and the shopper's answer."""
     questions = question_policy(scene)
     wheel = np.cumsum([weight for _, weight in questions])
     steps = questions[spin(scene.rng, wheel)][0]
@@ -441,8 +441,8 @@ def ask(scene: Scene) -> None:
         steps=steps,
         questions=questions,
     )
-    asked = [(tuple(key for step in option for key in step), weight) for option, weight in questions]
-    scene.turn(questions=asked, reply=lambda rng: [spoken(line) for line in draw(rng)[0]])
+    possible = [(tuple(key for step in option for key in step), weight) for option, weight in questions]
+    scene.turn(questions=possible, reply=lambda rng: [spoken(line) for line in draw(rng)[0]])
     lines, offered = draw(scene.words)
     for line in lines:
         scene.say("系统提问", line)
@@ -450,7 +450,7 @@ def ask(scene: Scene) -> None:
 
 
 def steps_due(scene: Scene) -> list[tuple[str, ...]]:
-    """What may be asked, most urgent first: the type, then a follow-up on what was just said, then the product's own order."""
+    """What the desk may ask, most urgent first: the product type, then a follow-up on the latest need, then the product's own order."""
     category = scene.category
     if KIND not in scene.known:
         return [(KIND,)]
@@ -465,7 +465,7 @@ def steps_due(scene: Scene) -> list[tuple[str, ...]]:
 
 
 def question_policy(scene: Scene) -> list[tuple[tuple[tuple[str, ...], ...], int]]:
-    """(steps asked, weight) of every question turn that the desk may take next; two steps make two utterances.
+    """(steps, weight) of every turn of questions that the desk may take next; two steps make two utterances.
 
     The k-th most urgent step has ``elicitation_difficulty`` ** k times the first's weight.
     """
@@ -491,7 +491,7 @@ def question_lines(
     steps: tuple[tuple[str, ...], ...],
     questions: list[tuple[tuple[tuple[str, ...], ...], int]],
 ) -> tuple[list[Line], dict[str, str]]:
-    """The desk's words for a question turn, one line per step, and the values it proposed in yes-or-no questions."""
+    """The desk's words for a turn of questions, one line per step, and the values that it names in yes-or-no questions."""
     lines, offered = [], {}
     for step in steps:
         if len(step) > 1:
@@ -517,7 +517,7 @@ def question_lines(
 
 
 def meanings(category: Category, text: str, questions: list[tuple[tuple[tuple[str, ...], ...], int]]) -> dict[str, float]:
-    """What a vague question stands for: each attribute it may mean, by how likely the desk would ask it so."""
+    """The meanings of a vague question: each attribute that it may mean, by the probability that the desk asks for it in this way."""
     weights = {}
     for steps, weight in questions:
         if len(steps) == 1 and len(steps[0]) == 1 and steps[0][0] in category.vague[text]:
@@ -527,24 +527,24 @@ def meanings(category: Category, text: str, questions: list[tuple[tuple[tuple[st
 
 
 def words_to_name(category: Category, key: str, kind: str, kinds: list[str], known: dict[str, str]) -> list[tuple[str, str]]:
-    """(value, word) of all that a question may name; in a follow-up the finer words for the value just told."""
+    """(value, word) of all values that a question may name; in a follow-up question the finer words for the known value."""
     attribute = category.attributes[key]
     values = list(attribute.words)
-    if key == KIND:  # of what is told already, only types of which it may be true
-        told = [(category.attributes[other].relation, value) for other, value in known.items()]
-        fitting = [name for name in kinds if all(value in category.values(name, relation) for relation, value in told)]
+    if key == KIND:  # only types for which the needs known so far make sense
+        needs = [(category.attributes[other].relation, value) for other, value in known.items()]
+        fitting = [name for name in kinds if all(value in category.values(name, relation) for relation, value in needs)]
         return [(name, attribute.words[name][0]) for name in fitting or kinds]
     if attribute.listed:
         values = [value for value in category.values(kind, attribute.relation) if value in attribute.words]
-        said = {known[other] for other in known if category.attributes[other].relation == attribute.relation}
-        values = [value for value in values if value in said] or values
+        named = {known[other] for other in known if category.attributes[other].relation == attribute.relation}
+        values = [value for value in values if value in named] or values
     if len(values) == 1:
         return [(values[0], word) for word in attribute.words[values[0]]]
     return [(value, attribute.words[value][0]) for value in values]
 
 
 def recommend(scene: Scene) -> bool:
-    """Send one link, now and then two, and mostly say why; False where nothing is left to show."""
+    """The desk sends one link, sometimes two, and mostly says why. Returns False where no item is left to show."""
     rng = scene.rng
     choice = weigh(scene, 2 if rng.random() < TWO_ITEMS else 1)
     if choice is None:
@@ -572,7 +572,7 @@ def recommend(scene: Scene) -> bool:
 
 
 def weigh(scene: Scene, count: int) -> Choice | None:
-    """What the desk goes by: needs spoken, likeness to what was looked at, popularity, stock."""
+    """The basis of the desk's next recommendation: spoken needs, similarity to viewed items, popularity and stock."""
     shop, columns = scene.shop, traits_of(scene.category)
     allowed = shop.in_stock.copy()
     allowed[scene.shown] = False
@@ -616,7 +616,7 @@ def recommendation_lines(
     explains: bool,
     apart: bool,
 ) -> list[tuple[str, Line, Sequence[int]]]:
-    """The links, mostly nothing but links, and the desk's reasons."""
+    """The lines of a recommendation: the links, mostly without further words, and the desk's reasons."""
     found: list[tuple[str, Line, Sequence[int]]] = []
     for link in [[item] for item in items] if apart else [items]:
         texts = say.LINK_TEXTS if len(link) == 1 else say.LINK_TEXTS_OF_TWO
@@ -647,9 +647,9 @@ def reasons_for(
     known: dict[str, str],
     avoided: set[tuple[str, str]],
 ) -> tuple[list[str], bool]:
-    """One to three clauses true of all items: the latest needs they meet, then what the catalogue says; is the first the latest?
+    """One to three clauses that are true of all items, and whether the first one is about the latest need.
 
-    Nobody praises what is unwanted (``avoided``).
+    The latest needs that the items meet come first, then facts of the catalogue. Unwanted values (``avoided``) are never praised.
     """
     topics: dict[str, str] = {}  # relation -> value to speak of, in this order
     needed = {category.attributes[key].relation for key in known}
@@ -659,7 +659,7 @@ def reasons_for(
             topics.setdefault(relation, value)
     for relation, values in described[0].items():
         shared = [value for value in values if all(value in other.get(relation, ()) for other in described)]
-        if shared and relation not in needed and relation != KIND_RELATION:  # an unmet need is passed over
+        if shared and relation not in needed and relation != KIND_RELATION:  # a need that the items do not meet is not mentioned
             topics.setdefault(relation, shared[0])
     voices = {}  # of the attributes that speak of one relation, this product's own
     for key in [KIND, *category.products[kinds[0]].keys]:
@@ -686,5 +686,5 @@ def inquiry_lines(rng: Random, category: Category, key: str, value: str, fits: b
 
 
 def tell_texts(draw: Callable) -> Callable[[Random], list[str]]:
-    """The texts alone of what ``draw`` draws, as a turn's text holds them."""
+    """A function that draws the same lines as ``draw`` and returns only their texts, as a turn's text holds them."""
     return lambda rng: [spoken(line).replace(LINK_ONLY, "") for _, line, _ in draw(rng)]

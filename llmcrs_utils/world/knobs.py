@@ -1,4 +1,4 @@
-"""What each knob of the synthetic world moves: small worlds, one knob turned at a time, measured by their own truth."""
+"""The effect of each knob of the synthetic world: small worlds in which one knob differs from its default, measured by their own truth."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ SETTINGS = {
     "category_differences": (0.0, 0.25, 0.5, 0.75, 1.0),
     "typo_rate": (0.0, 0.05, 0.1, 0.2, 0.4),
 }
-SPREAD = "recommend: spread of needs' lead over categories"  # takes five times the dialogues to be told from chance
+SPREAD = "recommend: spread of needs' lead over categories"  # needs five times the dialogues to stand out from chance
 MEASURES = {
     "recommend: ceiling": ("#332288", "-", "o"),
     "recommend: who sees needs only": ("#88CCEE", "-", "s"),
@@ -36,11 +36,11 @@ MEASURES = {
 
 
 def knob_effects(dialogues: int, seed: int = 1) -> pd.DataFrame:
-    """Of worlds of ``dialogues`` dialogues, one knob at a time off its default: ``knob, value, measure, score``.
+    """Measures of worlds with ``dialogues`` dialogues in which one knob differs from its default: ``knob, value, measure, score``.
 
-    ``SPREAD`` is told of the knob ``category_differences`` only, whose worlds are five times as large.
+    ``SPREAD`` is reported for the knob ``category_differences`` only; the worlds of this knob are five times as large.
 
-    The measures are exact expectations under the world's own probabilities over its dialogues, not of any trained model.
+    The measures are exact expectations under the world's own probabilities over its dialogues. No model is trained.
     """
     turned = [(knob, value) for knob, values in SETTINGS.items() for value in values]
     rows = []
@@ -83,7 +83,7 @@ def elicit_ceiling(samples: pd.DataFrame, truth: Truth) -> float:
 
 
 def wording(corpus: Corpus) -> dict[str, float]:
-    """Of what shoppers named, how much was said in the catalogue's own words, and how much in words of the lexicon at all."""
+    """The share of shoppers' annotated words that are the catalogue's own, and the share that are in the lexicon at all."""
     near, known = set(), set()
     for category in WORLD_CATEGORIES:
         for attribute in category.attributes.values():
@@ -92,7 +92,7 @@ def wording(corpus: Corpus) -> dict[str, float]:
                 known |= {(category.domain, word) for word in words}
                 known |= {(category.domain, frame.format(word)) for word in words for frame in attribute.avoid}
                 near |= {(category.domain, frame.format(words[0])) for frame in attribute.avoid}
-    said = [
+    annotated = [
         (dialogue.domain, attribute.value)
         for dialogue in corpus.dialogues["test"]
         for utterance in dialogue.dialogue
@@ -100,13 +100,13 @@ def wording(corpus: Corpus) -> dict[str, float]:
         if utterance.sender_type == "用户"
     ]
     return {
-        "understand: words as in the catalogue": sum(word in near for word in said) / len(said),
-        "understand: words the lexicon knows": sum(word in known for word in said) / len(said),
+        "understand: words as in the catalogue": sum(word in near for word in annotated) / len(annotated),
+        "understand: words the lexicon knows": sum(word in known for word in annotated) / len(annotated),
     }
 
 
 def knob_figure(effects: pd.DataFrame) -> Figure:
-    """A panel per knob; a dotted line stands at its default."""
+    """A panel per knob, with a dotted line at its default."""
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     defaults = vars(Knobs())
     shown = {}

@@ -1,4 +1,4 @@
-"""Does what is measured follow what was planted? The synthetic world's knobs decide how far behaviour and needs complement each other."""
+"""Do measured results follow what was planted? The synthetic world's knobs decide how far behaviour and needs complement each other."""
 
 from pathlib import Path
 
@@ -25,9 +25,9 @@ READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM
 
 
 def write_planted(corpus: Corpus, truth: Truth, samples: pd.DataFrame, path: str | Path) -> None:
-    """What the world knows of itself, as CSV ``measure, score``: ``knobs.measures`` and ``planted_outcomes``."""
+    """Write the world's own measures as CSV ``measure, score``: ``knobs.measures`` and ``planted_outcomes``."""
     found = measures(corpus, truth) | planted_outcomes(samples, truth)
-    found.pop(SPREAD)  # told from chance only in larger worlds
+    found.pop(SPREAD)  # stands out from chance only in larger worlds
     write_atomically(Path(path), pd.Series(found, name="score").rename_axis("measure").to_csv(lineterminator="\n"))
 
 
@@ -35,9 +35,9 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
     """How often the best reader of behaviour alone and the best reader of needs alone pick the right candidate: both, one, neither.
 
     Returns:
-        By the names of ``READERS``, each four adding up to 1: ``recommend: NAME`` are expectations under the world's own
-        probabilities over all recommendations in ``samples``, ``test: NAME`` is what the two readers get on the test samples as they
-        turned out, which is what can be measured of systems that read perfectly.
+        Shares by the names of ``READERS``; each four add up to 1. ``recommend: NAME`` is an expectation under the world's own
+        probabilities, over all recommendations in ``samples``. ``test: NAME`` is the share on the actual test samples, which is what
+        one would measure of systems that read perfectly.
     """
     chosen = samples[samples["task"] == "recommend"]
     expected, seen = [], []
@@ -85,7 +85,7 @@ def planted(folder: str | Path) -> pd.DataFrame:
 
 
 def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What the trained systems, floors and ceiling of every world scored, and which of CRS and LLM was right.
+    """The scores of the trained systems, floors and ceiling of every world, and which of CRS and LLM was right.
 
     Returns:
         ``knob, value, system, task, metric, score, low, high`` by ``JUDGED_BY``'s metric; and ``outcomes`` with ``knob, value``.
@@ -103,7 +103,7 @@ def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd
 
 
 def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
-    """Who is right about a recommendation: planted, by perfect readers, and measured.
+    """Who is right about a recommendation: as planted, with perfect readers, and as measured.
 
     Args:
         truth: what ``planted`` returns; ``shares``: the second table of ``measured``.
@@ -132,7 +132,7 @@ SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dicti
 
 
 def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: dict[str, str], corpus_note: str) -> Figure:
-    """What systems score as a knob turns, with the world's ceilings: a panel per knob.
+    """The scores of systems by the value of a knob, with the world's ceilings: a panel per knob.
 
     Args:
         measured, planted: what ``known_answer.measured`` (its first table) and ``known_answer.planted`` return.

@@ -1,4 +1,4 @@
-"""What shoppers and desks say around the words of a category, and how a line is put together with exact spans."""
+"""The phrases of shoppers and desks around the words of a category, and how a line with exact spans is built from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from llmcrs_utils.world.category import WorldAttribute
 
 @dataclass(frozen=True)
 class Mention:
-    """A word and the attribute under which it is annotated; ``may_be`` is how often each is, where it is not always one."""
+    """A word and the attribute under which it is annotated. ``may_be`` holds the share of each attribute, where several are possible."""
 
     key: str
-    word: str = ""  # "" for an attribute asked without a value
+    word: str = ""  # "" where a question names an attribute but no value
     may_be: dict[str, float] | None = None
 
 
@@ -67,7 +67,7 @@ SLIPS = {
 
 
 def fill(template: str, *words: str | Mention | Line) -> Line:
-    """The parts of ``template`` with ``words`` in the places of its ``{}``."""
+    """The parts of ``template``, with ``words`` in place of its ``{}``."""
     texts = template.split("{}")
     parts: Line = [texts[0]]
     for word, text in zip(words, texts[1:], strict=True):
@@ -84,14 +84,14 @@ def spoken(line: Line) -> str:
 
 
 def word_for(rng: Random, attribute: WorldAttribute, value: str, vocabulary_gap: float) -> str:
-    """A shopper's word for a catalogue value: the nearest one, or with ``vocabulary_gap`` a paraphrase."""
+    """A shopper's word for a catalogue value: the nearest one, or a paraphrase with probability ``vocabulary_gap``."""
     near, *others = attribute.words[value]
     far, chance = rng.choice(others or [near]), rng.random()  # both drawn always, so that the gap moves no other draw
     return far if chance < vocabulary_gap else near
 
 
 def as_shopper(rng: Random, line: Line, answers: bool) -> Line:
-    """With the fillers that shoppers add, other ones where a question is answered."""
+    """A line with the fillers that shoppers add; answers to questions have other fillers."""
     before, after, text = rng.choice(BEFORE_ANSWER), rng.choice(AFTER_ANSWER if answers else AFTER_OTHERS), spoken(line)
     if not answers or (before in ("就", "那就") and not text.startswith(("要", "看"))) or text.startswith(("嗯", "不", "是", "对")):
         before = ""
@@ -101,7 +101,7 @@ def as_shopper(rng: Random, line: Line, answers: bool) -> Line:
 
 
 def as_desk(rng: Random, line: Line, endings: tuple[str, ...], greets: bool = True) -> Line:
-    """With the courtesies of a service desk, at its end only where it does not greet."""
+    """A line with the courtesies of a service desk; without ``greets`` only at its end."""
     before, after, text = rng.choice(BEFORE_DESK), rng.choice(endings), spoken(line)
     if not greets or "亲" in text or text.startswith(("您好", "好的", "嗯", "是的", "对的", "可以的", "不好意思")):
         before = ""
@@ -113,7 +113,7 @@ def as_desk(rng: Random, line: Line, endings: tuple[str, ...], greets: bool = Tr
 
 
 def with_slips(rng: Random, line: Line, typo_rate: float) -> Line:
-    """Each character that can slip does so with ``typo_rate``; a mention's word is what was typed."""
+    """A line with typing errors: each character that can slip does so with ``typo_rate``. A mention's word is the word as typed."""
     found: Line = []
     for part in line:
         text = part if isinstance(part, str) else part.word

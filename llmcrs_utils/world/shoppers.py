@@ -1,4 +1,4 @@
-"""Shoppers of the synthetic world: hidden tastes, and the traces these leave in what a shopper looks at."""
+"""Shoppers of the synthetic world: their hidden tastes, and the behaviour that these tastes lead to."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,15 +10,15 @@ from llmcrs_utils.world.category import KIND, KIND_RELATION
 from llmcrs_utils.world.shops import Shop, traits_of
 
 VIEW, CART, FAVOURITE, BUY = "0", "1", "2", "3"
-THEME, WANTED = 250, 500  # what the own theme and the wanted product type add to a taste, whose random part is 0..255
-PULL = 0.8  # how much more often an item with one trait more to one's taste is looked at, as a power of e
+THEME, WANTED = 250, 500  # added to a taste for the shopper's theme and for the wanted product type; the random part of a taste is 0..255
+PULL = 0.8  # an item with one more liked trait is viewed exp(PULL) times as often
 FIRST_DAY = datetime(2022, 9, 1)
 MILLION = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Shopper:
-    """A shopper who wants a product type; ``taste`` (one number per trait of the category, 0..1005) is mostly never spoken."""
+    """A shopper who wants a product type. Most of ``taste`` (a number per trait of the category, 0..1005) is never mentioned."""
 
     user_id: str
     kind: str
@@ -27,7 +27,7 @@ class Shopper:
 
 
 def draw_shopper(rng: Random, shop: Shop, user_id: str) -> Shopper:
-    """Somebody who wants a product type of which ``shop`` has several in stock, and whose taste leans towards one theme."""
+    """A shopper who wants a product type of which ``shop`` has several in stock, and whose taste favours one theme."""
     category, columns = shop.category, traits_of(shop.category)
     kind = rng.choice(shop.main_kinds)
     taste = np.frombuffer(rng.randbytes(len(columns)), dtype=np.uint8).astype(np.int32)
@@ -47,7 +47,7 @@ def draw_shopper(rng: Random, shop: Shop, user_id: str) -> Shopper:
 
 
 def browse(rng: Random, shopper: Shopper, home: Shop, other: Shop, count: int, until: datetime) -> list[tuple]:
-    """``count`` actions on the days before ``until``, mostly at ``home``, drawn to popular items of the shopper's taste."""
+    """``count`` actions on the days before ``until``, mostly at ``home`` and on popular items of the shopper's taste."""
     shops, wheels = (home, other), {}
     actions, moment = [], until
     for _ in range(count):
@@ -62,13 +62,13 @@ def browse(rng: Random, shopper: Shopper, home: Shop, other: Shop, count: int, u
 
 
 def attraction(shopper: Shopper, shop: Shop) -> np.ndarray:
-    """(n,) whole numbers: how often the shopper would look at each item of a shop of the category."""
+    """(n,) whole numbers: how often the shopper views each item of a shop of the category, relative to the others."""
     appeal = shop.traits @ shopper.taste
     return whole(PULL * (appeal - appeal.max()) / 256, np.sqrt(shop.popularity))
 
 
 def whole(powers: np.ndarray, factors: np.ndarray | float = 1.0) -> np.ndarray:
-    """exp(``powers``) times ``factors`` as whole numbers of millionths, so that no machine's last digit decides a draw."""
+    """exp(``powers``) times ``factors`` as whole numbers of millionths, so that draws do not depend on a machine's rounding."""
     return np.rint(np.exp(powers) * factors * MILLION).astype(np.int64) + 1
 
 
@@ -82,6 +82,6 @@ def moment_of_day(rng: Random) -> datetime:
 
 
 def two_shops(rng: Random, shops: list[Shop]) -> tuple[Shop, Shop]:
-    """The shop somebody goes to, and another one, unless there is none."""
+    """The shop that a shopper visits, and another shop; the same shop twice where there is only one."""
     home = rng.randrange(len(shops))
     return shops[home], shops[(home + rng.randrange(1, len(shops))) % len(shops) if len(shops) > 1 else home]

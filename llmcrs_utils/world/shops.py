@@ -1,4 +1,4 @@
-"""Shops of the synthetic world: what they stock, and the part of it that the catalogue tells."""
+"""Shops of the synthetic world: their items, and the facts of these items that the catalogue lists."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from llmcrs_utils.world.categories import WORLD_CATEGORIES
 from llmcrs_utils.world.category import BRAND, KIND_RELATION, Category
 
 LEAF = "叶子类目"
-HOUSE_BRANDS = tuple(f"{letter}品牌" for letter in "ABCDEFGHIJ")  # of shops where the brand is no attribute
+HOUSE_BRANDS = tuple(f"{letter}品牌" for letter in "ABCDEFGHIJ")  # of shops in categories without a brand attribute
 KINDS_PER_SHOP = 4
-FITS_THEME = 0.75  # how often a fact is one of the item's theme, where the theme has one
+FITS_THEME = 0.75  # how often a fact comes from the item's theme, where the theme has one for the relation
 SOLD_OUT = 0.1
 LARGEST_SHOP = 10_000
 
@@ -25,13 +25,13 @@ Facts = dict[str, tuple[str, ...]]  # relation -> values
 
 @dataclass(frozen=True, eq=False)
 class Shop:
-    """A seller of one category with ``n`` items.
+    """A seller with ``n`` items of one category.
 
     Attributes:
         item_ids, kinds, facts: of each item its id, its product type and all that is true of it.
         traits: (n, len(traits_of(category))) of 0 and 1, the facts as numbers.
         popularity: (n,) whole numbers, the best seller's 10,000, then falling as 1 / rank.
-        in_stock: (n,) booleans; what is sold out can have been looked at but is not recommended.
+        in_stock: (n,) booleans; an item that is sold out may have been viewed but is never recommended.
     """
 
     seller_id: str
@@ -45,7 +45,7 @@ class Shop:
 
     @cached_property
     def main_kinds(self) -> list[str]:
-        """The product type of every item in stock, types of which there are fewer than four left out if others are left."""
+        """The product type of every item in stock. Types with fewer than four items are left out, unless all have fewer."""
         kinds = [kind for kind, here in zip(self.kinds, self.in_stock) if here]
         counts = Counter(kinds)
         return [kind for kind in kinds if counts[kind] >= 4] or kinds or self.kinds
@@ -56,7 +56,7 @@ class Shop:
 
 
 def open_shop(category: Category, number: int, size: int, seed: int) -> Shop:
-    """The ``number``-th shop of a category: some product types, a leaning towards two themes, ``size`` items."""
+    """The ``number``-th shop of a category, with some product types, two favourite themes and ``size`` items."""
     counter = number * len(WORLD_CATEGORIES) + WORLD_CATEGORIES.index(category)
     rng = Random(f"{seed} shop {counter}")
     kinds = rng.sample(list(category.products), min(KINDS_PER_SHOP, len(category.products)))
@@ -84,7 +84,7 @@ def open_shop(category: Category, number: int, size: int, seed: int) -> Shop:
 
 
 def draw_facts(rng: Random, category: Category, kind: str, theme: dict[str, tuple[str, ...]], house_brand: str) -> Facts:
-    """A value, at times two, for every relation of a product type; mostly the theme's, so that they go together."""
+    """One value, sometimes two, for every relation of a product type. Most come from the theme, so that they go together."""
     facts: Facts = {KIND_RELATION: (kind,)}
     doubles = several_valued(category)
     for relation in listed_relations(category, kind):
@@ -128,15 +128,15 @@ def trait_matrix(category: Category, facts: Sequence[Facts]) -> np.ndarray:
 
 
 def catalogue(shops: list[Shop], tuples: int, seed: int) -> tuple[pd.DataFrame, list[list[Facts]]]:
-    """The ``tuples`` facts that the catalogue tells, and per shop and item the same as ``Facts``.
+    """The catalogue with ``tuples`` facts, and the same facts per shop and item as ``Facts``.
 
-    Of every item it tells the top category and one more relation, mostly the product type. The other tuples go to items
-    very unevenly: some are described in full, many hardly at all, as in shops.
+    The catalogue lists the top category of every item and one more relation, mostly the product type. The other tuples are spread
+    very unevenly over the items: some are described in full, many hardly at all, as in real shops.
 
     Raises:
-        ValueError: if so few or so many tuples cannot be.
+        ValueError: if the number of tuples is too small or too large for the items.
     """
-    rows, ranks, homes = [], [], []  # a rank of -1: told in any case
+    rows, ranks, homes = [], [], []  # a rank of -1: listed in any case
     for number, shop in enumerate(shops):
         for index, item in enumerate(shop.item_ids):
             rng = Random(f"{seed} describe {item}")
@@ -146,8 +146,8 @@ def catalogue(shops: list[Shop], tuples: int, seed: int) -> tuple[pd.DataFrame, 
             cells = [(TOP_CATEGORY, shop.category.top_category, -1.0)]
             for relation, values in shop.facts[index].items():
                 # merchants now and then type two values into one field
-                told = [",".join(values)] if rng.random() < 0.3 else values
-                for place, cell in enumerate(told):
+                fields = [",".join(values)] if rng.random() < 0.3 else values
+                for place, cell in enumerate(fields):
                     cells.append((relation, cell, -1.0 if relation == first and not place else rng.random() + 2 * care))
             cells.append((LEAF, shop.category.products[shop.kinds[index]].leaf, rng.random() + 2 * care + 0.5))
             rows += [(item, shop.seller_id, relation, cell) for relation, cell, _ in cells]
@@ -157,18 +157,18 @@ def catalogue(shops: list[Shop], tuples: int, seed: int) -> tuple[pd.DataFrame, 
     if not needed <= tuples <= len(rows):
         items = needed // 2
         raise ValueError(f"tuples_per_item is {tuples / items:.2f}; these items have 2 to {len(rows) / items:.2f}")
-    told = sorted(np.argsort(np.array(ranks), kind="stable")[:tuples].tolist())
+    chosen = sorted(np.argsort(np.array(ranks), kind="stable")[:tuples].tolist())
     described: list[list[Facts]] = [[{} for _ in shop.item_ids] for shop in shops]
-    for row in told:
+    for row in chosen:
         _, _, relation, cell = rows[row]
         number, index = homes[row]
         facts = described[number][index]
         facts[relation] = (*facts.get(relation, ()), *cell.split(","))
-    return pd.DataFrame([rows[row] for row in told], columns=KNOWLEDGE_COLUMNS, dtype=str), described
+    return pd.DataFrame([rows[row] for row in chosen], columns=KNOWLEDGE_COLUMNS, dtype=str), described
 
 
 def scatter(counter: int, digits: int, first: int, seed: int) -> str:
-    """A number with ``digits`` digits that looks arbitrary; different counters give different numbers."""
+    """A number of ``digits`` digits that looks arbitrary. Different counters give different numbers."""
     size = 10 ** (digits - 1)
     # a multiplier without a common factor with ``size`` makes this a permutation
     return str(first * size + (counter * 61_803_398_749 + seed * 104_729 + 193_939) % size)

@@ -1,6 +1,6 @@
 """The synthetic world as a corpus: shops, shoppers, dialogues, each from a random stream of its own.
 
-Streams are named by strings, so that asking for more of one leaves the others as they were, on any machine.
+Streams are named by strings, so that more draws from one stream leave the others unchanged, on any machine.
 """
 
 import math
@@ -30,8 +30,9 @@ def generate(
 ) -> tuple[Corpus, Truth]:
     """A corpus of ``dialogues`` per split over five categories, in U-NEED's proportions, and the truth of every turn.
 
-    The catalogue tells ``tuples_per_item`` facts of an item on average. Shoppers who never talk browse until there are
-    ``actions_per_dialogue``, if those who talk have not left more. The same for the same arguments on any machine.
+    The catalogue lists ``tuples_per_item`` facts of an item on average. Shoppers without a dialogue browse until there are
+    ``actions_per_dialogue`` actions for each dialogue, unless shoppers with one have more already. The same arguments give the
+    same world on any machine.
 
     Raises:
         ValueError: on an unknown split, a size that cannot be, or a knob outside its range.
@@ -55,8 +56,8 @@ def generate(
         for category in WORLD_CATEGORIES
     }
     every_shop = [shop for some in shops.values() for shop in some]
-    knowledge, told = catalogue(every_shop, round(tuples_per_item * len(every_shop) * items_per_seller), seed)
-    described = {shop.seller_id: items for shop, items in zip(every_shop, told)}
+    knowledge, listed = catalogue(every_shop, round(tuples_per_item * len(every_shop) * items_per_seller), seed)
+    described = {shop.seller_id: items for shop, items in zip(every_shop, listed)}
     talks: dict[str, list] = {split: [] for split in SPLITS}
     truth: Truth = {}
     done: list[tuple] = []
@@ -77,7 +78,7 @@ def generate(
 
 
 def categories_in_turn() -> Iterator:
-    """Endlessly the categories, each as often as its share: always the one that is furthest behind."""
+    """The categories without end, each in proportion to its share: the next one is always the one furthest behind."""
     counts = dict.fromkeys(WORLD_CATEGORIES, 0)
     while True:
         category = min(WORLD_CATEGORIES, key=lambda c: (2 * counts[c] + 1) / DIALOGUES_BY_CATEGORY[c.domain])
@@ -86,7 +87,7 @@ def categories_in_turn() -> Iterator:
 
 
 def stroll(rng: Random, shops: list[Shop], user: str) -> list[tuple]:
-    """The actions of a shopper who never talks."""
+    """The actions of a shopper without a dialogue."""
     home, other = two_shops(rng, shops)
     shopper = draw_shopper(rng, home, user)
     return browse(rng, shopper, home, other, rng.randint(2, 16), moment_of_day(rng))

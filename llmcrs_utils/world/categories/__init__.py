@@ -1,4 +1,4 @@
-"""The five categories, in U-NEED's order, and how many of its dialogues each has."""
+"""The product categories of the synthetic world, a module each, in the order of U-NEED's categories."""
 
 from llmcrs_utils.world.categories.beauty import BEAUTY
 from llmcrs_utils.world.categories.electronics import ELECTRONICS

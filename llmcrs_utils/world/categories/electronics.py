@@ -1,4 +1,4 @@
-"""Large appliances: long considered and much talked about, so words count for more than clicks."""
+"""大家电行业: large appliances. Shoppers consider them for long and talk much about them, so words count for more than clicks."""
 
 from llmcrs_utils.world.category import BRAND, BUDGET, ProductType, WorldAttribute, brands, budget, category
 

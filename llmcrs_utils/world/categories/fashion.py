@@ -1,4 +1,4 @@
-"""Clothes: much is said of season, fabric and cut, and much of the taste is not said at all."""
+"""服装行业: clothes. Shoppers talk much about season, fabric and cut, but much of their taste stays unspoken."""
 
 from llmcrs_utils.world.category import BRAND, BUDGET, ProductType, WorldAttribute, brands, budget, category, gender
 

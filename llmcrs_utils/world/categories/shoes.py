@@ -1,4 +1,4 @@
-"""Shoes: the desk asks about running, grounds and sizes; a size is asked but no catalogue lists it."""
+"""鞋类行业: shoes. The desk asks about running, grounds and sizes; no catalogue lists a size."""
 
 from llmcrs_utils.world.category import BUDGET, ProductType, WorldAttribute, budget, category, gender
 
