@@ -7,11 +7,28 @@ from pathlib import Path
 import sentencepiece
 import torch
 from sentencepiece import sentencepiece_model_pb2
-from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, LlamaForCausalLM, PreTrainedModel, set_seed
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    set_seed,
+)
 
 from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
 from llmcrs_utils.checkpoints.chatglm_tokenizer import config_ids, train_chatglm_tokenizer
 from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
+from llmcrs_utils.corpus.schema import Corpus, write_corpus
+from llmcrs_utils.corpus.u_need import DIALOGUE_NAMES, KNOWLEDGE_NAMES
 
 ASCII = [chr(code) for code in range(33, 127)]
 LETTERS = "ABCDEFGHIJKLMNOPQRST"
@@ -200,4 +217,57 @@ def lora(folder: Path, tokenizer: sentencepiece_model_pb2.ModelProto, pad: bool,
         elif name.split(".")[-2] in ("embed_tokens", "lm_head"):
             weights[f"base_model.model.{name}"] = tensor.half()
     torch.save(weights, folder / "adapter_model.bin")
+    return str(folder)
+
+
+def bert_base_chinese(folder: Path, texts: list[str]) -> str:
+    """google-bert/bert-base-chinese: vocab.txt, tokenizer settings, safetensors with the heads of its pretraining."""
+    folder.mkdir(parents=True)
+    vocabulary = chinese_vocabulary(texts)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    save_json(folder / "tokenizer_config.json", {"do_lower_case": False})
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 512}
+    model = new(BertForPreTraining, BertConfig(vocab_size=len(vocabulary), architectures=["BertForMaskedLM"], pad_token_id=0, **sizes))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def gpt2_chinese(folder: Path, texts: list[str]) -> str:
+    """uer/gpt2-chinese-cluecorpussmall: a GPT-2 with BERT's vocabulary, config.json, vocab.txt, pytorch_model.bin."""
+    folder.mkdir(parents=True)
+    vocabulary = chinese_vocabulary(texts)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    save_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": 1024})
+    config = GPT2Config(vocab_size=len(vocabulary), n_embd=32, n_layer=2, n_head=2, n_positions=1024, architectures=["GPT2LMHeadModel"])
+    save_json(folder / "config.json", {**config.to_dict(), "tokenizer_class": "BertTokenizer"})
+    torch.save(new(GPT2LMHeadModel, config).state_dict(), folder / "pytorch_model.bin")
+    return str(folder)
+
+
+def qwen(folder: Path, texts: list[str]) -> str:
+    """A causal LM of today: byte-level tokenizer.json, control tokens, a chat template, safetensors."""
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=controls, show_progress=False)
+    tokenizer.train_from_iterator([*texts, *LETTERS], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.add_tokens(["<think>", "</think>"])  # control tokens that are not marked as special
+    fast.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    )
+    fast.save_pretrained(folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    ids = {"bos_token_id": None, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id}
+    new(Qwen2ForCausalLM, Qwen2Config(vocab_size=len(fast), max_position_embeddings=4096, **sizes, **ids)).save_pretrained(folder)
+    return str(folder)
+
+
+def u_need(folder: Path, corpus: Corpus) -> str:
+    """A corpus under the names of U-NEED's own files."""
+    write_corpus(corpus, folder)
+    for internal, own in [*DIALOGUE_NAMES.values(), KNOWLEDGE_NAMES]:
+        (folder / internal).rename(folder / own)
     return str(folder)

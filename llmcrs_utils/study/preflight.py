@@ -183,7 +183,7 @@ def check_data(build: dict, where: str) -> Report:
 
 def report_of(path: str, profile: dict, report: Report) -> str:
     """What the check ends with: what was found in the data, and that all is in order."""
-    lines = [report.summary()] if report.faults else []
+    lines = [report.summary()] if report.faults or report.joins else []
     return "\n".join([*lines, f"{path}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}"])
 
 

@@ -1,0 +1,147 @@
+"""Does a run survive anything? Random processes of it are killed at random moments, and the same command is given again.
+
+    python benchmarks/kills.py --kills 20
+
+A copy of the project runs the smoke profile once undisturbed. Then further copies run it while every so often a random process of
+the tree (the workflow, a shell, a job, a kernel) gets SIGKILL; after each kill the same command follows, until a run has ended.
+Runs follow each other until there were as many kills as asked for. What is compared: every table and every file of answers, byte
+for byte; whether any finished job or finished model was made a second time.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
+PROFILE = "smoke"
+COMMAND = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{PROFILE}.yaml", "--cores", "2"]
+COMPARED = ("figures/*.md", "figures/*.csv", "figures/*.tex", "predictions/*.parquet", "predictions/catalogue/*.parquet", "assistance/*.parquet")
+
+
+def copy_of_project(folder: Path) -> Path:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen:
+    output = open(folder / "output.txt", "a")  # noqa: SIM115  (the process writes to it)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def role(process: psutil.Process) -> str:
+    """What a process of the tree is there for."""
+    try:
+        words = " ".join(process.cmdline())
+    except psutil.Error:
+        return "gone"
+    for text, name in (("study.launch", "workflow"), ("study.job", "job"), ("ipykernel_launcher", "kernel"), ("bash", "shell")):
+        if text in words.split("{")[0] and not (text == "bash" and "-c" not in words):
+            return name
+    return "helper"
+
+
+def kill_one(process: subprocess.Popen, chance: random.Random) -> str | None:
+    """SIGKILL to a random process of the tree; its role, or ``None`` where the tree is gone."""
+    try:
+        root = psutil.Process(process.pid)
+        tree = [root, *root.children(recursive=True)]
+        chosen = chance.choice(tree)
+        name = "shell" if role(chosen) == "workflow" and chosen.pid != root.pid else role(chosen)
+        chosen.kill()
+    except psutil.Error:
+        return None
+    return name
+
+
+def finished_models(folder: Path) -> dict[str, int]:
+    """Finished models and when each was marked so."""
+    paths = (folder / "runs" / PROFILE).glob("*/*/finished.json")
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+
+
+def repeated_jobs(output: str) -> list[str]:
+    """Jobs that began again after they had ended well."""
+    ended, again = set(), []
+    for what, name in re.findall(r"^\S+  (started|finished) +(\S+)", output, re.MULTILINE):
+        if what == "finished":
+            ended.add(name)
+        elif name in ended:
+            again.append(name)
+    return again
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    run = folder / "runs" / PROFILE
+    return {str(path.relative_to(run)): path.read_bytes() for pattern in COMPARED for path in sorted(run.glob(pattern))}
+
+
+def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) -> tuple[Counter, dict]:
+    """Run the profile with at most ``kills`` kills, ``interval`` seconds apart on average; what was killed, and what was made twice."""
+    killed, models, twice = Counter(), {}, []
+    while True:
+        process = start(folder)
+        if sum(killed.values()) < kills:
+            deadline = time.monotonic() + chance.uniform(0, 2 * interval)
+            while time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.05)
+            name = kill_one(process, chance) if process.poll() is None else None
+            killed.update([name] if name else [])
+        code = process.wait()
+        now = finished_models(folder)
+        twice += [path for path, moment in models.items() if now.get(path) != moment]
+        models = now
+        if code == 0:
+            break
+    return killed, {"models": twice, "jobs": repeated_jobs((folder / "output.txt").read_text("utf-8"))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--interval", type=float, default=40.0, help="mean seconds from a command to its kill (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments and processes")
+    parser.add_argument("--most", type=int, default=10, help="kills of one run (default: %(default)s)")
+    chosen = parser.parse_args()
+    chance = random.Random(chosen.seed)
+    with tempfile.TemporaryDirectory(prefix="kills-") as place:
+        calm = copy_of_project(Path(place) / "undisturbed")
+        started = time.monotonic()
+        assert start(calm).wait() == 0, (calm / "output.txt").read_text("utf-8")[-2000:]
+        expected = results(calm)
+        print(f"undisturbed: {time.monotonic() - started:.0f} s, {len(expected)} files to compare", flush=True)
+        total, number, equal, twice = Counter(), 0, 0, Counter()
+        while sum(total.values()) < chosen.kills:
+            number += 1
+            started = time.monotonic()
+            folder = copy_of_project(Path(place) / f"run{number}")
+            killed, again = disturbed(folder, min(chosen.most, chosen.kills - sum(total.values())), chosen.interval, chance)
+            same = results(folder) == expected
+            equal += same * sum(killed.values())
+            total += killed
+            twice.update({what: len(names) for what, names in again.items()})
+            told = ", ".join(f"{count} x {name}" for name, count in killed.most_common())
+            print(f"run {number}: {sum(killed.values())} kills ({told}), {time.monotonic() - started:.0f} s; results {'equal' if same else 'DIFFER'}", flush=True)
+            for what, names in again.items():
+                print(f"    finished {what} made again: {', '.join(names) or 'none'}", flush=True)
+            shutil.rmtree(folder)
+    kinds = ", ".join(f"{count} x {name}" for name, count in total.most_common())
+    print(f"{equal} of {sum(total.values())} kills ({kinds}) lie in runs that ended in the results of an undisturbed run;")
+    print(f"finished jobs repeated: {twice['jobs']}, finished models made again: {twice['models']}")
+    sys.exit(0 if equal == sum(total.values()) and not twice["jobs"] and not twice["models"] else 1)
+
+
+if __name__ == "__main__":
+    main()
