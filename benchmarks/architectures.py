@@ -21,14 +21,13 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils.logging import disable_progress_bar
 
-from llmcrs_utils.crs import batches as crs_batches
 from llmcrs_utils.crs import predict as crs_predict
 from llmcrs_utils.crs.unimind import new_unimind
-from llmcrs_utils.llm import batches as llm_batches
 from llmcrs_utils.llm import predict as llm_predict
 from llmcrs_utils.llm.tuning import new_lora
 from llmcrs_utils.small.models import new_backbone, save_backbone
 from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.collators import causal_collator, unimind_collator, with_labels
 
 STUDIED = ("bart", "cpt", "llama", "chatglm")
 PADDED_TO, REPEATS = 512, 3
@@ -94,9 +93,9 @@ def training(architecture: str, size: Size) -> dict:
     samples = material.dataset().samples
     model, tokenizer, examples, crs = prepare(architecture, size, samples)
     if crs:
-        collate = crs_batches.make_collator(tokenizer.pad_token_id, model.config.n_items)
+        collate = unimind_collator(tokenizer.pad_token_id, model.config.n_items)
     else:
-        examples, collate = llm_batches.with_labels(examples), llm_batches.make_collator(tokenizer.pad_token_id)
+        examples, collate = with_labels(examples), causal_collator(tokenizer.pad_token_id)
     every = [len(example["input_ids"]) for example in examples]
     # The Trainer's own grouping, over a whole epoch: of few samples it would group none.
     order = get_length_grouped_indices(every, size.batch_size, generator=torch.Generator().manual_seed(1))

@@ -9,14 +9,12 @@ import tiny
 import torch
 
 from llmcrs_utils.checkpoints.loading import load_seq2seq, load_tokenizer
-from llmcrs_utils.crs import batches as crs_batches
-from llmcrs_utils.llm import batches as llm_batches
+from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.tuning import new_lora
-from llmcrs_utils.small.models import make_infilling_collator
 from llmcrs_utils.study.provenance import FINISHED
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
-from llmcrs_utils.training.collators import pad
+from llmcrs_utils.training.collators import causal_collator, infilling_collator, pad, unimind_collator, with_labels
 from llmcrs_utils.training.trainer import finished, mark_finished, train
 
 EPOCHS, BATCH = 3, 4
@@ -28,7 +26,7 @@ def crs_setup(architecture="bart"):
     model = tiny.unimind(recommend_loss_reaches_backbone=True, architecture=architecture)
     assert model.sasrec.dropout.p > 0
     examples = tiny.crs_examples(tiny.some_samples(5))
-    return model, examples, crs_batches.make_collator(0, len(tiny.dataset().items)), {"label_names": []}
+    return model, examples, unimind_collator(0, len(tiny.dataset().items)), {"label_names": []}
 
 
 def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to_save=("lm_head",)):
@@ -39,9 +37,9 @@ def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to
         modules_to_save=list(modules_to_save), gradient_checkpointing=False, seed=1,
     )  # fmt: skip
     rows = build_instructions(tiny.some_samples(5), tiny.dataset().facts, CHINESE)
-    examples = llm_batches.with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
+    examples = with_labels(encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
     options = {"label_names": ["labels"], "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "warmup_steps": 0.1}
-    return model, examples, llm_batches.make_collator(tokenizer.pad_token_id), options
+    return model, examples, causal_collator(tokenizer.pad_token_id), options
 
 
 def backbone_setup():
@@ -50,7 +48,7 @@ def backbone_setup():
     ids = tokenizer("".join(tiny.texts()), add_special_tokens=False)["input_ids"]
     examples = [{"input_ids": ids[start : start + 32]} for start in range(0, 640, 32)]
     options = {"label_names": ["labels"], "group_by_length": False}
-    return load_seq2seq(tiny.backbone("bart")), examples, make_infilling_collator(tokenizer), options
+    return load_seq2seq(tiny.backbone("bart")), examples, infilling_collator(tokenizer), options
 
 
 SETUPS = {
@@ -167,7 +165,7 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path):
     best = history["valid_loss"].idxmin()
     assert best < EPOCHS - 1 and history["valid_loss"].iloc[-1] > 1.01 * history["valid_loss"].iloc[best]
     with torch.no_grad():
-        loss = model.eval()(**crs_batches.make_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
+        loss = model.eval()(**unimind_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
     assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
 
 

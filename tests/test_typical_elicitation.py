@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForMaskedLM
 from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
+from llmcrs_utils.training.collators import attributes_collator
 from llmcrs_utils.typical import elicitation
 from llmcrs_utils.typical.elicitation import (
     ALL,
@@ -27,7 +28,6 @@ from llmcrs_utils.typical.elicitation import (
     answer_elicitation,
     beam_search,
     encode,
-    make_collator,
     seen_elicitation,
     spoken_attributes,
     train_elicitation,
@@ -196,7 +196,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     ids = encode(samples, tokenizer, CHINESE, record["cutoff_len"])
     examples = with_labels(KINDS[system], ids, samples["label"], record["attributes"], 7, CHINESE)
     model = load_model(KINDS[system], moved / ALL)
-    collate = make_collator(KINDS[system], tokenizer.pad_token_id)
+    collate = attributes_collator(tokenizer.pad_token_id, system == "dia_multiclass")
     with torch.no_grad():
         loss = np.mean([model(**collate([example]))["loss"].item() for example in examples])
     assert loss == pytest.approx(history[history["stage"] == "all categories"]["valid_loss"].min(), rel=1e-4)

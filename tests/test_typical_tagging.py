@@ -19,6 +19,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH, parse_needs
+from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.typical import tagging
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.tagging import (
@@ -30,7 +31,6 @@ from llmcrs_utils.typical.tagging import (
     chunks,
     encode,
     flat,
-    make_collator,
     seen_tagger,
     taggable,
     tagged_answer,
@@ -292,7 +292,7 @@ def test_every_label_that_tags_cannot_tell_is_counted_with_its_reason(tmp_path):
 def batch_of(folder, texts):
     tokenizer = load_tokenizer(str(folder))
     examples = [{"input_ids": ids, "labels": []} for ids in encode(texts, tokenizer)[0]]
-    return {k: v for k, v in make_collator(tokenizer.pad_token_id)(examples).items() if k != "labels"}
+    return {k: v for k, v in causal_collator(tokenizer.pad_token_id)(examples).items() if k != "labels"}
 
 
 UTTERANCES = ["要补水的面霜", "", "油皮，想要清爽一点的，三百以内", "好"]

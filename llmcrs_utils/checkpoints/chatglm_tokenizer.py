@@ -19,7 +19,7 @@ VOCAB_FILE = "ice_text.model"
 LINE, TAB = "<n>", "<|tab|>"
 LONGEST_BLANK = 80
 BLANKS = re.compile(" {2,%d}" % LONGEST_BLANK)
-SPELT_BLANKS = re.compile(rf"<\|blank_(\d+)\|>")
+SPELT_BLANKS = re.compile(r"<\|blank_(\d+)\|>")
 MASK, GMASK, START, END, PAD, UNKNOWN = "[MASK]", "[gMASK]", "<sop>", "<eop>", "<pad>", "<unk>"
 CONTROLS = [MASK, GMASK, "[sMASK]", "<unused_0>", START, END, "<ENC>", "<dBLOCK>"]
 # Settings of published files that mean nothing here (names of fixed pieces, and of code files), and of the folder loaded from.

@@ -24,7 +24,7 @@ from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import Prompts, parse_needs
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.crf import LinearChainCRF
@@ -206,14 +206,6 @@ class Tagger(TypicalModel):
         return [row[:length] for row, length in zip(best.tolist(), mask.sum(dim=1).tolist(), strict=True)]
 
 
-def make_collator(pad_token_id: int):
-    def collate(examples: list[dict]) -> dict[str, Tensor]:
-        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
-        return {**batch, "labels": pad([example["labels"] for example in examples], -100)}
-
-    return collate
-
-
 # --- what the notebook calls
 
 
@@ -253,7 +245,7 @@ def train_tagger(
     if not all(examples.get(split) for split in spoken):
         raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
+        model, examples["train"], examples["valid"], causal_collator(tokenizer.pad_token_id), output_dir=output_dir, settings=settings,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
         seed=seed, label_names=["labels"], tokenizer=tokenizer, save_to=output_dir, **training_options,
     )  # fmt: skip
@@ -265,7 +257,7 @@ def answer_tagger(
     """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for understand samples, in their order."""
     model = load_model(Tagger, output_dir).to(device())
     tokenizer = load_tokenizer(str(output_dir))
-    collate = make_collator(tokenizer.pad_token_id)
+    collate = causal_collator(tokenizer.pad_token_id)
     texts = [utterance_of(row) for row in samples[["current"]].to_dict("records")]
     ids, offsets = encode(texts, tokenizer)
 
