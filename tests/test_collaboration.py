@@ -1,6 +1,5 @@
 """One system's answers as another's help: joined by sample, nothing where there is none, and counted."""
 
-import re
 
 import pandas as pd
 import pytest
@@ -15,8 +14,9 @@ from llmcrs_utils.tasks.collaboration import coverage, merge_assistant
 from llmcrs_utils.text.instructions import build_instructions, to_alpaca
 from llmcrs_utils.text.prompts import CHINESE, LETTERS, PROMPTS
 from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import Special
 
-SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
+SPECIAL = Special(SEGMENTS)
 
 
 class ByCharacter:

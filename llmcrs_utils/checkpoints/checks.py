@@ -24,6 +24,7 @@ OWN_TOKENIZERS = {
 }
 EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "shared.weight", "wte.weight")
 LEAST_KNOWN = 0.9  # of the rows; published models have some to spare
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")  # what configs call their number
 CRS_ARCHITECTURES = ("bart", "cpt")
 Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
@@ -115,6 +116,14 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
     if model_type == "bart" and CPT_WEIGHT in weight_names(model_name_or_path, cached_only):
         return "cpt"
     return model_type
+
+
+def positions(model_name_or_path: str | Path) -> int | None:
+    """How many tokens the model was made for, by its config; ``None`` where that does not say, and for an adapter."""
+    config = read_json(checkpoint_file(model_name_or_path, "config.json"))
+    parts = [part for part in (config, config.get("text_config"), config.get("backbone")) if isinstance(part, dict)]
+    said = [part[name] for part in parts for name in POSITIONS if isinstance(part.get(name), int) and part[name] > 0]
+    return said[0] if said else None
 
 
 def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:

@@ -25,6 +25,7 @@ from llmcrs_utils.checkpoints.checks import (
     check_checkpoint,
     check_model,
     checkpoint_file,
+    positions,
     read_json,
 )
 from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
@@ -40,7 +41,10 @@ def device() -> torch.device:
 
 
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
+    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked.
+
+    Its ``model_max_length`` is the number of the model's positions, whatever the tokeniser's own settings say of it.
+    """
     tokenizer = tokenizer_as_published(model_name_or_path)
     if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
         raise CheckpointError(
@@ -49,6 +53,11 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
         )
     if segments:
         tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
+    length = positions(model_name_or_path)
+    if length is not None:
+        tokenizer.model_max_length = length
+        # Inputs are made to fit later (text.fitting), when the tokeniser has counted them.
+        tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer

@@ -24,6 +24,7 @@ from llmcrs_utils.corpus.schema import TOP_CATEGORY, Dialogue
 from llmcrs_utils.small.models import text_blocks
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import LETTERS, Prompts
+from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import pretraining_collator
 from llmcrs_utils.training.trainer import finished, mark_finished, train
 
@@ -212,11 +213,12 @@ def encode_pieces(exercises: list[list[Piece]], tokenizer: PreTrainedTokenizerBa
     """
     # What a prompt has around it; some tokenisers close every text, and a prompt must stay open.
     marked = tokenizer("A")["input_ids"]
-    (plain,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
-    start = next(i for i in range(len(marked)) if marked[i : i + len(plain)] == plain)
+    (bare,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
+    start = next(i for i in range(len(marked)) if marked[i : i + len(bare)] == bare)
     before = marked[:start]
-    between = [token for token in marked[start + len(plain) :] if token != tokenizer.eos_token_id]
-    texts = [text for pieces in exercises for text, _ in pieces]
+    between = [token for token in marked[start + len(bare) :] if token != tokenizer.eos_token_id]
+    special = special_of(tokenizer)
+    texts = [plain(text, special) for pieces in exercises for text, _ in pieces]
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     examples = []
     for pieces in exercises:

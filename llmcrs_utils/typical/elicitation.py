@@ -27,8 +27,10 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.files.atomic import first_process, write_atomically
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.text.fitting import Piece, shorten
 from llmcrs_utils.text.prompts import Prompts, parse_attributes
-from llmcrs_utils.text.shielding import plain, shield, special_of
+from llmcrs_utils.text.segments import segment_pieces
+from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import attributes_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import finished, mark_finished, train
@@ -261,12 +263,12 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
     special = special_of(tokenizer)
     texts = []
     for sample in samples.to_dict("records"):
-        turns = [
-            "".join(shield(segment, special) for segment in turn if segment.startswith(("[user]", "[system]")))
+        *earlier, current = [
+            [piece for segment in turn if segment.startswith(("[user]", "[system]")) for piece in segment_pieces(segment, special)]
             for turn in [*sample["context"], sample["current"]]
         ]
         spoken = plain(prompts.items.join(spoken_attributes(sample, prompts)), special)
-        texts.append((turns[:-1], turns[-1] + tokenizer.sep_token + spoken))
+        texts.append(([shorten(turn) for turn in earlier], [*current, Piece(tokenizer.sep_token + spoken)]))
     return text_ids(texts, tokenizer, cutoff_len)
 
 

@@ -21,7 +21,7 @@ from llmcrs_utils.files.atomic import first_process, write_atomically
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import kbrd_collator, pad
 from llmcrs_utils.training.decoding import answer_in_batches
@@ -231,7 +231,7 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
 def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, linker, cutoff_len: int) -> list[dict]:
     """``input_ids`` and ``entities`` of each sample."""
     special = special_of(tokenizer)
-    ids = text_ids([crs_segments(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
+    ids = text_ids([crs_pieces(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
     return [{"input_ids": tokens, "entities": linker(row)} for row, tokens in zip(rows, ids, strict=True)]
 
 

@@ -35,7 +35,7 @@ from llmcrs_utils.files.atomic import read_json_or_none, write_atomically
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import special_of
 from llmcrs_utils.training.collators import NO_CHOICE, recommender_collator
 from llmcrs_utils.training.decoding import answer_in_batches
@@ -300,7 +300,7 @@ def inputs_of(
 def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
     """Per sample the token ids of the dialogue's segments."""
     special = special_of(tokenizer)
-    return text_ids([crs_segments(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
+    return text_ids([crs_pieces(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
 
 
 def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple[dict, PreTrainedTokenizerBase | None]:
