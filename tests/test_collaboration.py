@@ -22,6 +22,7 @@ SPECIAL = Special(SEGMENTS)
 class ByCharacter:
     all_special_tokens = SEGMENTS
     added_tokens_decoder = {}
+    model_max_length = 10**30
 
     def __call__(self, texts, **_):
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
