@@ -34,6 +34,8 @@ from llmcrs_utils.checkpoints.llama_tokenizer import SentencePieceLlamaTokenizer
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
 
+DTYPES = ("auto", "float32", "bfloat16")
+
 
 def device() -> torch.device:
     """Of several processes on one machine each has a GPU of its own."""
@@ -129,26 +131,46 @@ def load_encoder(model_name_or_path: str) -> PreTrainedModel:
     return load_whole(Encoder, model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
 
 
-def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
-    """A causal LM (LLaMA, ChatGLM), in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16).
+def compute_dtype(dtype: str = "auto") -> torch.dtype:
+    """What a model whose weights stand still is held and computed in: ``auto`` is bfloat16 on a GPU that computes in it, else float32.
 
-    With ``quantization_bit`` its linear layers are held by bitsandbytes, on CPU too: 4 in NF4, 8 in int8.
+    Raises:
+        ValueError: for a name that is none of ``DTYPES``.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": torch.bfloat16 if on_gpu else torch.float32}[dtype]
+
+
+def load_causal(
+    model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False, dtype: str = "auto"
+) -> PreTrainedModel:
+    """A causal LM (LLaMA, ChatGLM).
+
+    Args:
+        quantization_bit: 4 or 8 has bitsandbytes hold its linear layers, on CPU too, in NF4 or int8; 0 leaves them as they are.
+        for_training: all its weights are to be trained: ``auto`` is then float32 (the Trainer computes in bfloat16). A base that
+            stands still, as LoRA's does, is not trained.
+        dtype: what weights are held in, one of ``DTYPES``; ``auto`` as ``compute_dtype`` says.
+
+    Raises:
+        ValueError: for other numbers of bits, and other dtypes.
     """
     if quantization_bit not in (0, 4, 8):
         raise ValueError(f"quantization_bit={quantization_bit}: give 4 or 8, or 0 for the model as it is")
+    held = torch.float32 if for_training and dtype == "auto" and not quantization_bit else compute_dtype(dtype)
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "llm")
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if not quantization_bit:
-        dtype = torch.float32 if for_training else dtype
-        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=dtype, trust_remote_code=False)
+        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=held, trust_remote_code=False)
     if quantization_bit == 4:
-        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=held)
     else:
         quantization = BitsAndBytesConfig(load_in_8bit=True)
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
     model = load_whole(
-        AutoModelForCausalLM, model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()},
+        AutoModelForCausalLM, model_name_or_path, dtype=held, quantization_config=quantization, device_map={"": device()},
         trust_remote_code=False,
     )  # fmt: skip
     for module in model.modules():
