@@ -385,7 +385,8 @@ def test_a_long_dialogue_loses_its_oldest_turns_and_then_the_beginning_of_its_la
     assert len(short) <= len(whole) - 5 and short[0] == whole[0] and short[1:] == whole[1 - len(short) :]
     assert tokenizer.convert_ids_to_tokens(short[1]) in ("[user]", "[system]", "[recommend]")
     _, (tail,) = ids_of(samples, 6)
-    assert tail == [whole[0], *whole[-5:]]
+    markers = {segment[: segment.index("]") + 1] for segment in samples["current"].item()}
+    assert len(tail) <= 6 and (tail[0], tail[-1]) == (whole[0], whole[-1]) and markers <= set(tokenizer.convert_ids_to_tokens(tail))
 
 
 @pytest.mark.parametrize("system", ["bert_rec", "tg_crs"])

@@ -25,6 +25,7 @@ from llmcrs_utils.checkpoints.checks import (
     check_checkpoint,
     check_model,
     checkpoint_file,
+    named,
     positions,
     read_json,
 )
@@ -68,22 +69,24 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
 def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
     """The files there decide: published settings name the class wrongly, or code of their own, or nothing."""
 
+    place = named(model_name_or_path)
+
     def has(name: str) -> bool:
-        return checkpoint_file(model_name_or_path, name) is not None
+        return checkpoint_file(place, name) is not None
 
     if has("ice_text.model"):
-        return ChatGLMTokenizer.from_pretrained(model_name_or_path)
+        return ChatGLMTokenizer.from_pretrained(place)
     # "": an adapter has no config.json. A publisher's own tokenizer.json says more than the file it was made of.
     if has("tokenizer.model") and not has("tokenizer.json") and architecture(model_name_or_path) in ("llama", ""):
-        return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
+        return SentencePieceLlamaTokenizer.from_pretrained(place)
     if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
         said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
         # Token types are left out: BART has none, and CPT sets its own.
         names = ["input_ids", "attention_mask"]
         return BertTokenizer.from_pretrained(
-            model_name_or_path, do_lower_case=said.get("do_lower_case", False), model_input_names=names
+            place, do_lower_case=said.get("do_lower_case", False), model_input_names=names
         )
-    return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedModel:
@@ -92,12 +95,12 @@ def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedMode
     Raises:
         CheckpointError: where they lack a parameter that is not tied to one that they hold.
     """
-    model, found = kind.from_pretrained(model_name_or_path, output_loading_info=True, **options)
+    model, found = kind.from_pretrained(named(model_name_or_path), output_loading_info=True, **options)
     missing = sorted(found["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
     if missing:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        lacking = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise CheckpointError(
-            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({named}); "
+            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({lacking}); "
             "take config.json and all files of weights from one checkpoint"
         )
     return model
@@ -113,7 +116,7 @@ def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = No
     if architecture(model_name_or_path) == "bart":
         return load_whole(AutoModelForSeq2SeqLM, model_name_or_path, dtype=torch.float32)
     said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
-    found = CPTConfig.get_config_dict(model_name_or_path)[0]
+    found = CPTConfig.get_config_dict(named(model_name_or_path))[0]
     config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
     return load_whole(CPTForConditionalGeneration, model_name_or_path, config=config, dtype=torch.float32)
 
