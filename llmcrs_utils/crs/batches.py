@@ -40,7 +40,8 @@ def encode_samples(
         place = int(too_long.argmax())
         raise ValueError(
             f"sample {rows[place]['sample_id']}: {report['tokens'][place]} tokens are left of its input without any of the current "
-            f"turn's text, and the model has {tokenizer.model_max_length} positions; shorten the assistant's answer"
+            f"turn's text, and the model has {tokenizer.model_max_length} positions; "
+            "shorten the assistant's answer or what the turn is to ask and recommend"
         )
     labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     none = len(items)
