@@ -94,6 +94,7 @@ def cut_llm(dataset: Dataset, run: Path) -> Iterator[str]:
     found = {}
     for backbone, template in (("llama", "alpaca"), ("chatglm", "bare")):
         tokenizer = load_tokenizer(str(run / "backbones" / backbone))
+        tokenizer.model_max_length = 10**6  # whole lengths are asked for here, not what the small model has positions for
         examples, _ = encode_instructions(instructions, tokenizer, CHINESE, template, 10**6, 128)
         found[backbone] = [np.array([len(example[part]) for example in examples]) for part in ("prompt", "answer")]
     for limit in LIMITS[:2]:

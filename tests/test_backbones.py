@@ -10,11 +10,7 @@ from llmcrs_utils.checkpoints.loading import SEGMENT_TOKENS, load_causal, load_e
 from llmcrs_utils.corpus.schema import SPLITS, Corpus
 from llmcrs_utils.small.models import (
     ARCHITECTURES,
-    make_blank_filling_collator,
-    make_collator,
-    make_infilling_collator,
     new_backbone,
-    next_token_collate,
     pretrain,
     pretraining_texts,
     text_blocks,
@@ -22,6 +18,7 @@ from llmcrs_utils.small.models import (
 )
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.text.prompts import CHINESE, LETTERS
+from llmcrs_utils.training.collators import blank_filling_collator, infilling_collator, next_token_collator, pretraining_collator
 
 TEXTS = ["推荐一款防晒霜，油皮用 要便宜的", "iPhone 13 内存128G多少钱？\n客服：2999元", "waterproof running shoes for running", "鞋子 鞋子，首尾 空格 两行 第一"] * 3
 
@@ -112,7 +109,7 @@ def blocks(count=200, length=64, first=5):
 
 def infilled(seed):
     torch.manual_seed(seed)
-    return make_infilling_collator(train_tokenizer(TEXTS, "bart", 500))(blocks())
+    return infilling_collator(train_tokenizer(TEXTS, "bart", 500))(blocks())
 
 
 def test_infilling_hides_about_a_third_in_spans_and_asks_for_the_whole_text():
@@ -137,7 +134,7 @@ def test_cpt_hides_token_for_token_and_asks_both_decoders():
     tokenizer = train_tokenizer(TEXTS, "cpt", 500)
     start, end, mask = (tokenizer.convert_tokens_to_ids(t) for t in ("[CLS]", "[SEP]", "[MASK]"))
     torch.manual_seed(1)
-    batch = make_infilling_collator(tokenizer, token_for_token=True)(blocks())
+    batch = infilling_collator(tokenizer, token_for_token=True)(blocks())
     text = [start, *range(5, 69), end]
     hidden = spans = 0
     for row, labels, asked in zip(*(batch[n].tolist() for n in ("input_ids", "labels", "understanding_labels")), strict=True):
@@ -152,7 +149,7 @@ def test_cpt_hides_token_for_token_and_asks_both_decoders():
 def test_blank_filling_asks_for_the_rest_of_the_block_behind_the_split():
     tokenizer = train_tokenizer(TEXTS, "chatglm", 500)
     opening = [tokenizer.gmask_token_id, tokenizer.bos_token_id]
-    collate = make_blank_filling_collator(tokenizer)
+    collate = blank_filling_collator(tokenizer)
     torch.manual_seed(1)
     examples = blocks(first=100) + blocks(1, 10, first=100)
     batch = collate(examples)
@@ -176,7 +173,7 @@ def test_infilling_depends_on_torchs_seed_alone():
 
 
 def test_next_token_labels_are_the_text_and_skip_padding():
-    batch = next_token_collate([{"input_ids": [7, 8, 9]}, {"input_ids": [6]}])
+    batch = next_token_collator([{"input_ids": [7, 8, 9]}, {"input_ids": [6]}])
     assert batch["input_ids"][0].tolist() == [7, 8, 9] == batch["labels"][0].tolist()
     assert batch["labels"][1].tolist() == [6, -100, -100] and batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
@@ -196,7 +193,7 @@ def test_pretraining_learns_its_text(tmp_path, architecture):
 def test_bert_names_a_seventh_of_the_words_and_reads_between_its_marks():
     tokenizer = train_tokenizer(TEXTS, "bert", 200)
     torch.manual_seed(1)
-    batch = make_collator("bert", tokenizer)([{"input_ids": [7] * 400}, {"input_ids": [8] * 100}])
+    batch = pretraining_collator("bert", tokenizer)([{"input_ids": [7] * 400}, {"input_ids": [8] * 100}])
     asked = batch["labels"] != -100
     assert batch["input_ids"][:, 0].tolist() == [tokenizer.cls_token_id] * 2 and not asked[:, 0].any() and not asked[1, 101:].any()
     assert batch["input_ids"][1, 101] == tokenizer.sep_token_id and 0.1 < asked.sum() / 500 < 0.2

@@ -1,6 +1,7 @@
 """Wrong checks are told before anything is loaded: one clear error each."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from llmcrs_utils.checkpoints import checks
 from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, check_checkpoint, weight_names
+from llmcrs_utils.checkpoints.layers import missing_layers
 from llmcrs_utils.checkpoints.loading import load_causal, load_encoder, load_seq2seq, load_tokenizer
 from llmcrs_utils.checkpoints.merging import merge_adapters
+from llmcrs_utils.llm.tuning import load_tuned, new_lora
 
 KIND = {"bart_base_chinese": "crs", "cpt_base": "crs", "chatglm_6b": "llm", "chinese_alpaca_plus_7b": "llm"}
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -130,6 +133,84 @@ def test_a_tokeniser_with_more_tokens_than_rows_is_told(copy, name):
     message = refusal(folder, KIND[name])
     # ChatGLM's own config looks after its ids first: they stand at the end.
     assert f"knows {tokens} tokens, the model has rows for {tokens - 1}" in message or name == "chatglm_6b" and "vocab" in message
+
+
+def settings_of(folder: Path, **changes) -> None:
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.exists() else {}
+    hub.save_json(file, {key: value for key, value in (settings | changes).items() if value != "gone"})
+
+
+@pytest.mark.parametrize("null", [None, "gone", ""])
+@pytest.mark.parametrize(
+    ("name", "kind", "gone", "message"),
+    [
+        ("llama", "llm", ["eos_token"], "its tokeniser has no end token to close an answer with; name it as eos_token"),
+        ("llama", "llm", ["pad_token", "unk_token", "eos_token"], "its tokeniser has no end token"),
+        ("gpt2", "reply", ["eos_token", "sep_token"], "its tokeniser has no end token, nor \\[SEP\\], to close a text with"),
+        ("bart", "crs", ["eos_token", "sep_token"], "its tokeniser has no end token, nor \\[SEP\\], to close a text with"),
+        ("bert", "encoder", ["cls_token"], "its tokeniser has no \\[CLS\\]; name it as cls_token in tokenizer_config.json"),
+        ("bert", "encoder", ["sep_token"], "its tokeniser has no \\[SEP\\]"),
+        ("bert", "encoder", ["pad_token", "unk_token", "eos_token"], "its tokeniser has no token to pad with"),
+    ],
+)
+def test_what_a_consumer_needs_of_a_tokeniser_is_asked_for(tmp_path, name, kind, gone, null, message):
+    folder = Path(shutil.copytree(tiny.backbone(name), tmp_path / "copy"))
+    check_checkpoint(str(folder), kind)
+    settings_of(folder, **dict.fromkeys(gone, null))
+    assert re.search(message, refusal(folder, kind)) and str(folder) in refusal(folder, kind)
+
+
+def test_one_of_several_tokens_that_will_do_is_enough(tmp_path):
+    folder = Path(shutil.copytree(tiny.backbone("gpt2"), tmp_path / "copy"))
+    settings_of(folder, eos_token=None, pad_token=None)
+    check_checkpoint(str(folder), "reply")
+    settings_of(folder, eos_token="[SEP]", unk_token=None)
+    check_checkpoint(str(folder), "llm")
+
+
+def test_a_named_token_that_the_tokeniser_does_not_hold_is_told(tmp_path):
+    folder = Path(shutil.copytree(tiny.backbone("llama"), tmp_path / "copy"))
+    settings_of(folder, eos_token="<|endoftext|>")
+    assert "names <|endoftext|> as eos_token, which tokenizer.json does not hold" in refusal(folder, "llm")
+
+
+def test_a_bert_vocabulary_ends_replies_and_no_llm_s_answers(copy, tmp_path):
+    folder = Path(shutil.copytree(tiny.backbone("gpt2"), tmp_path / "gpt2"))
+    vocabulary = hub.chinese_vocabulary(tiny.texts())
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    vocabulary += [f"[unused{number}]" for number in range(1000, 1000 + rows - len(vocabulary))]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary[:rows]) + "\n", encoding="utf-8")
+    check_checkpoint(str(folder), "reply")
+    assert "no end token to close an answer with" in refusal(folder, "llm")
+
+
+@pytest.mark.parametrize("name, kind", [("llama", "llm"), ("bart", "crs"), ("bert", "encoder"), ("gpt2", "reply"), ("chatglm", "llm")])
+def test_a_folder_below_the_user_s_own_is_checked_and_loaded_alike(tmp_path, monkeypatch, name, kind):
+    shutil.copytree(tiny.backbone(name), tmp_path / "models" / name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = f"~/models/{name}"
+    check_checkpoint(path, kind)
+    load = {"crs": load_seq2seq, "encoder": load_encoder}.get(kind, load_causal)
+    assert load(path).config.model_type == name and len(load_tokenizer(path)) == len(load_tokenizer(tiny.backbone(name)))
+
+
+def test_adapters_below_the_user_s_own_folder_are_checked_merged_and_loaded(tmp_path, monkeypatch):
+    shutil.copytree(tiny.backbone("llama"), tmp_path / "llama")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = new_lora(
+        "~/llama", quantization_bit=0, lora_rank=2, lora_alpha=2, lora_dropout=0.0, lora_target=["q_proj"], modules_to_save=[],
+        gradient_checkpointing=False, seed=1,
+    )  # fmt: skip
+    model.save_pretrained(tmp_path / "adapter")
+    checks.check_adapter("~/adapter")
+    merge_adapters("~/llama", ["~/adapter"], tmp_path / "merged")
+    load_causal(str(tmp_path / "merged"))
+    assert load_tuned("~/adapter").config.model_type == "llama"
+    assert missing_layers("~/llama", None, ["no_such"], [])[1] == ["no_such"]
 
 
 @pytest.mark.parametrize("architecture_", ["bart", "llama"])
@@ -338,7 +419,7 @@ def test_of_a_hub_id_the_cached_config_is_looked_at(originals, monkeypatch):
 def test_the_answer_comes_in_seconds_and_before_torch(copy):
     folder = copy("chinese_alpaca_plus_7b")
     program = (
-        "import sys\nfrom llmcrs_utils.backbones.checkpoints import check_checkpoint\n"
+        "import sys\nfrom llmcrs_utils.checkpoints.checks import check_checkpoint\n"
         f"check_checkpoint({str(folder)!r}, 'llm')\n"
         f"check_checkpoint({str(copy('cpt_base'))!r}, 'crs')\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

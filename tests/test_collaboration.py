@@ -1,6 +1,5 @@
 """One system's answers as another's help: joined by sample, nothing where there is none, and counted."""
 
-import re
 
 import pandas as pd
 import pytest
@@ -15,13 +14,15 @@ from llmcrs_utils.tasks.collaboration import coverage, merge_assistant
 from llmcrs_utils.text.instructions import build_instructions, to_alpaca
 from llmcrs_utils.text.prompts import CHINESE, LETTERS, PROMPTS
 from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import Special
 
-SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
+SPECIAL = Special(SEGMENTS)
 
 
 class ByCharacter:
     all_special_tokens = SEGMENTS
     added_tokens_decoder = {}
+    model_max_length = 10**30
 
     def __call__(self, texts, **_):
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}

@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from llmcrs_utils.behaviour.item2vec import item2vec
 from llmcrs_utils.behaviour.sasrec import SASRec
+from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.crs.predict import generate, predict
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
@@ -388,3 +389,25 @@ def test_a_saved_model_scores_and_writes_as_before(tmp_path, model):
     samples = tiny.some_samples(3)
     tiny.assert_same_answers(answers_of(loaded, samples, batch_size=4), answers_of(model, samples, batch_size=4))
     assert loaded.config.recommend_loss_reaches_backbone is model.config.recommend_loss_reaches_backbone
+
+
+@pytest.mark.parametrize("cutoff_len", [512, 4096])
+@pytest.mark.parametrize("architecture", ["bart", "cpt"])
+def test_a_message_longer_than_the_model_s_positions_is_read_and_answered(architecture, cutoff_len):
+    """1,500 characters, where the model has 1,024 positions; labels and answers may ask for more of them, too."""
+    crs = tiny.unimind(architecture=architecture)
+    samples = tiny.some_samples(1)
+    long = lambda segment: segment[: segment.index("]") + 1] + "便宜" * 750 if segment[:6] in ("[user]", "[syste", "[under") else segment  # noqa: E731
+    current = [[long(segment) for segment in turn] for turn in samples["current"]]
+    labels = [label if task == "recommend" else "好" * 1500 for task, label in zip(samples["task"], samples["label"], strict=True)]
+    samples = samples.assign(current=current, label=labels)
+    examples, report = encode_samples(samples, tiny.crs_tokenizer(), CHINESE, tiny.dataset().index, cutoff_len, 2000)
+    longest = min(cutoff_len, 1024)
+    assert (report["tokens"] <= longest).all() and (report["tokens"] > longest - 4).all() and (report["shortened"] > 0).all()
+    assert np.isfinite(crs(**unimind_collator(0, len(tiny.dataset().items))(examples))["loss"].item())
+    crs.backbone.generation_config.eos_token_id = None  # an untrained model that would end early
+    answers = predict(
+        crs, tiny.crs_tokenizer(), samples.query("task == 'elicit'").reset_index(drop=True), [examples[samples["task"].tolist().index("elicit")]],
+        tiny.dataset().index, CHINESE, num_beams=1, max_target_len=2000, batch_size=4,
+    )  # fmt: skip
+    assert len(answers) == 1 and answers["raw"].item()

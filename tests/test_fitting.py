@@ -7,9 +7,9 @@ import pytest
 from conftest import SEGMENTS, corpus_of, dialogue_of, said, samples_of
 
 from llmcrs_utils.crs.batches import encode_samples
-from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.llm.batches import LETTER_TOKENS, encode_instructions
 from llmcrs_utils.text.fitting import fit, summarise_fit
-from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.instructions import build_instructions, render_input
 from llmcrs_utils.text.prompts import CHINESE
 
 
@@ -44,7 +44,7 @@ def fit_texts(inputs, limit):
 def test_the_oldest_go_first_as_few_as_needed_and_what_must_stay_stays(limit, text, cut, over):
     texts, report = fit_texts([(["aa", "bb", "cc"], "KEEP")], limit)
     assert texts == [text]
-    assert report.to_dict("records") == [{"tokens": len(text), "cut": cut, "over": over}]
+    assert report.to_dict("records") == [{"tokens": len(text), "cut": cut, "shortened": 0, "over": over}]
 
 
 def test_input_without_anything_to_drop_is_kept_whole_and_flagged():
@@ -93,6 +93,9 @@ class ByCharacter:
     added_tokens_decoder = {}
     eos_token_id = 0
 
+    def __init__(self, model_max_length=10**30):
+        self.model_max_length = model_max_length
+
     def __call__(self, texts, **_):
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
@@ -138,12 +141,79 @@ def test_crs_input_keeps_its_end_and_loses_whole_oldest_turns(samples, task, lim
     (whole,), _ = encode_samples(*arguments, 10**6, 64, helped_by(last))
     (short,), report = encode_samples(*arguments, limit, 64, helped_by(last))
     whole, short = text_of(whole["input_ids"]), text_of(short["input_ids"])
-    assert short.endswith(CURRENT[task]) and whole.endswith(short) and len(short) < len(whole)
     turns = ["".join(turn) for turn in last["context"].iloc[0]]
     cut = int(report["cut"].iloc[0])
-    assert whole == "".join(turns[:cut]) + short
-    assert (len(short) > limit) == bool(report["over"].iloc[0]) == (limit == 1)
-    assert limit == 1 or len(turns[cut - 1] + short) > limit, "one turn fewer would have been enough"
+    assert whole.endswith(CURRENT[task]) and len(short) < len(whole)
+    assert (len(short) > limit) == bool(report["over"].iloc[0]) == bool(report["shortened"].iloc[0]) == (limit == 1)
+    if limit == 1:  # no more can go: markers, what is to be spoken of, the assistant's answer and the prompt stay
+        assert cut == len(turns) and short == emptied(last)
+    else:
+        assert whole == "".join(turns[:cut]) + short and short.endswith(CURRENT[task])
+        assert len(turns[cut - 1] + short) > limit, "one turn fewer would have been enough"
+
+
+def emptied(last):
+    """A CRS's input of which the current turn has lost all that was said and noted of it."""
+    sample = last.iloc[0]
+    said = [s if s.startswith(("[elicit]", "[recommend]")) else s[: s.index("]") + 1] for s in sample["current"]]
+    return "".join(said) + ("" if sample["task"] == "recommend" else "[LLM]助手的话") + CHINESE.crs[sample["task"]]
+
+
+LONG = "".join(chr(0x4E00 + n) for n in range(1500))
+
+
+def with_long_turn(samples, task):
+    """The last sample of a task, its current turn's words 1,500 different characters."""
+    last = samples[samples["task"] == task].tail(1)
+    words = [f"{s[: s.index(']') + 1]}{LONG}" if s.startswith(("[user]", "[system]")) else s for s in last["current"].iloc[0]]
+    return last.assign(current=[words])
+
+
+@pytest.mark.parametrize("task", CURRENT)
+@pytest.mark.parametrize(("cutoff_len", "positions"), [(512, 1024), (10**6, 512), (512, 512)])
+def test_a_turn_too_long_for_a_crs_loses_its_beginning_and_nothing_else(samples, task, cutoff_len, positions):
+    index = {f"i{n:02d}": n for n in range(30)}
+    last = with_long_turn(samples, task)
+    (example,), report = encode_samples(last, ByCharacter(positions), CHINESE, index, cutoff_len, 10**6, helped_by(last))
+    short, shortened = text_of(example["input_ids"]), int(report["shortened"].item())
+    assert len(short) == 512 and report.loc[0, ["tokens", "over"]].tolist() == [512, False] and 0 < shortened < 1500
+    words = [segment.replace(LONG, LONG[shortened:]) for segment in last["current"].iloc[0]]
+    told = last.assign(current=[words], context=[[]])
+    (whole,), _ = encode_samples(told, ByCharacter(), CHINESE, index, 10**6, 10**6, helped_by(last))
+    assert short == text_of(whole["input_ids"])
+    if "labels" in example:
+        assert len(example["labels"]) <= positions
+
+
+def test_an_answer_longer_than_the_model_is_one_clear_error(samples):
+    last = samples[samples["task"] == "elicit"].tail(1)
+    helped = helped_by(last).assign(text="话" * 600)
+    with pytest.raises(ValueError, match=r"sample s1:\d+:elicit: \d+ tokens are left .* the model has 512 positions; shorten the assistant"):
+        encode_samples(last, ByCharacter(512), CHINESE, {}, 512, 64, helped)
+
+
+@pytest.mark.parametrize("task", CURRENT)
+@pytest.mark.parametrize("limit", [600, 900])
+def test_a_turn_too_long_for_an_llm_loses_its_beginning_and_nothing_else(samples, task, limit):
+    facts = {f"i{n:02d}": f"价格是{n}" for n in range(30)}
+    last = with_long_turn(samples, task)
+    rows = build_instructions(last, facts, CHINESE, helped_by(last))
+    (example,), report = encode_instructions(rows, ByCharacter(limit), CHINESE, "plain", 10**6, 8)
+    short, room = text_of(example["prompt"]), limit - (LETTER_TOKENS if task == "recommend" else 8)
+    shortened = int(report["shortened"].item())
+    assert len(short) == room and not report["over"].item() and shortened
+    speaker = "客服：" if task == "understand" else "用户："
+    row = rows.assign(lines=[[line.replace(LONG, LONG[shortened:]) for line in rows["lines"][0][len(rows["lines"][0]) - rows["keep"][0] :]]])
+    row["tail"] = row["tail"].str.replace(LONG, LONG[shortened:])
+    rest = render_input(row["lines"][0], row["tail"][0], CHINESE)
+    assert short == f"{row['instruction'][0]}\n{rest}\n" and speaker + LONG[shortened:] in rest and LONG[shortened - 1] not in rest
+
+
+def test_the_summary_counts_shortened_turns_only_where_there_are_any():
+    report = pd.DataFrame({"tokens": [4, 4], "cut": [0, 1], "shortened": [0, 3], "over": [False, False]})
+    tasks = pd.Series(["elicit", "respond"])
+    assert summarise_fit(report, tasks)["inputs_shortened"].to_dict() == {"elicit": 0, "respond": 1}
+    assert "inputs_shortened" not in summarise_fit(report.assign(shortened=0), tasks)
 
 
 @pytest.mark.parametrize("task", CURRENT)
@@ -157,8 +227,13 @@ def test_llm_input_keeps_instruction_current_turn_candidates_and_help(samples, t
     (short,), report = encode_instructions(rows, ByCharacter(), CHINESE, "plain", limit + 8, 8)
     whole, short = text_of(whole["prompt"]), text_of(short["prompt"])
     current = "".join(line + "\n" for line in row["lines"][len(row["lines"]) - row["keep"] :])
-    assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + row["tail"] + "\n")
-    assert SPOKEN[task] in short and CHINESE.help[task] in row["tail"]
+    tail = row["tail"]
+    if limit == 1:  # no more can go: who speaks, the candidates and the CRS's answer stay
+        current, tail = "用户：\n" if current else "", tail.replace("客服：看\n", "客服：\n")
+    else:
+        assert SPOKEN[task] in short
+    assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + tail + "\n")
+    assert CHINESE.help[task] in row["tail"] and bool(report["shortened"].item()) == (limit == 1)
     assert task != "recommend" or row["tail"].count("价格是") == 20
     cut, over = report.loc[0, ["cut", "over"]]
     assert cut > 0 and over == (limit == 1) and len(short) < len(whole)

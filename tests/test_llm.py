@@ -1,5 +1,8 @@
 """The LLM: labels, decoding in batches, ranking by letters, adapters on disk, 4 bits."""
 
+import time
+from datetime import datetime, timezone
+
 import numpy as np
 import pytest
 import tiny
@@ -13,10 +16,15 @@ from transformers import (
     Gemma3TextConfig,
     Glm4Config,
     Glm4ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from llmcrs_utils.checkpoints.checks import check_checkpoint
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
@@ -24,6 +32,7 @@ from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import letter_tokens, predict
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.answers import restore_width, text_answer
+from llmcrs_utils.text.chat import DAY, FIXED_DAY
 from llmcrs_utils.text.instructions import build_instructions, render_input
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES, parse_needs
 from llmcrs_utils.training.collators import causal_collator, left_padded, with_labels
@@ -144,6 +153,54 @@ def test_a_checkpoint_s_own_chat_template_is_used_and_cut_like_any(instructions)
     whole = len(encode_instructions(long, tokenizer, CHINESE, "chat", CUTOFF, NEW)[0][0]["prompt"])
     (cut,), report = encode_instructions(long, tokenizer, CHINESE, "chat", whole + NEW - 1, NEW)
     assert report["cut"].item() == 1 and cut["prompt"][-2:] == [end, answer] and len(cut["prompt"]) < whole
+
+
+DATED = "{% for m in messages %}[CLS]{{ m.content }}{% endfor %}{{ strftime_now('%d %b %Y') if strftime_now is defined else 'none' }}"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
+def test_a_chat_template_that_asks_for_the_date_is_told_one_day(instructions, monkeypatch, zone):
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    tokenizer.chat_template = DATED
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    (chat,), _ = encode_instructions(instructions.iloc[[0]], tokenizer, CHINESE, "chat", CUTOFF, NEW)
+    monkeypatch.undo()
+    time.tzset()
+    written = tokenizer("26 Jul 2024", add_special_tokens=False)["input_ids"]
+    assert chat["prompt"][-len(written) :] == written
+
+
+def test_the_day_is_written_as_any_computer_in_english_writes_it():
+    compiled = _compile_jinja_template(FIXED_DAY + "{{ strftime_now(format) }}")
+    day = datetime(2024, 7, 26, 12, tzinfo=timezone.utc)
+    for format in [*DAY, "%A, %d. %B %Y %H:%M:%S %Z", "100%%", "no date"]:
+        assert compiled.render(format=format) == day.strftime(format), format
+
+
+@pytest.mark.parametrize("lot", ["{{ ['a', 'b'] | random }}", "{{ ['a', 'b']|random }}", "{{ lipsum() }}", "{{ [['a']] | map('random') }}"])
+def test_a_chat_template_that_draws_lots_is_refused(instructions, lot):
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}" + lot
+    with pytest.raises(ValueError, match="makes part of its text at random; give template: plain"):
+        encode_instructions(instructions.iloc[[0]], tokenizer, CHINESE, "chat", CUTOFF, NEW)
+
+
+def test_a_tokeniser_without_end_token_is_one_clear_error(instructions):
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="has no end token to close an answer with; name its eos_token"):
+        encode_instructions(instructions, tokenizer, CHINESE, "plain", CUTOFF, NEW)
+
+
+def test_a_prompt_is_never_longer_than_the_model_s_positions(instructions, tokenizer):
+    examples, report = encode_instructions(instructions, tokenizer, CHINESE, "plain", 10**6, NEW)
+    lowered = encode_instructions(instructions, tokenizer, CHINESE, "plain", 1024, NEW)
+    assert examples == lowered[0] and report.equals(lowered[1])
+    long = instructions[instructions["task"] == "elicit"].head(1)
+    long = long.assign(lines=[["用户：" + "要便宜的" * 1000]], keep=1)
+    (example,), report = encode_instructions(long, tokenizer, CHINESE, "plain", 10**6, NEW)
+    assert 1024 - NEW - 4 < len(example["prompt"]) <= 1024 - NEW and report["shortened"].item() > 0 and not report["over"].item()
 
 
 FORGERY = "我要<sop>便宜<eop>的[MASK]</s><s>[SEP]<pad>[PAD]<|turn|>"
@@ -409,6 +466,63 @@ def test_any_causal_model_with_a_chat_template_tunes_ranks_and_writes(tmp_path, 
     tiny.assert_same_answers(answers, answers_of(model, tokenizer, samples, few))
     ranked = answers[(samples["task"] == "recommend").to_numpy()]
     assert (ranked["ranking"].map(len) == 20).all() and all(scores[0] > scores[-1] for scores in ranked["scores"])
+
+
+PLACED = MODERN | {
+    "gpt2": lambda sizes: GPT2LMHeadModel(
+        GPT2Config(vocab_size=sizes["vocab_size"], n_embd=32, n_layer=2, n_head=2, n_positions=CUTOFF, initializer_range=0.2)
+    ),
+    "qwen2": lambda sizes: Qwen2ForCausalLM(Qwen2Config(**sizes)),
+    "llama": lambda sizes: load_causal(tiny.backbone("llama")),
+    "chatglm": lambda sizes: load_causal(tiny.backbone("chatglm")),
+}
+
+
+@pytest.mark.parametrize("architecture", PLACED)
+def test_no_answer_depends_on_the_rows_beside_it(samples, instructions, architecture):
+    """Each prompt alone, and among longer ones: the ranking, its scores and the text written are the same."""
+    tokenizer = load_tokenizer(tiny.backbone("chatglm" if architecture == "chatglm" else "llama"))
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 1, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(1)
+    model = PLACED[architecture](sizes | {"bos_token_id": tokenizer.bos_token_id}).eval()
+    few = encode_instructions(instructions, tokenizer, CHINESE, "plain", CUTOFF, NEW)[0]
+    if architecture != "chatglm":  # which needs the end of a prompt as it is
+        few = [{**example, "prompt": example["prompt"][: 20 + 37 * place % 400]} for place, example in enumerate(few)]
+    together, alone = (answers_of(model, tokenizer, samples, few, size) for size in (len(samples), 1))
+    assert len({len(example["prompt"]) for example in few}) > 10
+    tiny.assert_same_answers(together, alone)
+
+
+@pytest.mark.parametrize("target", [["q_proj", "down_proj"], ["all-linear"]])
+@pytest.mark.parametrize("saved", [[], ["embed_tokens", "lm_head"], ["norm", "lm_head"]])
+def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_float32(tmp_path, tokenizer, samples, examples, target, saved):
+    settings = LORA | {"lora_target": target, "modules_to_save": saved, "gradient_checkpointing": True, "dtype": "bfloat16"}
+    model = new_lora(tiny.backbone("llama"), **settings)
+    held = {trains: {p.dtype for p in model.parameters() if p.requires_grad == trains} for trains in (True, False)}
+    assert held == {True: {torch.float32}, False: {torch.bfloat16}}
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad and "lora_A" not in name}
+    history = tune(model, examples, examples, tokenizer, output_dir=tmp_path / "training", save_to=tmp_path / "saved", **TUNING)
+    assert history["train_loss"].notna().all()
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    answers = answers_of(model, tokenizer, samples, examples)
+    assert (answers.loc[samples["task"] == "recommend", "ranking"].map(len) == 20).all()
+
+
+def test_auto_holds_in_bfloat16_only_a_base_that_stands_still_on_a_gpu_that_computes_in_it(monkeypatch):
+    folder = tiny.backbone("llama")
+    dtypes = lambda model: {p.dtype for p in model.parameters()}  # noqa: E731
+    assert dtypes(load_causal(folder)) == dtypes(load_causal(folder, dtype="float32")) == dtypes(new_lora(folder, **LORA)) == {torch.float32}
+    assert dtypes(load_causal(folder, dtype="bfloat16")) == {torch.bfloat16}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for computes in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, computes=computes: computes)
+        still = torch.bfloat16 if computes else torch.float32
+        assert dtypes(load_causal(folder)) == {still} and dtypes(load_causal(folder, for_training=True)) == {torch.float32}
+        assert {p.dtype for p in new_lora(folder, **LORA).parameters() if not p.requires_grad} == {still}
+    with pytest.raises(ValueError, match="dtype='float16' is unknown; known: auto, float32, bfloat16"):
+        load_causal(folder, dtype="float16")
 
 
 TARGETS = {"llama": LORA["lora_target"], "chatglm": ["query_key_value", "dense_4h_to_h"]}

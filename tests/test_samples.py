@@ -17,8 +17,9 @@ from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.instructions import build_instructions, render_input, to_alpaca
 from llmcrs_utils.text.prompts import CHINESE, PROMPTS
 from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import Special
 
-SPECIAL = re.compile("|".join(map(re.escape, SEGMENTS)))
+SPECIAL = Special(SEGMENTS)
 TASK_NAMES = {"Understand": "understand", "Elicit": "elicit", "Recommend": "recommend", "Response": "respond"}
 
 

@@ -8,12 +8,11 @@ import tiny
 import torch
 
 from llmcrs_utils.checkpoints.loading import load_seq2seq, load_tokenizer
-from llmcrs_utils.llm import batches as llm_batches
+from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.tuning import new_lora
-from llmcrs_utils.small.models import make_infilling_collator
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
-from llmcrs_utils.training.collators import causal_collator, pad, unimind_collator, with_labels
+from llmcrs_utils.training.collators import causal_collator, infilling_collator, pad, unimind_collator, with_labels
 from llmcrs_utils.training.trainer import HISTORY, train
 
 EPOCHS, BATCH = 3, 4
@@ -35,7 +34,7 @@ def llm_setup(architecture="llama", lora_target=("q_proj", "v_proj"), modules_to
         modules_to_save=list(modules_to_save), gradient_checkpointing=False, seed=1,
     )  # fmt: skip
     rows = build_instructions(tiny.some_samples(5), tiny.dataset().facts, CHINESE)
-    examples = with_labels(llm_batches.encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
+    examples = with_labels(encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 16)[0])
     options = {"label_names": ["labels"], "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine", "warmup_steps": 0.1}
     return model, examples, causal_collator(tokenizer.pad_token_id), options
 
@@ -46,7 +45,7 @@ def backbone_setup():
     ids = tokenizer("".join(tiny.texts()), add_special_tokens=False)["input_ids"]
     examples = [{"input_ids": ids[start : start + 32]} for start in range(0, 640, 32)]
     options = {"label_names": ["labels"], "group_by_length": False}
-    return load_seq2seq(tiny.backbone("bart")), examples, make_infilling_collator(tokenizer), options
+    return load_seq2seq(tiny.backbone("bart")), examples, infilling_collator(tokenizer), options
 
 
 SETUPS = {

@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForMaskedLM
 from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
+from llmcrs_utils.training.collators import attributes_collator
 from llmcrs_utils.training.trainer import QuietTrainer
 from llmcrs_utils.typical.elicitation import (
     ALL,
@@ -27,7 +28,6 @@ from llmcrs_utils.typical.elicitation import (
     answer_elicitation,
     beam_search,
     encode,
-    make_collator,
     seen_elicitation,
     spoken_attributes,
     train_elicitation,
@@ -196,7 +196,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     ids = encode(samples, tokenizer, CHINESE, record["cutoff_len"])
     examples = with_labels(KINDS[system], ids, samples["label"], record["attributes"], 7, CHINESE)
     model = load_model(KINDS[system], moved / ALL)
-    collate = make_collator(KINDS[system], tokenizer.pad_token_id)
+    collate = attributes_collator(tokenizer.pad_token_id, system == "dia_multiclass")
     with torch.no_grad():
         loss = np.mean([model(**collate([example]))["loss"].item() for example in examples])
     assert loss == pytest.approx(history[history["stage"] == "all categories"]["valid_loss"].min(), rel=1e-4)
@@ -318,7 +318,7 @@ def test_one_turn_that_is_too_long_alone_loses_its_beginning(tokenizer):
     sample = second_question(shop_talk()).iloc[0].to_dict() | {"current": ["[user]" + "的" * 90 + "款", "[understand]款式：低帮"]}
     cut = encode(pd.DataFrame([sample]), tokenizer, CHINESE, 30)[0]
     assert len(cut) == 30 and cut[0] == tokenizer.cls_token_id
-    assert tokenizer.decode(cut[1:]).endswith("的的款[SEP]品类；价位；款式[SEP]")
+    assert tokenizer.decode(cut[1:]).startswith("[user]的的") and tokenizer.decode(cut[1:]).endswith("的的款[SEP]品类；价位；款式[SEP]")
 
 
 def test_what_a_shopper_types_never_passes_for_a_special_token(tokenizer):

@@ -208,6 +208,7 @@ def test_what_is_too_long_loses_its_oldest_utterances(tokenizer):
     sample["current"] = ["[user]" + "的" * 90 + "款"]
     cut = encode(pd.DataFrame([sample]), tokenizer, CHINESE, 30)[0]
     assert len(cut) == 30 and cut[0] == tokenizer.bos_token_id and tokenizer.decode(cut[1:]).endswith("的的款\n客服：")
+    assert tokenizer.decode(cut[1:]).startswith("用户：的的")
 
 
 def test_what_is_typed_never_passes_for_a_special_token(tmp_path, tokenizer):

@@ -19,6 +19,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH, parse_needs
+from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.typical import tagging
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.tagging import (
@@ -30,7 +31,6 @@ from llmcrs_utils.typical.tagging import (
     chunks,
     encode,
     flat,
-    make_collator,
     seen_tagger,
     taggable,
     tagged_answer,
@@ -268,7 +268,7 @@ def test_every_label_that_tags_cannot_tell_is_counted_with_its_reason(tmp_path):
         marked(user, "要大的", ("新奇", "大")),
         marked(desk, "黑色吗", ("颜色", "黑色"), ("款式", "黑色")),
         marked(user, "不用美白", ("功效", "美白"), ("功效", "不用美白")),
-        marked(desk, "这样那样这样那样要黑色", ("颜色", "黑色")),
+        marked(desk, "黑色要这样那样这样那样", ("颜色", "黑色")),
         marked(user, "要xl的", ("款式", "XL", 1, 3)),
         marked(desk, "5000的", ("款式", "500")),
         marked(user, "要白色，白色", ("颜色", "白色", -1, -1), ("颜色", "白色"), ("颜色", "白色")),
@@ -292,7 +292,7 @@ def test_every_label_that_tags_cannot_tell_is_counted_with_its_reason(tmp_path):
 def batch_of(folder, texts):
     tokenizer = load_tokenizer(str(folder))
     examples = [{"input_ids": ids, "labels": []} for ids in encode(texts, tokenizer)[0]]
-    return {k: v for k, v in make_collator(tokenizer.pad_token_id)(examples).items() if k != "labels"}
+    return {k: v for k, v in causal_collator(tokenizer.pad_token_id)(examples).items() if k != "labels"}
 
 
 UTTERANCES = ["要补水的面霜", "", "油皮，想要清爽一点的，三百以内", "好"]
@@ -540,16 +540,17 @@ def test_a_corpus_with_nothing_to_understand_is_refused(tmp_path):
         trained(tmp_path, data=(dataset_of(corpus), corpus))
 
 
-def test_a_long_utterance_is_cut_at_its_end_and_told_so(tmp_path):
+def test_a_long_utterance_loses_its_beginning_and_that_is_told(tmp_path, caplog):
     user = "用户需求"
     long = marked(user, "要面霜，" + "很" * 30 + "补水", ("品类", "面霜"), ("功效", "补水"))
     corpus = corpus_of(*copies_of(long), valid=[dialogue_of(long, sid="s1")])
     dataset = dataset_of(corpus)
     trained(tmp_path, data=(dataset, corpus), epochs=8, cutoff_len=12)
     samples = understand(dataset, "valid")
-    assert answers_of(tmp_path, samples)["text"].tolist() == ["品类：面霜"]
+    assert answers_of(tmp_path, samples)["text"].tolist() == ["功效：补水"]
+    assert "1 of 1 inputs lost the beginning of their current turn" in caplog.text
     seen = seen_tagger("bert", dataset, samples.to_dict("records")[0], CHINESE, output_dir=tmp_path)
-    assert seen.split() == ["[CLS]", *"要面霜，", *"很" * 6, "[SEP]"]
+    assert seen.split() == ["[CLS]", *"很" * 8, *"补水", "[SEP]"]
     counts = unexpressed(dataset, corpus, CHINESE, output_dir=tmp_path).loc["valid"]
     assert counts["beyond cutoff_len"] == 1 and counts["recall"] == 0.5
 

@@ -10,6 +10,9 @@ from typing import Literal
 
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from llmcrs_utils.files.paths import located
 
 HUB_SECONDS = 5  # a hub that is out of reach shall not delay the answer
 # In the order in which transformers looks for them.
@@ -24,8 +27,20 @@ OWN_TOKENIZERS = {
 }
 EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "shared.weight", "wte.weight")
 LEAST_KNOWN = 0.9  # of the rows; published models have some to spare
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")  # what configs call their number
 CRS_ARCHITECTURES = ("bart", "cpt")
-Kind = Literal["crs", "llm", "encoder"]  # what a checkpoint is given for
+Kind = Literal["crs", "llm", "encoder", "reply"]  # what a checkpoint is given for; "reply": a causal model to be tuned as a whole
+# What each kind's inputs are made with: names of the token, any of which will do, and what it is called.
+END = (("eos_token",), "end token to close an answer with")
+CLOSING = (("eos_token", "sep_token"), "end token, nor [SEP], to close a text with")
+PADDING = (("pad_token", "unk_token", "eos_token"), "token to pad with")
+NEEDED = {
+    "llm": (END, PADDING),
+    "reply": (CLOSING, (("pad_token", "unk_token", "eos_token", "sep_token"), "token to pad with")),
+    "crs": (CLOSING, PADDING),
+    "encoder": ((("cls_token",), "[CLS]"), (("sep_token",), "[SEP]"), PADDING),
+}
+BERT_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
 CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
 
 
@@ -39,8 +54,8 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
     With ``kind`` a folder has to hold a model of that kind, whole weight files, and a tokeniser that fits the model. Of a
     hub id the config is looked at if it is cached; what a hub delivers is whole.
     """
-    path = Path(model_name_or_path).expanduser()
-    if path.is_dir():
+    path = checkpoint_folder(model_name_or_path)
+    if path is not None:
         if not (path / "config.json").exists():
             adapter = (path / "adapter_config.json").exists()
             raise CheckpointError(
@@ -53,10 +68,8 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
             )
         if kind:
             check_model(model_name_or_path, kind)
-            check_tokenizer(path)
+            check_tokenizer(path, kind)
         return
-    if model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") != 1:
-        raise CheckpointError(f"{model_name_or_path}: no such folder; give a checkpoint folder or a hub id (owner/name)")
     if isinstance(try_to_load_from_cache(model_name_or_path, "config.json"), str):
         if kind:
             check_model(model_name_or_path, kind, cached_only=True)
@@ -71,10 +84,29 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
         ) from None
 
 
+def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
+    """The folder that is named, ``~`` resolved; ``None`` where a hub id is named.
+
+    Raises:
+        CheckpointError: where neither is.
+    """
+    path, name = located(model_name_or_path), str(model_name_or_path)
+    if path.is_dir():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id (owner/name)")
+    return None
+
+
+def named(model_name_or_path: str | Path) -> str:
+    """The folder or hub id as transformers and PEFT take it: they know no ``~``."""
+    return str(checkpoint_folder(model_name_or_path) or model_name_or_path)
+
+
 def check_adapter(adapter: str) -> None:
     """Raise ``CheckpointError`` unless a folder with a whole LoRA adapter, or a hub id as ``check_checkpoint`` takes it, is named."""
-    folder = Path(adapter).expanduser()
-    if not folder.is_dir():
+    folder = checkpoint_folder(adapter)
+    if folder is None:
         check_checkpoint(adapter)
         return
     if not (folder / "adapter_config.json").is_file():
@@ -87,8 +119,8 @@ def check_adapter(adapter: str) -> None:
 
 def checkpoint_file(model_name_or_path: str | Path, name: str, cached_only: bool = False) -> Path | None:
     """A file of a checkpoint folder, or of a hub id's (downloaded where it may be), ``None`` where there is none."""
-    folder = Path(model_name_or_path).expanduser()
-    if folder.is_dir():
+    folder = checkpoint_folder(model_name_or_path)
+    if folder is not None:
         return folder / name if (folder / name).is_file() else None
     try:
         return Path(hf_hub_download(str(model_name_or_path), name, local_files_only=cached_only))
@@ -117,13 +149,21 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
     return model_type
 
 
+def positions(model_name_or_path: str | Path) -> int | None:
+    """How many tokens the model was made for, by its config; ``None`` where that does not say, and for an adapter."""
+    config = read_json(checkpoint_file(model_name_or_path, "config.json"))
+    parts = [part for part in (config, config.get("text_config"), config.get("backbone")) if isinstance(part, dict)]
+    said = [part[name] for part in parts for name in POSITIONS if isinstance(part.get(name), int) and part[name] > 0]
+    return said[0] if said else None
+
+
 def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:
     """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole and what the config says."""
-    folder = Path(model_name_or_path).expanduser()
-    if folder.is_dir():
+    folder = checkpoint_folder(model_name_or_path)
+    if folder is not None:
         check_weights(folder)
     config = read_json(checkpoint_file(model_name_or_path, "config.json", cached_only))
-    if folder.is_dir():
+    if folder is not None:
         check_rows(folder, config)
     found = architecture(model_name_or_path, cached_only)
     if not found:
@@ -134,7 +174,7 @@ def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = 
         )
     if kind == "encoder" and found != "bert":
         raise CheckpointError(f"{model_name_or_path}: this is a model of type {found}; the typical systems read with a BERT")
-    if kind == "llm":
+    if kind in ("llm", "reply"):
         if found in CRS_ARCHITECTURES or config.get("is_encoder_decoder"):
             raise CheckpointError(
                 f"{model_name_or_path}: this is an encoder-decoder of type {found}; an LLM has to be a causal model such as LLaMA "
@@ -185,7 +225,7 @@ def check_whole(file: Path) -> None:
         if start == b"version ":
             raise CheckpointError(f"{file}: this is a Git LFS pointer, not the weights; run git lfs pull, or download the file")
         if file.suffix == ".safetensors":
-            whole = len(start) == 8 and size == 8 + struct.unpack("<Q", start)[0] + safetensors_end(file)
+            whole = bool(safetensors_shapes(file))
         elif start.startswith(b"PK"):
             whole = whole_zip(file)
         else:
@@ -205,21 +245,13 @@ def whole_zip(file: Path) -> bool:
         return False
 
 
-def safetensors_header(file: Path) -> dict:
-    """Tensor names -> dtype, shape and place; empty where the header itself is damaged."""
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        if length > file.stat().st_size:
-            return {}
-        try:
-            return json.loads(opened.read(length))
-        except ValueError:
-            return {}
-
-
-def safetensors_end(file: Path) -> int:
-    """Bytes of tensors that the header announces."""
-    return max((entry["data_offsets"][1] for name, entry in safetensors_header(file).items() if name != "__metadata__"), default=-1)
+def safetensors_shapes(file: Path) -> dict[str, list[int]]:
+    """Tensor names -> shapes; empty where the file is damaged or was cut short. No tensor is read."""
+    try:
+        with safe_open(file, "numpy") as opened:  # which loads neither numpy nor torch for this
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def check_rows(folder: Path, config: dict) -> None:
@@ -228,7 +260,7 @@ def check_rows(folder: Path, config: dict) -> None:
     shards = read_json(first)["weight_map"] if first.suffix == ".json" else {name: first.name for name in weight_names(folder)}
     for name, shard in shards.items():
         if name.endswith(EMBEDDINGS) and shard.endswith(".safetensors"):
-            (rows, *_) = safetensors_header(folder / shard).get(name, {}).get("shape") or [None]
+            (rows, *_) = safetensors_shapes(folder / shard).get(name) or [None]
             said = config.get("vocab_size", rows)
             if rows not in (None, said):
                 raise CheckpointError(
@@ -245,7 +277,7 @@ def weight_names(model_name_or_path: str | Path, cached_only: bool = False) -> s
     if file.suffix == ".json":
         return set(read_json(file).get("weight_map", {}))
     if file.suffix == ".safetensors":
-        return set(safetensors_header(file))
+        return set(safetensors_shapes(file))
     # A pickle's instructions are listed, not followed: nothing in the file is run, and no tensor is read.
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
@@ -259,8 +291,11 @@ def pickled_texts(pickle) -> set[str]:
     return {argument for _, argument, _ in pickletools.genops(pickle) if isinstance(argument, str)}
 
 
-def check_tokenizer(folder: Path) -> None:
-    """Raise ``CheckpointError`` unless the folder holds a tokeniser that knows no more tokens than the model has rows, nor far fewer."""
+def check_tokenizer(folder: Path, kind: Kind | None = None) -> None:
+    """Raise ``CheckpointError`` unless the folder holds a tokeniser that goes with the model and has what ``kind`` needs of it.
+
+    It may know no more tokens than the model has rows, nor far fewer.
+    """
     config = read_json(folder / "config.json")
     names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
     file = next((folder / name for name in names if (folder / name).is_file()), None)
@@ -273,6 +308,61 @@ def check_tokenizer(folder: Path) -> None:
             f"{file}: the tokeniser knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
             f"one checkpoint (a base model whose vocabulary an adapter enlarged: {adapter})"
         )
+    if kind and file.suffix in (".json", ".txt"):  # the sentencepiece tokenisers bring their own, and say what a file lacks
+        check_special_tokens(file, kind)
+
+
+def check_special_tokens(file: Path, kind: Kind) -> None:
+    """Raise ``CheckpointError`` where a tokeniser names no token, or one that it does not know, of those that ``kind`` needs.
+
+    An LLM closes its answers with the end token, a reply model with that or ``[SEP]``; a CRS's texts end in the end token or ``[SEP]``, and an
+    encoder reads ``[CLS] text [SEP]``. What pads may be the unknown or the end token instead of one of its own.
+    """
+    tokens = special_tokens(file)
+    if tokens is None:
+        return
+    for wanted, said in NEEDED[kind]:
+        if not any(tokens.get(name) for name in wanted):
+            raise CheckpointError(f"{file.parent}: its tokeniser has no {said}; name it as {wanted[0]} in tokenizer_config.json")
+    known = vocabulary(file)
+    for name in dict.fromkeys(name for wanted, _ in NEEDED[kind] for name in wanted):
+        token = tokens.get(name)
+        if token and token not in known:
+            raise CheckpointError(
+                f"{file.parent}: its tokeniser names {token} as {name}, which {file.name} does not hold: the model has no row for it; "
+                "take both from one checkpoint"
+            )
+
+
+def special_tokens(file: Path) -> dict[str, str] | None:
+    """Names (``eos_token``) and texts of a tokeniser's special tokens; ``None`` where its class, unknown here, may bring its own."""
+    folder, said = file.parent, {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        found = read_json(folder / name if (folder / name).is_file() else None)
+        for key, value in found.items():
+            text = value.get("content") if isinstance(value, dict) else value
+            if (key.endswith("_token") or key == "tokenizer_class") and (text or key not in said):
+                said[key] = text
+    kind = said.pop("tokenizer_class", None)
+    if file.name == "vocab.txt" or kind in ("BertTokenizer", "BertTokenizerFast"):
+        return BERT_TOKENS | said
+    # Without a name, or with one that stands for any tokeniser, the settings say all there is.
+    return said if kind in ("PreTrainedTokenizerFast", "TokenizersBackend") else None
+
+
+def vocabulary(file: Path) -> set[str]:
+    """The tokens of a tokeniser's file of text, and those added beside it."""
+    beside = [file.parent / name for name in ("added_tokens.json", "tokenizer_config.json")]
+    tokens, settings = (read_json(path if path.is_file() else None) for path in beside)
+    added = {*tokens, *(token["content"] for token in settings.get("added_tokens_decoder", {}).values())}
+    if file.name == "vocab.txt":
+        return added | set(file.read_text(encoding="utf-8").splitlines())
+    found = read_json(file)
+    if file.name == "vocab.json":
+        return added | set(found)
+    entries = found.get("model", {}).get("vocab", {})
+    known = {entry[0] for entry in entries} if isinstance(entries, list) else set(entries)
+    return added | known | {token["content"] for token in found.get("added_tokens", [])}
 
 
 def vocabulary_size(file: Path) -> int:

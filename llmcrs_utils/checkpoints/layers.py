@@ -1,8 +1,7 @@
 """Whether an LLM has the layers that a profile would tune, and the chat template that it would use; no weights are read."""
 
-from pathlib import Path
-
-from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, read_json
+from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, named, read_json
+from llmcrs_utils.files.paths import located
 
 # Layers that LoRA can be added to, by the last part of their names, where that is known without loading torch.
 ADAPTABLE = {
@@ -48,7 +47,7 @@ def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool
 
     try:
         if model_name_or_path:
-            config = AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False, local_files_only=True)
+            config = AutoConfig.from_pretrained(named(model_name_or_path), trust_remote_code=False, local_files_only=True)
         else:
             config = AutoConfig.for_model(model_type)
         with torch.device("meta"):
@@ -62,7 +61,7 @@ def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool
 
 def lacks_chat_template(model_name_or_path: str | None, adapters: list[str]) -> bool:
     """Whether no tokeniser of these folders, or that of a small model, has a chat template; what a hub has is not asked."""
-    folders = [Path(name).expanduser() for name in (model_name_or_path, *adapters) if name]
+    folders = [located(name) for name in (model_name_or_path, *adapters) if name]
     return all(
         folder.is_dir()
         and not (folder / "chat_template.jinja").is_file()

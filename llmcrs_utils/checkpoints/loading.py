@@ -25,6 +25,8 @@ from llmcrs_utils.checkpoints.checks import (
     check_checkpoint,
     check_model,
     checkpoint_file,
+    named,
+    positions,
     read_json,
 )
 from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
@@ -33,6 +35,8 @@ from llmcrs_utils.checkpoints.llama_tokenizer import SentencePieceLlamaTokenizer
 # UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
 
+DTYPES = ("auto", "float32", "bfloat16")
+
 
 def device() -> torch.device:
     """Of several processes on one machine each has a GPU of its own."""
@@ -40,7 +44,10 @@ def device() -> torch.device:
 
 
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked."""
+    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked.
+
+    Its ``model_max_length`` is the number of the model's positions, whatever the tokeniser's own settings say of it.
+    """
     tokenizer = tokenizer_as_published(model_name_or_path)
     if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
         raise CheckpointError(
@@ -49,6 +56,11 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
         )
     if segments:
         tokenizer.add_special_tokens({"additional_special_tokens": SEGMENT_TOKENS})
+    length = positions(model_name_or_path)
+    if length is not None:
+        tokenizer.model_max_length = length
+        # Inputs are made to fit later (text.fitting), when the tokeniser has counted them.
+        tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -57,22 +69,24 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
 def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
     """The files there decide: published settings name the class wrongly, or code of their own, or nothing."""
 
+    place = named(model_name_or_path)
+
     def has(name: str) -> bool:
-        return checkpoint_file(model_name_or_path, name) is not None
+        return checkpoint_file(place, name) is not None
 
     if has("ice_text.model"):
-        return ChatGLMTokenizer.from_pretrained(model_name_or_path)
+        return ChatGLMTokenizer.from_pretrained(place)
     # "": an adapter has no config.json. A publisher's own tokenizer.json says more than the file it was made of.
     if has("tokenizer.model") and not has("tokenizer.json") and architecture(model_name_or_path) in ("llama", ""):
-        return SentencePieceLlamaTokenizer.from_pretrained(model_name_or_path)
+        return SentencePieceLlamaTokenizer.from_pretrained(place)
     if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
         said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
         # Token types are left out: BART has none, and CPT sets its own.
         names = ["input_ids", "attention_mask"]
         return BertTokenizer.from_pretrained(
-            model_name_or_path, do_lower_case=said.get("do_lower_case", False), model_input_names=names
+            place, do_lower_case=said.get("do_lower_case", False), model_input_names=names
         )
-    return AutoTokenizer.from_pretrained(model_name_or_path, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedModel:
@@ -81,12 +95,12 @@ def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedMode
     Raises:
         CheckpointError: where they lack a parameter that is not tied to one that they hold.
     """
-    model, found = kind.from_pretrained(model_name_or_path, output_loading_info=True, **options)
+    model, found = kind.from_pretrained(named(model_name_or_path), output_loading_info=True, **options)
     missing = sorted(found["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
     if missing:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        lacking = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise CheckpointError(
-            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({named}); "
+            f"{model_name_or_path}: its weights lack {len(missing)} parameters of the model that config.json describes ({lacking}); "
             "take config.json and all files of weights from one checkpoint"
         )
     return model
@@ -102,7 +116,7 @@ def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = No
     if architecture(model_name_or_path) == "bart":
         return load_whole(AutoModelForSeq2SeqLM, model_name_or_path, dtype=torch.float32)
     said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
-    found = CPTConfig.get_config_dict(model_name_or_path)[0]
+    found = CPTConfig.get_config_dict(named(model_name_or_path))[0]
     config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
     return load_whole(CPTForConditionalGeneration, model_name_or_path, config=config, dtype=torch.float32)
 
@@ -120,26 +134,46 @@ def load_encoder(model_name_or_path: str) -> PreTrainedModel:
     return load_whole(Encoder, model_name_or_path, dtype=torch.float32, add_pooling_layer=False)
 
 
-def load_causal(model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False) -> PreTrainedModel:
-    """A causal LM (LLaMA, ChatGLM), in bfloat16 on a GPU, to be trained in float32 (the Trainer computes in bfloat16).
+def compute_dtype(dtype: str = "auto") -> torch.dtype:
+    """What a model whose weights stand still is held and computed in: ``auto`` is bfloat16 on a GPU that computes in it, else float32.
 
-    With ``quantization_bit`` its linear layers are held by bitsandbytes, on CPU too: 4 in NF4, 8 in int8.
+    Raises:
+        ValueError: for a name that is none of ``DTYPES``.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": torch.bfloat16 if on_gpu else torch.float32}[dtype]
+
+
+def load_causal(
+    model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False, dtype: str = "auto"
+) -> PreTrainedModel:
+    """A causal LM (LLaMA, ChatGLM).
+
+    Args:
+        quantization_bit: 4 or 8 has bitsandbytes hold its linear layers, on CPU too, in NF4 or int8; 0 leaves them as they are.
+        for_training: all its weights are to be trained: ``auto`` is then float32 (the Trainer computes in bfloat16). A base that
+            stands still, as LoRA's does, is not trained.
+        dtype: what weights are held in, one of ``DTYPES``; ``auto`` as ``compute_dtype`` says.
+
+    Raises:
+        ValueError: for other numbers of bits, and other dtypes.
     """
     if quantization_bit not in (0, 4, 8):
         raise ValueError(f"quantization_bit={quantization_bit}: give 4 or 8, or 0 for the model as it is")
+    held = torch.float32 if for_training and dtype == "auto" and not quantization_bit else compute_dtype(dtype)
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "llm")
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     if not quantization_bit:
-        dtype = torch.float32 if for_training else dtype
-        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=dtype, trust_remote_code=False)
+        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=held, trust_remote_code=False)
     if quantization_bit == 4:
-        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=held)
     else:
         quantization = BitsAndBytesConfig(load_in_8bit=True)
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
     model = load_whole(
-        AutoModelForCausalLM, model_name_or_path, dtype=dtype, quantization_config=quantization, device_map={"": device()},
+        AutoModelForCausalLM, model_name_or_path, dtype=held, quantization_config=quantization, device_map={"": device()},
         trust_remote_code=False,
     )  # fmt: skip
     for module in model.modules():

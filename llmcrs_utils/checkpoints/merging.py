@@ -12,7 +12,15 @@ from accelerate import PartialState
 from peft import PeftConfig, PeftModel
 from peft.utils.save_and_load import load_peft_weights
 
-from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint, check_model, check_tokenizer, checkpoint_file
+from llmcrs_utils.checkpoints.checks import (
+    CheckpointError,
+    check_checkpoint,
+    check_model,
+    check_tokenizer,
+    checkpoint_file,
+    checkpoint_folder,
+    named,
+)
 from llmcrs_utils.checkpoints.loading import load_unrounded, tokenizer_as_published
 from llmcrs_utils.files.atomic import current_umask, file_hash
 
@@ -51,14 +59,14 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
             raise CheckpointError(f"{adapter}: this is no adapter: adapter_config.json is not there")
         if any(checkpoint_file(adapter, name) for name in ("tokenizer.json", "tokenizer.model")):
             tokenizer = tokenizer_as_published(adapter)
-        brought = load_peft_weights(adapter, device="cpu")
+        brought = load_peft_weights(named(adapter), device="cpu")
         heads = [weights for name, weights in brought.items() if name.endswith((".embed_tokens.weight", ".lm_head.weight"))]
         rows = max([model.get_input_embeddings().num_embeddings, *map(len, heads)])
         if len(tokenizer) > rows or 0 < len(heads) < 2:
             raise CheckpointError(f"{adapter}: its tokeniser knows {len(tokenizer)} tokens, and embeddings for all of them are not here")
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
-        config = PeftConfig.from_pretrained(adapter)
-        model = PeftModel.from_pretrained(model, adapter, config=config).merge_and_unload(safe_merge=True)
+        config = PeftConfig.from_pretrained(named(adapter))
+        model = PeftModel.from_pretrained(model, named(adapter), config=config).merge_and_unload(safe_merge=True)
     with half_made(output_dir, unless=made) as folder:
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
@@ -104,7 +112,7 @@ def half_made(output_dir: str | Path, unless: Callable[[], bool] = lambda: False
 
 def files_of(model_name_or_path: str) -> list:
     """What tells whether a checkpoint has changed: names and hashes of a folder's files, or the hub id."""
-    folder = Path(model_name_or_path).expanduser()
-    if not folder.is_dir():
+    folder = checkpoint_folder(model_name_or_path)
+    if folder is None:
         return [model_name_or_path]
     return [[file.name, file_hash(file)] for file in sorted(folder.iterdir()) if file.is_file()]

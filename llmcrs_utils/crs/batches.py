@@ -3,9 +3,9 @@
 import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
-from llmcrs_utils.text.fitting import fit
+from llmcrs_utils.text.fitting import fit_pieces
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import plain, special_of
 
 
@@ -20,20 +20,29 @@ def encode_samples(
 ) -> tuple[list[dict], pd.DataFrame]:
     """One example per sample, in order, and the report of ``fitting.fit``.
 
+    ``cutoff_len`` and ``max_target_len`` are lowered to the model's positions, which ``load_tokenizer`` notes.
+
     An example holds ``input_ids`` and, for text tasks, ``labels``; for recommend ``gold``, ``history`` and
     ``helped`` (item indices; ``len(items)`` where the assistant chose none).
+
+    Raises:
+        ValueError: where an input is longer than the model's positions even without the current turn's text.
     """
     rows = samples.to_dict("records")
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
     special = special_of(tokenizer)
-    texts = [crs_segments(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
-
-    def render(index: int, dropped: int) -> str:
-        earlier, kept = texts[index]
-        return "".join(earlier[dropped:]) + kept
-
-    droppable = [len(earlier) for earlier, _ in texts]
-    input_ids, report = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
+    texts = [crs_pieces(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
+    # A model has no state for what stands beyond its positions.
+    cutoff_len, max_target_len = (min(length, tokenizer.model_max_length) for length in (cutoff_len, max_target_len))
+    input_ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
+    too_long = report["tokens"] > tokenizer.model_max_length
+    if too_long.any():
+        place = int(too_long.argmax())
+        raise ValueError(
+            f"sample {rows[place]['sample_id']}: {report['tokens'][place]} tokens are left of its input without any of the current "
+            f"turn's text, and the model has {tokenizer.model_max_length} positions; "
+            "shorten the assistant's answer or what the turn is to ask and recommend"
+        )
     labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     none = len(items)
     examples = []

@@ -45,6 +45,7 @@ def predict(
 
 def generate(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_len: int) -> list[str]:
     """Texts; whatever else the backbone's generation settings say (``no_repeat_ngram_size``) holds, as in the published code."""
+    max_target_len = min(max_target_len, model.backbone.config.max_position_embeddings)
     written = model.backbone.generate(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
         num_beams=num_beams, do_sample=False, use_cache=True, max_new_tokens=max_target_len, early_stopping=num_beams > 1,

@@ -3,8 +3,9 @@
 import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
+from llmcrs_utils.text.chat import chat_ids
 from llmcrs_utils.text.fitting import fit
-from llmcrs_utils.text.instructions import render_input
+from llmcrs_utils.text.instructions import render_input, without_label
 from llmcrs_utils.text.prompts import TEMPLATES, Prompts
 from llmcrs_utils.text.shielding import plain, special_of
 
@@ -22,33 +23,43 @@ def encode_instructions(
     """One example per row, in order, and the report of ``fitting.fit``.
 
     An example holds ``prompt`` and ``answer`` (token ids, the answer closed by the end token). ``cutoff_len`` counts
-    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``. Typed special
-    tokens are plain text, in prompt and answer.
+    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``; it is lowered to the
+    model's positions, which ``load_tokenizer`` notes. Typed special tokens are plain text, in prompt and answer.
+
+    Raises:
+        ValueError: for an unknown template, and for a tokeniser without an end token or, where it is asked for, a chat template.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
-    if template == "chat" and not tokenizer.chat_template:
-        raise ValueError(f"template chat: the tokeniser of {tokenizer.name_or_path} has no chat template; give template: plain")
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokeniser of {tokenizer.name_or_path} has no end token to close an answer with; name its eos_token")
     special = special_of(tokenizer)
     rows = [
         {
             **row,
-            **{name: plain(row[name], special) for name in ("instruction", "tail", "output")},
+            **{name: plain(row[name], special) for name in ("instruction", "output")},
             "lines": [plain(line, special) for line in row["lines"]],
+            "ends": [plain(part, special) for part in (row["tail"][: row["in_tail"]], row["tail"][row["in_tail"] :])],
         }
         for row in instructions.to_dict("records")
     ]
+    turns = [
+        [without_label(line, prompts) for line in (*row["lines"][len(row["lines"]) - row["keep"] :], row["ends"][0])] for row in rows
+    ]
 
-    def render(index: int, dropped: int) -> str:
+    def render(index: int, dropped: int, lost: int = 0) -> str:
         row = rows[index]
-        text = render_input(row["lines"][dropped:], row["tail"], prompts)
+        kept = []
+        for label, spoken in turns[index]:
+            kept.append(label + spoken[lost:])
+            lost = max(0, lost - len(spoken))
+        lines = [*row["lines"][dropped : len(row["lines"]) - row["keep"]], *kept[:-1]]
+        text = render_input(lines, kept[-1] + row["ends"][1], prompts)
         return TEMPLATES[template].format(instruction=row["instruction"], input=text)
 
     def encode(texts: list[str]) -> list[list[int]]:
         if template == "chat":
-            chats = [[{"role": "user", "content": text}] for text in texts]
-            # A template that knows no thinking ignores the switch; one that does must answer at once, as it is tuned to.
-            return tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=False, enable_thinking=False)
+            return chat_ids(texts, tokenizer)
         ids = tokenizer(texts)["input_ids"]
         # Some tokenisers close every text with the end token; a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
@@ -56,7 +67,9 @@ def encode_instructions(
     # A letter needs next to nothing of the room that a text answer may take.
     reserves = [LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
-    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves])
+    cutoff_len = min(cutoff_len, tokenizer.model_max_length)
+    letters = [sum(len(spoken) for _, spoken in turn) for turn in turns]
+    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves], letters)
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from itertools import permutations
 
 import pandas as pd
 import torch
+from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.nn.functional import linear
@@ -68,7 +70,7 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
         shared = len(following) == len(letters) and len({token for _, token in following}) == 1
         if not shared:  # a blank before every letter changes nothing among them
             batch = left_padded([[*prompt, *start] for prompt in prompts_ids], tokenizer.pad_token_id)
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            batch = {name: tensor.to(model.device) for name, tensor in with_positions(model, batch).items()}
             with exact_head(model):
                 logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(dim=1)
             places, tokens = zip(*following, strict=True)
@@ -78,6 +80,18 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
         ranked_answer(row["candidates"], order, values, LETTERS[order[0]])
         for row, order, values in zip(rows, best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+
+
+def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A left-padded batch with each token's place in its own row, where the model is told places.
+
+    GPT-2, left to itself, counts the padding too, so that a row's answer would depend on the rows beside it; ``generate`` gives
+    places by itself. ChatGLM reads them off the ids.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "position_ids" not in signature(inner.forward).parameters:
+        return batch
+    return {**batch, "position_ids": (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)}
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pandas as pd
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from llmcrs_utils.checkpoints.checks import named
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.checkpoints.merging import half_made
 from llmcrs_utils.files.atomic import first_process
@@ -24,19 +27,21 @@ def new_lora(
     modules_to_save: list[str],
     gradient_checkpointing: bool,
     seed: int,
+    dtype: str = "auto",
 ) -> PeftModel:
     """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``.
 
-    ``["all-linear"]`` stands for every linear layer but the head, whatever an architecture calls them.
+    ``["all-linear"]`` stands for every linear layer but the head, whatever an architecture calls them. The base, which stands
+    still, is held in ``dtype`` (``load_causal``); whatever is trained is float32.
     """
-    model = load_causal(model_name_or_path, quantization_bit, for_training=True)
+    model = load_causal(model_name_or_path, quantization_bit, dtype=dtype)
     if quantization_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     elif gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     set_seed(seed)  # LoRA's first matrix starts random
-    return get_peft_model(
+    model = get_peft_model(
         model,
         LoraConfig(
             task_type="CAUSAL_LM",
@@ -47,6 +52,34 @@ def new_lora(
             modules_to_save=modules_to_save or None,
         ),
     )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    join_dtypes(model)
+    return model
+
+
+def join_dtypes(model: PeftModel) -> None:
+    """Let float32 copies of ``modules_to_save`` work inside a base of another dtype: they take its states and give it its own.
+
+    What the head gives stays float32: these are the logits.
+    """
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if not isinstance(module, ModulesToSaveWrapper):
+            continue
+        base = next(module.original_module.parameters()).dtype
+        if base == torch.float32:
+            continue
+        for copy in module.modules_to_save.values():
+            copy.register_forward_pre_hook(lambda _, inputs: tuple(float_states(one, torch.float32) for one in inputs))
+            if module is not head:
+                copy.register_forward_hook(lambda _, inputs, output, base=base: float_states(output, base))
+
+
+def float_states(value, dtype: torch.dtype):
+    """A tensor of floats in this dtype; anything else (ids, masks) as it is."""
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, **options) -> pd.DataFrame:
@@ -62,7 +95,7 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tok
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
     """A saved adapter on its base model."""
-    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), str(adapter)).to(device())
+    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), named(adapter)).to(device())
 
 
 def merge(adapter: str | Path, output_dir: str | Path) -> None:
@@ -74,11 +107,11 @@ def merge(adapter: str | Path, output_dir: str | Path) -> None:
     if not first_process():
         return
     with half_made(output_dir) as folder:
-        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), str(adapter))
+        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), named(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
 
 
 def base_of(adapter: str | Path) -> str:
     """The base model an adapter was tuned on."""
-    return LoraConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    return LoraConfig.from_pretrained(named(adapter)).base_model_name_or_path

@@ -21,9 +21,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmcrs_utils.corpus.schema import TOP_CATEGORY, Dialogue
-from llmcrs_utils.small.models import make_collator, text_blocks
+from llmcrs_utils.small.models import text_blocks
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import LETTERS, Prompts
+from llmcrs_utils.text.shielding import plain, special_of
+from llmcrs_utils.training.collators import pretraining_collator
 from llmcrs_utils.training.trainer import train
 
 Fact = tuple[str, str]  # relation and value
@@ -211,11 +213,12 @@ def encode_pieces(exercises: list[list[Piece]], tokenizer: PreTrainedTokenizerBa
     """
     # What a prompt has around it; some tokenisers close every text, and a prompt must stay open.
     marked = tokenizer("A")["input_ids"]
-    (plain,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
-    start = next(i for i in range(len(marked)) if marked[i : i + len(plain)] == plain)
+    (bare,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
+    start = next(i for i in range(len(marked)) if marked[i : i + len(bare)] == bare)
     before = marked[:start]
-    between = [token for token in marked[start + len(plain) :] if token != tokenizer.eos_token_id]
-    texts = [text for pieces in exercises for text, _ in pieces]
+    between = [token for token in marked[start + len(bare) :] if token != tokenizer.eos_token_id]
+    special = special_of(tokenizer)
+    texts = [plain(text, special) for pieces in exercises for text, _ in pieces]
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     examples = []
     for pieces in exercises:
@@ -269,7 +272,7 @@ def lookup_accuracy(
     pieces = [[(row.prompt, False), (row.answer, True)] for row in lookups.itertuples()]
     examples = encode_pieces(pieces, tokenizer)
     letters = torch.tensor([ids[-1] for ids in tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]])
-    collate = make_collator(model.config.model_type, tokenizer)
+    collate = pretraining_collator(model.config.model_type, tokenizer)
     right = [False] * len(lookups)
     order = sorted(range(len(lookups)), key=lambda i: len(examples[i]["input_ids"]))
     for start in range(0, len(order), batch_size):
@@ -329,7 +332,7 @@ def pretrain_with_exercises(
     order = Random(f"texts {seed}")
     passes = [block for _ in range(math.ceil(num_train_epochs)) for block in order.sample(blocks, len(blocks))]
     passes = passes[: round(num_train_epochs * len(blocks))]
-    collate = make_collator(model.config.model_type, tokenizer)
+    collate = pretraining_collator(model.config.model_type, tokenizer)
     lookups = held_out_lookups(shelf, prompts, count=LOOKUPS)
     histories, read = [], 0
     for number in range(ROUNDS):

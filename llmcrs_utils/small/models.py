@@ -7,19 +7,16 @@ They see the text of training dialogues and the verbalised product knowledge, no
 saved as ordinary checkpoint folders that the rest of the project loads like a published model.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
-    DataCollatorForLanguageModeling,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -31,13 +28,13 @@ from transformers import (
 )
 
 from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig, ChatGLMForConditionalGeneration
-from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
+from llmcrs_utils.checkpoints.chatglm_tokenizer import config_ids, train_chatglm_tokenizer
 from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.corpus.schema import Dialogue
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.text.shielding import plain, special_of
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.collators import pretraining_collator
 from llmcrs_utils.training.trainer import train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
@@ -147,7 +144,7 @@ def pretrain(
     ``options`` go to ``training.train``. Returns its history.
     """
     examples, held_out = text_blocks(tokenizer, texts, block_size, seed)
-    collate = make_collator(model.config.model_type, tokenizer)
+    collate = pretraining_collator(model.config.model_type, tokenizer)
     return train(model, examples, held_out, collate, seed=seed, label_names=["labels"], group_by_length=False, **options)
 
 
@@ -163,96 +160,6 @@ def text_blocks(
     np.random.default_rng(seed).shuffle(examples)
     held_out = max(1, len(examples) // 20)
     return examples[held_out:], examples[:held_out]
-
-
-def make_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-    """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
-    if architecture in ("llama", "gpt2"):
-        return next_token_collate
-    if architecture == "chatglm":
-        return make_blank_filling_collator(tokenizer)
-    if architecture == "bert":
-        return make_masking_collator(tokenizer)
-    return make_infilling_collator(tokenizer, token_for_token=architecture == "cpt")
-
-
-def next_token_collate(examples: list[dict]) -> dict:
-    labels = [example.get("labels", example["input_ids"]) for example in examples]
-    return {**right_padded([example["input_ids"] for example in examples], 0), "labels": pad(labels, -100)}
-
-
-def make_blank_filling_collator(tokenizer: ChatGLMTokenizer):
-    """GLM's document-level blank filling (Du et al. 2022, section 2.1): the second part of a text is written after ``[gMASK]``.
-
-    The part to write is drawn evenly from half of the block to all of it, anew each time. ``<eop>`` stands where a text ends,
-    as the other architectures' end token does, and not where a block was cut.
-    """
-    opening = tokenizer.build_inputs_with_special_tokens([])
-
-    def collate(examples: list[dict]) -> dict:
-        inputs, labels = [], []
-        for example in examples:
-            block = example["input_ids"]
-            if "labels" in example:
-                inputs.append(block)
-                labels.append(example["labels"])
-                continue
-            split = int(torch.randint(len(block) // 2 + 1, ()))
-            inputs.append(block[:split] + opening + block[split:])
-            labels.append([-100] * (split + len(opening)) + block[split:])
-        return {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(labels, -100)}
-
-    return collate
-
-
-def make_masking_collator(tokenizer: PreTrainedTokenizerBase):
-    """BERT's masked language modelling (Devlin et al. 2019, section 3.1): the library's, on texts between [CLS] and [SEP]."""
-    mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    return lambda examples: dict(
-        mask([{"input_ids": [tokenizer.cls_token_id, *example["input_ids"], tokenizer.sep_token_id]} for example in examples])
-    )
-
-
-def make_infilling_collator(
-    tokenizer: PreTrainedTokenizerFast, token_for_token: bool = False, share: float = 0.3, mean_span: float = 3.0
-):
-    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text.
-
-    With ``token_for_token`` every hidden token keeps its place, as CPT needs: its understanding decoder names what each mask
-    hides (masked language modelling), its generation decoder writes the text (denoising). Shao et al. (2021, section 3.2) corrupt
-    the text for either task by itself; here both read the same input, so that the shared encoder runs once for the two.
-    """
-
-    def spans(length: int) -> Iterator[tuple[int, int]]:
-        """(start, end) of what is hidden, in order; start = end for a mask that hides nothing."""
-        position, budget = 0, share * length
-        while position < length:
-            if budget > 0 and torch.rand(()) < share / mean_span / (1 - share + share / mean_span):
-                span = int(torch.poisson(torch.tensor(mean_span)))
-                yield position, min(position + span, length)
-                position += span
-                budget -= span
-            else:
-                position += 1
-
-    def corrupt(block: list[int]) -> list[int]:
-        kept, done = [], 0
-        for start, end in spans(len(block)):
-            masks = end - start if token_for_token else 1
-            kept += block[done:start] + [tokenizer.mask_token_id] * masks
-            done = end
-        return kept + block[done:]
-
-    def collate(examples: list[dict]) -> dict:
-        start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
-        texts = [start + example["input_ids"] + end for example in examples]
-        inputs = [start + corrupt(example["input_ids"]) + end for example in examples]
-        batch = {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(texts, -100)}
-        if token_for_token:
-            batch["understanding_labels"] = batch["labels"].where(batch["input_ids"] == tokenizer.mask_token_id, -100)
-        return batch
-
-    return collate
 
 
 def pretraining_texts(dialogues: list[Dialogue], facts: list[str], prompts: Prompts) -> list[str]:

@@ -153,7 +153,7 @@ def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
     name = profile.get(section, {}).get(parameter)
     if name:
         try:
-            check_checkpoint(name, "encoder" if backbone == "bert" else "llm")
+            check_checkpoint(name, "encoder" if backbone == "bert" else "reply")
         except CheckpointError as error:
             raise ParameterError(f"{path}: section {section}, parameter {parameter}: {error}") from None
     elif "02_prepare_backbones" not in profile:

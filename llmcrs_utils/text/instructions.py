@@ -25,8 +25,9 @@ def build_instructions(
         helped: a CRS's usable help by ``sample_id`` (``collaboration.merge_assistant``); ``None`` without help.
 
     Returns:
-        Columns ``sample_id, task, instruction, lines, keep, tail, output``: ``lines`` are the dialogue's utterances, of
+        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, output``: ``lines`` are the dialogue's utterances, of
         which the last ``keep`` may not be cut; ``tail`` is what follows them; ``render_input`` makes the input of them.
+        The current turn stands in the lines that may not be cut, or in the first ``in_tail`` characters of the tail.
     """
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
     rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"])) for sample in samples.to_dict("records")]
@@ -56,6 +57,7 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
         "lines": spoken if task == "understand" else spoken + current,
         "keep": 0 if task == "understand" else len(current),
         "tail": tail,
+        "in_tail": len(prompts.current + current[-1]) if task == "understand" else 0,
         "output": LETTERS[sample["candidates"].index(sample["label"])] if task == "recommend" else sample["label"],
     }
 
@@ -94,6 +96,13 @@ def render_input(lines: list[str], tail: str, prompts: Prompts) -> str:
     """The ``input`` text: rounds of two lines each, then the rest."""
     rounds = [f"[Round {k // 2}]\n" + "".join(line + "\n" for line in lines[k : k + 2]) for k in range(0, len(lines), 2)]
     return prompts.dialogue + "".join(rounds) + tail
+
+
+def without_label(line: str, prompts: Prompts) -> tuple[str, str]:
+    """What marks an utterance (``当前输入：用户：``, say), and the utterance itself."""
+    labels = (opening + speaker for opening in (prompts.current, "") for speaker in (prompts.user, prompts.system))
+    label = next((label for label in labels if line.startswith(label)), "")
+    return label, line.removeprefix(label)
 
 
 def to_alpaca(instructions: pd.DataFrame, prompts: Prompts) -> list[dict]:

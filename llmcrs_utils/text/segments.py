@@ -1,15 +1,29 @@
 """A task sample as UniMIND's segments: what a CRS reads (paper section 3.3), and some of the typical systems with it."""
 
-import re
-
+from llmcrs_utils.text.fitting import Piece, shorten
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.shielding import plain, shield
+from llmcrs_utils.text.shielding import Special, plain, shield
+
+# What of a turn too long for a model loses its beginning: what was said, then what was noted of it.
+GOES = {"[user]": 1, "[system]": 1, "[understand]": 2}
 
 
-def crs_segments(sample: dict, prompts: Prompts, help: dict | None, special: re.Pattern) -> tuple[list[str], str]:
+def crs_segments(sample: dict, prompts: Prompts, help: dict | None, special: Special) -> tuple[list[str], str]:
     """(earlier turns as text, oldest first; what must stay: the current turn, the assistant's answer, the prompt)."""
+    droppable, kept = crs_pieces(sample, prompts, help, special)
+    return droppable, shorten(kept)
+
+
+def crs_pieces(sample: dict, prompts: Prompts, help: dict | None, special: Special) -> tuple[list[str], list[Piece]]:
+    """As ``crs_segments``, what must stay in pieces."""
     droppable = ["".join(shield(segment, special) for segment in turn) for turn in sample["context"]]
-    current = "".join(shield(segment, special) for segment in sample["current"])
+    kept = [piece for segment in sample["current"] for piece in segment_pieces(segment, special)]
     if help is not None and help["usable"] and sample["task"] != "recommend":
-        current += "[LLM]" + plain(help["text"], special)
-    return droppable, current + prompts.crs[sample["task"]]
+        kept.append(Piece("[LLM]" + plain(help["text"], special)))
+    return droppable, [*kept, Piece(prompts.crs[sample["task"]])]
+
+
+def segment_pieces(segment: str, special: Special) -> list[Piece]:
+    """A segment of the current turn: its marker, and its text."""
+    marker, bracket, text = shield(segment, special).partition("]")
+    return [Piece(marker + bracket), Piece(text, GOES.get(marker + bracket, 0))]

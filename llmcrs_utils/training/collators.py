@@ -1,24 +1,34 @@
 """How examples become a batch: one collator for each kind of model, padded to its own longest row."""
 
+from collections.abc import Callable, Iterator
+
 import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+NO_CHOICE = -100  # a place where nothing is to be predicted
+Collator = Callable[[list[dict]], dict]
 
 
-def pad(sequences: list[list[int]], value: int) -> torch.Tensor:
-    """[batch, longest] int64, padded on the right."""
-    longest = max(map(len, sequences))
-    return torch.tensor([list(row) + [value] * (longest - len(row)) for row in sequences], dtype=torch.long)
+def pad(sequences: list[list[int]], value: int, side: str = "right") -> torch.Tensor:
+    """[batch, longest] int64, padded on the ``side``."""
+    rows = [torch.tensor(row, dtype=torch.long) for row in sequences]
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+
+
+def padded(rows: list[list[int]], pad_token_id: int, side: str) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, [batch, longest]."""
+    return {"input_ids": pad(rows, pad_token_id, side), "attention_mask": pad([[1] * len(row) for row in rows], 0, side)}
 
 
 def right_padded(rows: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask``, [batch, longest]."""
-    lengths = torch.tensor([len(row) for row in rows])
-    input_ids = pad(rows, pad_token_id)
-    return {"input_ids": input_ids, "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()}
+    return padded(rows, pad_token_id, "right")
 
 
 def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask`` with every prompt's end in the last column, where decoding starts."""
-    return {name: tensor.flip(1) for name, tensor in right_padded([prompt[::-1] for prompt in prompts], pad_token_id).items()}
+    return padded(prompts, pad_token_id, "left")
 
 
 def with_labels(examples: list[dict]) -> list[dict]:
@@ -28,7 +38,10 @@ def with_labels(examples: list[dict]) -> list[dict]:
     ]
 
 
-def causal_collator(pad_token_id: int):
+# --- the systems
+
+
+def causal_collator(pad_token_id: int) -> Collator:
     """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each batch to its own longest row."""
 
     def collate(examples: list[dict]) -> dict:
@@ -37,7 +50,7 @@ def causal_collator(pad_token_id: int):
     return collate
 
 
-def unimind_collator(pad_token_id: int, none: int):
+def unimind_collator(pad_token_id: int, none: int) -> Collator:
     """Examples -> ``generation`` and ``recommendation`` parts, each padded to its own longest row; a part may be missing."""
 
     def collate(examples: list[dict]) -> dict:
@@ -61,5 +74,148 @@ def unimind_collator(pad_token_id: int, none: int):
 
     def states_of(part: list[dict]) -> dict:
         return {"states": torch.stack([example["states"] for example in part])}
+
+    return collate
+
+
+def attributes_collator(pad_token_id: int, one_score_each: bool) -> Collator:
+    """Examples -> ``input_ids``, ``attention_mask`` and, where examples have them, ``labels``.
+
+    With ``one_score_each`` labels are a float for every attribute, of one length in all examples; else sequences of symbols.
+    """
+
+    def collate(examples: list[dict]) -> dict:
+        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
+        if "labels" not in examples[0]:
+            return batch
+        labels = [example["labels"] for example in examples]
+        return {**batch, "labels": torch.tensor(labels) if one_score_each else pad(labels, -100)}
+
+    return collate
+
+
+def recommender_collator(pad_token_id: int, none: int) -> Collator:
+    """Examples -> a batch, each part padded to its own longest row; ``none`` is the column that is no item."""
+
+    def collate(examples: list[dict]) -> dict[str, torch.Tensor]:
+        batch = {}
+        if "input_ids" in examples[0]:
+            batch |= right_padded([example["input_ids"] for example in examples], pad_token_id)
+        if "history" in examples[0]:
+            batch["history"] = pad([example["history"] for example in examples], none)
+            batch["history_length"] = torch.tensor([len(example["history"]) for example in examples])
+        if "gold" in examples[0]:
+            gold = [example["gold"] for example in examples]
+            batch["gold"] = pad(gold, NO_CHOICE) if isinstance(gold[0], list) else torch.tensor(gold)
+        return batch
+
+    return collate
+
+
+def kbrd_collator(pad_token_id: int) -> Collator:
+    """Examples of the recommender (``gold``) or of the reply model (``user``; ``labels`` where there are any) -> a batch."""
+
+    def collate(examples: list[dict]) -> dict:
+        if "gold" in examples[0]:
+            entities = pad([example["entities"] for example in examples], -1)
+            return {"entities": entities, "gold": torch.tensor([example["gold"] for example in examples])}
+        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
+        batch["user"] = torch.stack([example["user"] for example in examples])
+        if "labels" in examples[0]:
+            batch["labels"] = pad([example["labels"] for example in examples], -100)
+        return batch
+
+    return collate
+
+
+# --- pretraining of small models
+
+
+def pretraining_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Collator:
+    """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
+    if architecture in ("llama", "gpt2"):
+        return next_token_collator
+    if architecture == "chatglm":
+        return blank_filling_collator(tokenizer)
+    if architecture == "bert":
+        return masking_collator(tokenizer)
+    return infilling_collator(tokenizer, token_for_token=architecture == "cpt")
+
+
+def next_token_collator(examples: list[dict]) -> dict:
+    labels = [example.get("labels", example["input_ids"]) for example in examples]
+    return {**right_padded([example["input_ids"] for example in examples], 0), "labels": pad(labels, -100)}
+
+
+def blank_filling_collator(tokenizer: PreTrainedTokenizerBase):
+    """GLM's document-level blank filling (Du et al. 2022, section 2.1): the second part of a text is written after ``[gMASK]``.
+
+    The part to write is drawn evenly from half of the block to all of it, anew each time. ``<eop>`` stands where a text ends,
+    as the other architectures' end token does, and not where a block was cut.
+    """
+    opening = tokenizer.build_inputs_with_special_tokens([])
+
+    def collate(examples: list[dict]) -> dict:
+        inputs, labels = [], []
+        for example in examples:
+            block = example["input_ids"]
+            if "labels" in example:
+                inputs.append(block)
+                labels.append(example["labels"])
+                continue
+            split = int(torch.randint(len(block) // 2 + 1, ()))
+            inputs.append(block[:split] + opening + block[split:])
+            labels.append([-100] * (split + len(opening)) + block[split:])
+        return {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(labels, -100)}
+
+    return collate
+
+
+def masking_collator(tokenizer: PreTrainedTokenizerBase):
+    """BERT's masked language modelling (Devlin et al. 2019, section 3.1): the library's, on texts between [CLS] and [SEP]."""
+    mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    return lambda examples: dict(
+        mask([{"input_ids": [tokenizer.cls_token_id, *example["input_ids"], tokenizer.sep_token_id]} for example in examples])
+    )
+
+
+def infilling_collator(
+    tokenizer: PreTrainedTokenizerFast, token_for_token: bool = False, share: float = 0.3, mean_span: float = 3.0
+):
+    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text.
+
+    With ``token_for_token`` every hidden token keeps its place, as CPT needs: its understanding decoder names what each mask
+    hides (masked language modelling), its generation decoder writes the text (denoising). Shao et al. (2021, section 3.2) corrupt
+    the text for either task by itself; here both read the same input, so that the shared encoder runs once for the two.
+    """
+
+    def spans(length: int) -> Iterator[tuple[int, int]]:
+        """(start, end) of what is hidden, in order; start = end for a mask that hides nothing."""
+        position, budget = 0, share * length
+        while position < length:
+            if budget > 0 and torch.rand(()) < share / mean_span / (1 - share + share / mean_span):
+                span = int(torch.poisson(torch.tensor(mean_span)))
+                yield position, min(position + span, length)
+                position += span
+                budget -= span
+            else:
+                position += 1
+
+    def corrupt(block: list[int]) -> list[int]:
+        kept, done = [], 0
+        for start, end in spans(len(block)):
+            masks = end - start if token_for_token else 1
+            kept += block[done:start] + [tokenizer.mask_token_id] * masks
+            done = end
+        return kept + block[done:]
+
+    def collate(examples: list[dict]) -> dict:
+        start, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+        texts = [start + example["input_ids"] + end for example in examples]
+        inputs = [start + corrupt(example["input_ids"]) + end for example in examples]
+        batch = {**right_padded(inputs, tokenizer.pad_token_id), "labels": pad(texts, -100)}
+        if token_for_token:
+            batch["understanding_labels"] = batch["labels"].where(batch["input_ids"] == tokenizer.mask_token_id, -100)
+        return batch
 
     return collate

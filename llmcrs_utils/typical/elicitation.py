@@ -27,9 +27,11 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.files.atomic import first_process, write_atomically
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
+from llmcrs_utils.text.fitting import Piece, shorten
 from llmcrs_utils.text.prompts import Prompts, parse_attributes
-from llmcrs_utils.text.shielding import plain, shield, special_of
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.text.segments import segment_pieces
+from llmcrs_utils.text.shielding import plain, special_of
+from llmcrs_utils.training.collators import attributes_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
@@ -212,7 +214,7 @@ def train_elicitation(
         name: with_labels(kind, encode(part, tokenizer, prompts, cutoff_len), part["label"], attributes, max_attributes, prompts)
         for name, part in splits.items()
     }
-    collate = make_collator(kind, tokenizer.pad_token_id)
+    collate = attributes_collator(tokenizer.pad_token_id, kind is DiaMultiClass)
 
     def stage(name: str, folder: str, chosen: dict[str, list[dict]]) -> pd.DataFrame:
         history = train(
@@ -255,12 +257,12 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
     special = special_of(tokenizer)
     texts = []
     for sample in samples.to_dict("records"):
-        turns = [
-            "".join(shield(segment, special) for segment in turn if segment.startswith(("[user]", "[system]")))
+        *earlier, current = [
+            [piece for segment in turn if segment.startswith(("[user]", "[system]")) for piece in segment_pieces(segment, special)]
             for turn in [*sample["context"], sample["current"]]
         ]
         spoken = plain(prompts.items.join(spoken_attributes(sample, prompts)), special)
-        texts.append((turns[:-1], turns[-1] + tokenizer.sep_token + spoken))
+        texts.append(([shorten(turn) for turn in earlier], [*current, Piece(tokenizer.sep_token + spoken)]))
     return text_ids(texts, tokenizer, cutoff_len)
 
 
@@ -277,19 +279,6 @@ def with_labels(
     return [{"input_ids": row, "labels": target} for row, target in zip(ids, targets, strict=True)]
 
 
-def make_collator(kind: type[TypicalModel], pad_token_id: int):
-    """Examples -> ``input_ids``, ``attention_mask`` and, where examples have them, ``labels``."""
-
-    def collate(examples: list[dict]) -> dict:
-        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
-        if "labels" not in examples[0]:
-            return batch
-        labels = [example["labels"] for example in examples]
-        return {**batch, "labels": torch.tensor(labels) if kind is DiaMultiClass else pad(labels, -100)}
-
-    return collate
-
-
 @torch.no_grad()
 def answer_elicitation(
     system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
@@ -302,7 +291,7 @@ def answer_elicitation(
     record, tokenizer = made_in(output_dir)
     attributes = record["attributes"]
     ids = encode(samples, tokenizer, prompts, record["cutoff_len"])
-    collate = make_collator(KINDS[system], tokenizer.pad_token_id)
+    collate = attributes_collator(tokenizer.pad_token_id, KINDS[system] is DiaMultiClass)
 
     def answers_of(folder: str, rows: list[int]) -> pd.DataFrame:
         model = load_model(KINDS[system], Path(output_dir) / folder).to(device())

@@ -21,9 +21,9 @@ from llmcrs_utils.files.atomic import write_json
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import plain, special_of
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.collators import kbrd_collator, pad
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import STAGES, train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
@@ -149,7 +149,7 @@ def train_kbrd(
         edges=graph.edges.shape[1], dim=graph_dim, bases=bases, bias_dim=bias_dim, writer=writer,
     )  # fmt: skip
     model.graph.edges.copy_(graph.edges)
-    collate, options = make_collator(tokenizer.pad_token_id), {"seed": seed, "label_names": [], **training_options}
+    collate, options = kbrd_collator(tokenizer.pad_token_id), {"seed": seed, "label_names": [], **training_options}
     learning = {parameter for parameter in model.parameters() if parameter.requires_grad}  # positions never do
 
     model.let_learn(model.recommender)
@@ -197,7 +197,7 @@ def answer_kbrd(
     """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for respond samples, in their order."""
     record, tokenizer, linker = what_was_saved(output_dir, prompts)
     model = load_model(Kbrd, output_dir).to(device())
-    collate = make_collator(tokenizer.pad_token_id)
+    collate = kbrd_collator(tokenizer.pad_token_id)
     examples = read_texts(samples.to_dict("records"), tokenizer, prompts, linker, record["cutoff_len"])
     examples = with_users(model, examples)
 
@@ -244,7 +244,7 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
 def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Prompts, linker, cutoff_len: int) -> list[dict]:
     """``input_ids`` and ``entities`` of each sample."""
     special = special_of(tokenizer)
-    ids = text_ids([crs_segments(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
+    ids = text_ids([crs_pieces(row, prompts, None, special) for row in rows], tokenizer, cutoff_len)
     return [{"input_ids": tokens, "entities": linker(row)} for row, tokens in zip(rows, ids, strict=True)]
 
 
@@ -257,19 +257,3 @@ def with_users(model: Kbrd, examples: list[dict], batch_size: int = 1024) -> lis
     batches = (pad(rows[start : start + batch_size], -1).to(model.device) for start in range(0, len(rows), batch_size))
     users = torch.cat([model.users(nodes, entities) for entities in batches]).cpu()
     return [{**example, "user": user} for example, user in zip(examples, users, strict=True)]
-
-
-def make_collator(pad_token_id: int):
-    """Examples of the recommender (``gold``) or of the reply model (``user``; ``labels`` where there are any) -> a batch."""
-
-    def collate(examples: list[dict]) -> dict:
-        if "gold" in examples[0]:
-            entities = pad([example["entities"] for example in examples], -1)
-            return {"entities": entities, "gold": torch.tensor([example["gold"] for example in examples])}
-        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
-        batch["user"] = torch.stack([example["user"] for example in examples])
-        if "labels" in examples[0]:
-            batch["labels"] = pad([example["labels"] for example in examples], -100)
-        return batch
-
-    return collate

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.loading import load_encoder
-from llmcrs_utils.text.fitting import fit
+from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
 
 
 class TypicalConfig(PretrainedConfig):
@@ -71,19 +71,14 @@ def new_model(
     return model
 
 
-def text_ids(texts: list[tuple[list[str], str]], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[list[int]]:
-    """Token ids of each (earlier turns, what must stay), at most ``cutoff_len``.
+def text_ids(texts: list[tuple[list[str], list[Piece]]], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[list[int]]:
+    """Token ids of each (earlier turns, pieces of what must stay), at most ``cutoff_len``.
 
-    Too long a text loses its oldest turns; should what must stay be too long by itself, it loses its beginning: an encoder has no
-    more positions.
+    Too long a text loses its oldest turns, then the beginning of its current turn. Should the rest be too long by itself, that
+    loses its beginning: an encoder has no more positions.
     """
-
-    def render(index: int, dropped: int) -> str:
-        earlier, kept = texts[index]
-        return "".join(earlier[dropped:]) + kept
-
-    droppable = [len(earlier) for earlier, _ in texts]
-    ids, _ = fit(render, droppable, lambda batch: tokenizer(batch)["input_ids"], [cutoff_len] * len(texts))
+    ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
+    tell_shortened(report, cutoff_len)
     return [row if len(row) <= cutoff_len else row[:1] + row[1 - cutoff_len :] for row in ids]
 
 

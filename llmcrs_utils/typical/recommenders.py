@@ -18,7 +18,6 @@ answer to these systems; ``coldness`` counts how often such an item is the right
 
 import hashlib
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +34,9 @@ from llmcrs_utils.files.atomic import read_json_or_none, write_json
 from llmcrs_utils.tasks.answers import ranked
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.text.prompts import Prompts
-from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import special_of
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.training.collators import NO_CHOICE, recommender_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.processes import loss_weights
 from llmcrs_utils.training.trainer import STAGES, train
@@ -45,7 +44,6 @@ from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, tex
 
 TASK = "recommend"
 RECORD = "recommender.json"
-NO_CHOICE = -100  # a place where nothing is to be predicted
 
 
 class BertRec(TypicalModel):
@@ -208,8 +206,8 @@ def train_recommender(
         )  # fmt: skip
         model.start_from(load_model(BehaviourRec, folder))
     history = train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id if tokenizer else 0, len(items)), output_dir=output_dir,
-        seed=seed, num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["gold"],
+        model, examples["train"], examples["valid"], recommender_collator(tokenizer.pad_token_id if tokenizer else 0, len(items)),
+        output_dir=output_dir, seed=seed, num_train_epochs=num_train_epochs, learning_rate=learning_rate, label_names=["gold"],
         group_by_length=system in READ_TEXT, tokenizer=tokenizer, **training_options,
     )  # fmt: skip
     write_json(output_dir / RECORD, record)
@@ -302,25 +300,7 @@ def inputs_of(
 def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
     """Per sample the token ids of the dialogue's segments."""
     special = special_of(tokenizer)
-    return text_ids([crs_segments(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
-
-
-def make_collator(pad_token_id: int, none: int) -> Callable[[list[dict]], dict[str, Tensor]]:
-    """Examples -> a batch, each part padded to its own longest row; ``none`` is the column that is no item."""
-
-    def collate(examples: list[dict]) -> dict[str, Tensor]:
-        batch = {}
-        if "input_ids" in examples[0]:
-            batch |= right_padded([example["input_ids"] for example in examples], pad_token_id)
-        if "history" in examples[0]:
-            batch["history"] = pad([example["history"] for example in examples], none)
-            batch["history_length"] = torch.tensor([len(example["history"]) for example in examples])
-        if "gold" in examples[0]:
-            gold = [example["gold"] for example in examples]
-            batch["gold"] = pad(gold, NO_CHOICE) if isinstance(gold[0], list) else torch.tensor(gold)
-        return batch
-
-    return collate
+    return text_ids([crs_pieces(row, prompts, None, special) for row in samples.to_dict("records")], tokenizer, cutoff_len)
 
 
 def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple[dict, PreTrainedTokenizerBase | None]:
@@ -350,7 +330,7 @@ def answer_recommender(
     record, tokenizer = made_in(output_dir, system, items)
     model = load_model(MODELS[system], output_dir).to(device())
     examples = inputs_of(system, samples, items, tokenizer, prompts, record)
-    collate = make_collator(tokenizer.pad_token_id if tokenizer else 0, len(items))
+    collate = recommender_collator(tokenizer.pad_token_id if tokenizer else 0, len(items))
     rows = samples.to_dict("records")
 
     def answer(task: str, chosen: list[int]) -> list[dict]:

@@ -18,8 +18,8 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.tasks.answers import loses_width, text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.text.fitting import fit
-from llmcrs_utils.text.instructions import spoken_lines
+from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
+from llmcrs_utils.text.instructions import spoken_lines, without_label
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import causal_collator, with_labels
@@ -99,19 +99,20 @@ def reply_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
 def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, limit: int) -> list[list[int]]:
     """Per sample the token ids of the dialogue, one utterance a line, and of the mark behind which the reply is to be written.
 
-    Too long a dialogue loses its oldest utterances; should the last one alone be longer than ``limit``, it loses its beginning.
+    Too long a dialogue loses its oldest utterances; should the last one alone be longer than ``limit``, it loses its beginning and
+    keeps its speaker.
     """
     special = special_of(tokenizer)
     dialogues = []
     for sample in samples.to_dict("records"):
-        earlier = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
-        lines = earlier + spoken_lines(sample["current"], prompts)
-        dialogues.append((len(earlier), [plain(line, special) for line in lines]))
-
-    def render(index: int, dropped: int) -> str:
-        return "\n".join([*dialogues[index][1][dropped:], prompts.system.rstrip()])
-
-    ids, _ = fit(render, [n for n, _ in dialogues], lambda texts: open_ids(texts, tokenizer), [limit] * len(dialogues))
+        earlier = [plain(line, special) for turn in sample["context"] for line in spoken_lines(turn, prompts)]
+        kept = []
+        for line in spoken_lines(sample["current"], prompts):
+            label, spoken = without_label(plain(line, special), prompts)
+            kept += [Piece(label), Piece(spoken, 1), Piece("\n")]
+        dialogues.append((earlier, [*kept, Piece(prompts.system.rstrip())]))
+    ids, report = fit_pieces(dialogues, lambda texts: open_ids(texts, tokenizer), limit, joint="\n")
+    tell_shortened(report, limit)
     opening = open_ids([""], tokenizer)[0]
     return [row if len(row) <= limit else opening + row[len(row) - limit + len(opening) :] for row in ids]
 

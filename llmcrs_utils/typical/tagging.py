@@ -23,8 +23,11 @@ from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
+from llmcrs_utils.text.fitting import tell_shortened
 from llmcrs_utils.text.prompts import Prompts, parse_needs
-from llmcrs_utils.training.collators import pad, right_padded
+from llmcrs_utils.text.shielding import plain as shielded_text
+from llmcrs_utils.text.shielding import special_of
+from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.crf import LinearChainCRF
@@ -114,14 +117,17 @@ def taggable(spans: list[Span], text: str, attributes: list[str], prompts: Promp
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
     """Ids between [CLS] and [SEP], and the place in the text (start, end) of each token between them.
 
-    A text is cut on the right at the tokeniser's ``model_max_length``. What looks like a special token is read as any other text.
+    A text too long for the tokeniser's ``model_max_length`` loses its beginning. What looks like a control token is read as any
+    other text.
     """
-    read = tokenizer(
-        texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True,
-        truncation=True, max_length=tokenizer.model_max_length - 2,
-    )  # fmt: skip
-    ids = [[tokenizer.cls_token_id, *row, tokenizer.sep_token_id] for row in read["input_ids"]]
-    return ids, read["offset_mapping"]
+    special, most = special_of(tokenizer, split_special_tokens=True), tokenizer.model_max_length - 2
+    # Of equal length, so that places in what is read are places in the text.
+    shielded = [shielded_text(text, special, same_length=True) for text in texts]
+    read = tokenizer(shielded, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    lost = [len(row) - most if len(row) > most else 0 for row in read["input_ids"]]
+    tell_shortened(pd.DataFrame({"shortened": lost}), most + 2)
+    ids = [[tokenizer.cls_token_id, *row[n:], tokenizer.sep_token_id] for row, n in zip(read["input_ids"], lost, strict=True)]
+    return ids, [row[n:] for row, n in zip(read["offset_mapping"], lost, strict=True)]
 
 
 def tags_of(spans: list[Span], text: str, offsets: list[tuple[int, int]], attributes: list[str]) -> list[int]:
@@ -206,14 +212,6 @@ class Tagger(TypicalModel):
         return [row[:length] for row, length in zip(best.tolist(), mask.sum(dim=1).tolist(), strict=True)]
 
 
-def make_collator(pad_token_id: int):
-    def collate(examples: list[dict]) -> dict[str, Tensor]:
-        batch = right_padded([example["input_ids"] for example in examples], pad_token_id)
-        return {**batch, "labels": pad([example["labels"] for example in examples], -100)}
-
-    return collate
-
-
 # --- what the notebook calls
 
 
@@ -234,8 +232,8 @@ def train_tagger(
 ) -> pd.DataFrame:
     """Train ``bert``, ``bert_crf`` or ``bert_bilstm_crf`` on the corpus's spans and save it in ``output_dir``.
 
-    The attributes are those that have a span in training; tokens of any other are O. An utterance loses what stands behind its
-    first ``cutoff_len`` tokens, of which [CLS] and [SEP] are two. ``training_options`` go to ``training.train``.
+    The attributes are those that have a span in training; tokens of any other are O. An utterance loses what stands before its
+    last ``cutoff_len`` tokens, of which [CLS] and [SEP] are two. ``training_options`` go to ``training.train``.
 
     Returns:
         The history of ``training.train``.
@@ -252,7 +250,7 @@ def train_tagger(
     if not all(examples.get(split) for split in spoken):
         raise ValueError("nothing to understand in training or validation; both splits need annotated utterances")
     return train(
-        model, examples["train"], examples["valid"], make_collator(tokenizer.pad_token_id), output_dir=output_dir,
+        model, examples["train"], examples["valid"], causal_collator(tokenizer.pad_token_id), output_dir=output_dir,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
         seed=seed, label_names=["labels"], tokenizer=tokenizer, **training_options,
     )  # fmt: skip
@@ -264,7 +262,7 @@ def answer_tagger(
     """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for understand samples, in their order."""
     model = load_model(Tagger, output_dir).to(device())
     tokenizer = load_tokenizer(str(output_dir))
-    collate = make_collator(tokenizer.pad_token_id)
+    collate = causal_collator(tokenizer.pad_token_id)
     texts = [utterance_of(row) for row in samples[["current"]].to_dict("records")]
     ids, offsets = encode(texts, tokenizer)
 
@@ -363,7 +361,7 @@ def why_lost(
         UNKNOWN: span.attribute not in attributes,
         SHARED: span not in kept and any((span.start, span.end) == (other.start, other.end) for other in kept),
         OVERLAP: span not in kept,
-        CUT: span.end > (offsets[-1][1] if offsets else 0),
+        CUT: not offsets or span.end - len(there.lstrip()) < offsets[0][0],
         OTHERWISE: prompts.items.strip() in span.attribute + span.value or plain(there, prompts) != plain(span.value, prompts),
         TOKENS: True,
     }
