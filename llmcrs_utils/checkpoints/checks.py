@@ -394,7 +394,7 @@ RECORDS = {"key.json", "finished.json", "history.json", "provenance.json", "merg
 
 def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
     """The files of a checkpoint or adapter folder that decide what is loaded, by name; none of a hub id."""
-    folder = Path(model_name_or_path).expanduser()
+    folder = located(model_name_or_path)
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.suffix in PARTS_OF_CHECKPOINTS and path.name not in RECORDS and path.is_file())
@@ -402,7 +402,7 @@ def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
 
 def hub_revision(model_name_or_path: str | Path) -> list[str] | None:
     """A hub id and the commit that is used of it (fetching its config, if need be); ``None`` of a folder."""
-    if Path(model_name_or_path).expanduser().is_dir():
+    if located(model_name_or_path).is_dir():
         return None
     names = ("config.json", "adapter_config.json")
     found = next(filter(None, (checkpoint_file(model_name_or_path, name) for name in names)), None)

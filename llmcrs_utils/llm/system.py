@@ -62,7 +62,7 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
     """Tune a LoRA adapter in ``output_dir``; returns the training history."""
     own = material.parameters
     of_adapter = (
-        "quantization_bit", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
+        "quantization_bit", "dtype", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
     )  # fmt: skip
     of_training = (
         "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",

@@ -29,7 +29,7 @@ SHARED = {
     "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
     "max_history": (50, ("01_build_data", "03_train_crs")),
 }
-CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8)}
+CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8), "dtype": ("auto", "float32", "bfloat16")}
 
 
 def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
