@@ -20,8 +20,8 @@ from llmcrs_utils.corpus.description import every_dialogue, u_need_examples
 from llmcrs_utils.corpus.pscon import read_pscon
 from llmcrs_utils.corpus.u_need import read_corpus
 from llmcrs_utils.crs.batches import encode_samples
-from llmcrs_utils.crs.predict import generate as generate_crs
 from llmcrs_utils.crs.predict import predict
+from llmcrs_utils.crs.predict import write_texts as generate_crs
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY
 from llmcrs_utils.evaluation.metrics import score

@@ -88,7 +88,7 @@ def matrix_rate(size: int) -> float:
 
 
 def config_of(architecture: str, tiny: bool):
-    """The published sizes, and the special ids of the small tokeniser whose tokens the models will read."""
+    """The published sizes, and the special ids of the small tokenizer whose tokens the models will read."""
     tokenizer = material.tokenizer_of(architecture)
     if architecture == "chatglm":
         sizes = {"hidden_size": 64, "inner_hidden_size": 256, "num_layers": 2, "num_attention_heads": 4} if tiny else {}

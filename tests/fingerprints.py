@@ -30,7 +30,7 @@ def runs(folder: Path) -> dict[str, Run]:
     write_corpus(tiny.corpus(), folder / "data" / "corpus")
     data = {"dataset_dir": str(folder / "data")}
     found = {}
-    for architecture in recipes.BACKBONES:
+    for architecture in recipes.OF_BACKBONES:
         given = {"architecture": architecture, "output_dir": str(folder / "backbones" / architecture), "vocab_size": 500, **SIZES, **data}
         found[f"small {architecture}"] = run_of("02_prepare_backbones", given)
     stages = {f"stage_{stage}_epochs": 1.0 for stage in ("one", "two")} | {"item_dim": 16}
@@ -44,7 +44,7 @@ def runs(folder: Path) -> dict[str, Run]:
         found[system] = run_of(notebook, {**data, **files, **base, **own, **SHORT})
     bases = {f"{name}_model_name_or_path": tiny.backbone(name) for name in ("bert", "gpt2")}
     folders = {"output_dir": str(folder / "typical"), "predictions_dir": str(folder)}
-    for key in recipes.TYPICAL:
+    for key in recipes.OF_TYPICAL:
         own = {"num_train_epochs": 2.0, "per_device_train_batch_size": 1000}
         own |= {"tg_crs": {"behaviour_epochs": 1.0}, "kbrd": {"recommender_epochs": 1.0, "hidden_size": 32}}.get(key, {})
         found[key] = typical_run({**data, **folders, **bases, "systems": [key], key: own}, key)

@@ -88,7 +88,7 @@ def bart_base_chinese(folder: Path, texts: list[str]) -> str:
 
 
 def cpt_base(folder: Path, texts: list[str]) -> str:
-    """As BART's, which its config says it is; the weights tell. With the tokeniser's small files."""
+    """As BART's, which its config says it is; the weights tell. With the tokenizer's small files."""
     folder.mkdir(parents=True)
     vocabulary = chinese_vocabulary(texts)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
@@ -104,7 +104,7 @@ def cpt_base(folder: Path, texts: list[str]) -> str:
 
 
 def chatglm_6b(folder: Path, texts: list[str]) -> str:
-    """Config and tokeniser settings that name code of the folder's own, ice_text.model, float16 shards with float32 norms."""
+    """Config and tokenizer settings that name code of the folder's own, ice_text.model, float16 shards with float32 norms."""
     folder.mkdir(parents=True)
     tokenizer = train_chatglm_tokenizer(texts, 1000)
     tokenizer.save_vocabulary(str(folder))
@@ -151,7 +151,7 @@ def llama_tokenizer() -> sentencepiece_model_pb2.ModelProto:
 
 
 def with_chinese(base: sentencepiece_model_pb2.ModelProto, texts: list[str]) -> sentencepiece_model_pb2.ModelProto:
-    """As Chinese-LLaMA made its own: the pieces of a Chinese tokeniser appended, all with the score 0."""
+    """As Chinese-LLaMA made its own: the pieces of a Chinese tokenizer appended, all with the score 0."""
     enlarged = sentencepiece_model_pb2.ModelProto.FromString(base.SerializeToString())
     known = {piece.piece for piece in base.pieces}
     lines = [line for text in texts for line in text.split("\n")]
@@ -171,7 +171,7 @@ def llama_config(vocab_size: int) -> dict:
 
 
 def llama(folder: Path, tokenizer: sentencepiece_model_pb2.ModelProto, seed: int = 1) -> str:
-    """config.json, tokenizer.model and float16 shards: LLaMA, or a merged Chinese-Alpaca-Plus if the tokeniser is one's."""
+    """config.json, tokenizer.model and float16 shards: LLaMA, or a merged Chinese-Alpaca-Plus if the tokenizer is one's."""
     folder.mkdir(parents=True)
     (folder / "tokenizer.model").write_bytes(tokenizer.SerializeToString())
     config = llama_config(len(tokenizer.pieces))
@@ -182,7 +182,7 @@ def llama(folder: Path, tokenizer: sentencepiece_model_pb2.ModelProto, seed: int
 
 
 def chinese_alpaca_plus_7b(folder: Path, texts: list[str]) -> str:
-    """The merged model, with a tokeniser whose settings are as empty as LLaMA's first conversions had them."""
+    """The merged model, with a tokenizer whose settings are as empty as LLaMA's first conversions had them."""
     name = llama(folder, with_chinese(llama_tokenizer(), texts))
     save_json(folder / "tokenizer_config.json", {
         "bos_token": "", "eos_token": "", "unk_token": "", "model_max_length": 10**30, "tokenizer_class": "LLaMATokenizer",

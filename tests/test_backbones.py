@@ -1,4 +1,4 @@
-"""Tokenisers, small backbones, and loading by folder or hub id."""
+"""Tokenizers, small backbones, and loading by folder or hub id."""
 
 import pytest
 import tiny

@@ -1,4 +1,4 @@
-"""ChatGLM's tokeniser against the published one's output, and small ones of its layout."""
+"""ChatGLM's tokenizer against the published one's output, and small ones of its layout."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ from llmcrs_utils.llm.predict import letter_tokens
 from llmcrs_utils.text.prompts import LETTERS
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tokenizer"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published tokeniser file is not here")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published tokenizer file is not here")
 
 TEXTS = [
     "用户：推荐一款防晒霜，油皮用 要便宜的\n价格区间是高；类目是防晒霜",
@@ -102,7 +102,7 @@ def test_a_batch_is_padded_on_the_left_or_where_asked():
     assert right["attention_mask"].sum(1).tolist() == [len(row) for row in rows]
 
 
-def test_equal_texts_give_equal_tokenisers_and_very_long_lines_are_read():
+def test_equal_texts_give_equal_tokenizers_and_very_long_lines_are_read():
     assert train_chatglm_tokenizer(TEXTS, 600).sp.serialized_model_proto() == small().sp.serialized_model_proto()
     long = train_chatglm_tokenizer(["你好waterproof" * 3000 + "龘"], 600)
     assert "龘" in long.get_vocab() and len(long.tokenize("waterproof")) < 9
@@ -117,7 +117,7 @@ def test_vocab_size_counts_all_pieces_and_yields_only_to_the_texts_characters():
         train_chatglm_tokenizer(["", "\n"], 500)
 
 
-def test_a_config_takes_its_ids_from_the_tokeniser():
+def test_a_config_takes_its_ids_from_the_tokenizer():
     config = ChatGLMConfig(hidden_size=32, num_attention_heads=2, num_layers=1, inner_hidden_size=64, **config_ids(small()))
     shoe = small()("鞋", add_special_tokens=False)["input_ids"]
     assert small()("鞋", "鞋")["input_ids"] == [*shoe, config.gmask_token_id, config.bos_token_id, *shoe, config.eos_token_id]
@@ -131,7 +131,7 @@ def assert_same(one: ChatGLMTokenizer, other: ChatGLMTokenizer) -> None:
     assert one.get_vocab() == other.get_vocab() and one.all_special_ids == other.all_special_ids
 
 
-def test_a_saved_tokeniser_loads_the_same_and_names_no_code(tmp_path):
+def test_a_saved_tokenizer_loads_the_same_and_names_no_code(tmp_path):
     ChatGLMConfig(**config_ids(small())).save_pretrained(tmp_path)
     small().save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", VOCAB_FILE, "tokenizer_config.json"}
@@ -190,7 +190,7 @@ def test_files_of_other_models_are_refused(tmp_path):
         ChatGLMTokenizer()
 
 
-# What the published tokeniser gave.
+# What the published tokenizer gave.
 
 
 @cache

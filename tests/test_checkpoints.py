@@ -102,28 +102,28 @@ def test_a_damaged_config_is_told(copy, content, message):
         ("chatglm_6b", "ice_text.model", "ice_text.model"),
     ],
 )
-def test_a_missing_tokeniser_is_told_with_the_files_looked_for(copy, name, file, looked_for):
+def test_a_missing_tokenizer_is_told_with_the_files_looked_for(copy, name, file, looked_for):
     folder = copy(name)
     (folder / file).unlink()
     message = refusal(folder, KIND[name])
-    assert "no tokeniser here; looked for" in message and looked_for in message
+    assert "no tokenizer here; looked for" in message and looked_for in message
 
 
-def test_another_architecture_s_tokeniser_is_none(originals, copy):
+def test_another_architecture_s_tokenizer_is_none(originals, copy):
     folder = copy("chinese_alpaca_plus_7b")
     (folder / "tokenizer.model").unlink()
     shutil.copy(originals["bart_base_chinese"] / "vocab.txt", folder)
-    assert "no tokeniser here; looked for tokenizer.json, tokenizer.model" in refusal(folder, "llm")
+    assert "no tokenizer here; looked for tokenizer.json, tokenizer.model" in refusal(folder, "llm")
 
 
-def test_a_tokeniser_that_is_none_is_told(copy):
+def test_a_tokenizer_that_is_none_is_told(copy):
     folder = copy("chinese_alpaca_plus_7b")
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0e")
     assert "tokenizer.model: this is no sentencepiece model" in refusal(folder, "llm")
 
 
 @pytest.mark.parametrize("name", KIND)
-def test_a_tokeniser_with_more_tokens_than_rows_is_told(copy, name):
+def test_a_tokenizer_with_more_tokens_than_rows_is_told(copy, name):
     folder = copy(name)
     tokens = len(load_tokenizer(str(folder)))
     change_config(folder, vocab_size=tokens)
@@ -145,16 +145,16 @@ def settings_of(folder: Path, **changes) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "gone", "message"),
     [
-        ("llama", "llm", ["eos_token"], "its tokeniser has no end token to close an answer with; name it as eos_token"),
-        ("llama", "llm", ["pad_token", "unk_token", "eos_token"], "its tokeniser has no end token"),
-        ("gpt2", "reply", ["eos_token", "sep_token"], "its tokeniser has no end token, nor \\[SEP\\], to close a text with"),
-        ("bart", "crs", ["eos_token", "sep_token"], "its tokeniser has no end token, nor \\[SEP\\], to close a text with"),
-        ("bert", "encoder", ["cls_token"], "its tokeniser has no \\[CLS\\]; name it as cls_token in tokenizer_config.json"),
-        ("bert", "encoder", ["sep_token"], "its tokeniser has no \\[SEP\\]"),
-        ("bert", "encoder", ["pad_token", "unk_token", "eos_token"], "its tokeniser has no token to pad with"),
+        ("llama", "llm", ["eos_token"], "its tokenizer has no end token to close an answer with; name it as eos_token"),
+        ("llama", "llm", ["pad_token", "unk_token", "eos_token"], "its tokenizer has no end token"),
+        ("gpt2", "reply", ["eos_token", "sep_token"], "its tokenizer has no end token, nor \\[SEP\\], to close a text with"),
+        ("bart", "crs", ["eos_token", "sep_token"], "its tokenizer has no end token, nor \\[SEP\\], to close a text with"),
+        ("bert", "encoder", ["cls_token"], "its tokenizer has no \\[CLS\\]; name it as cls_token in tokenizer_config.json"),
+        ("bert", "encoder", ["sep_token"], "its tokenizer has no \\[SEP\\]"),
+        ("bert", "encoder", ["pad_token", "unk_token", "eos_token"], "its tokenizer has no token to pad with"),
     ],
 )
-def test_what_a_consumer_needs_of_a_tokeniser_is_asked_for(tmp_path, name, kind, gone, null, message):
+def test_what_a_consumer_needs_of_a_tokenizer_is_asked_for(tmp_path, name, kind, gone, null, message):
     folder = Path(shutil.copytree(tiny.backbone(name), tmp_path / "copy"))
     check_checkpoint(str(folder), kind)
     settings_of(folder, **dict.fromkeys(gone, null))
@@ -169,7 +169,7 @@ def test_one_of_several_tokens_that_will_do_is_enough(tmp_path):
     check_checkpoint(str(folder), "llm")
 
 
-def test_a_named_token_that_the_tokeniser_does_not_hold_is_told(tmp_path):
+def test_a_named_token_that_the_tokenizer_does_not_hold_is_told(tmp_path):
     folder = Path(shutil.copytree(tiny.backbone("llama"), tmp_path / "copy"))
     settings_of(folder, eos_token="<|endoftext|>")
     assert "names <|endoftext|> as eos_token, which tokenizer.json does not hold" in refusal(folder, "llm")
@@ -219,7 +219,7 @@ def test_tokens_of_a_small_backbone_are_counted(tmp_path, architecture_):
     tokens = len(load_tokenizer(str(folder)))
     assert checks.vocabulary_size(folder / "tokenizer.json") == tokens
     change_config(folder, vocab_size=tokens - 1)
-    with pytest.raises(CheckpointError, match=f"tokenizer.json: the tokeniser knows {tokens} tokens"):
+    with pytest.raises(CheckpointError, match=f"tokenizer.json: the tokenizer knows {tokens} tokens"):
         checks.check_tokenizer(folder)
 
 
@@ -241,12 +241,12 @@ def test_a_config_with_another_number_of_rows_than_the_weights_is_told(tmp_path,
         load_causal(str(folder))
 
 
-def test_a_tokeniser_with_far_fewer_tokens_than_rows_is_told(copy, tmp_path):
+def test_a_tokenizer_with_far_fewer_tokens_than_rows_is_told(copy, tmp_path):
     folder = copy("chinese_alpaca_plus_7b")
     hub.llama(tmp_path / "base", hub.llama_tokenizer())
     shutil.copy(tmp_path / "base" / "tokenizer.model", folder)
     assert "knows 360 tokens, the model has rows for" in refusal(folder, "llm")
-    assert "take the adapter's tokeniser" in refusal(folder, "llm")
+    assert "take the adapter's tokenizer" in refusal(folder, "llm")
 
 
 def test_added_tokens_count(copy):

@@ -171,7 +171,7 @@ def test_a_text_is_usable_where_it_names_or_says_something(language, task, raw, 
     assert (answer["valid"], answer["raw"], answer["ranking"]) == (valid, raw, [])
 
 
-def test_blanks_between_characters_are_a_tokeniser_s_and_go_in_chinese_only():
+def test_blanks_between_characters_are_a_tokenizer_s_and_go_in_chinese_only():
     assert text_answer("respond", "亲 您 好", PROMPTS["zh"])["text"] == "亲您好"
     assert text_answer("respond", " a  dry skin ", PROMPTS["en"])["text"] == "a dry skin"
 

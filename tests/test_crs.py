@@ -14,7 +14,7 @@ from transformers import set_seed
 from llmcrs_utils.behaviour.item2vec import item2vec
 from llmcrs_utils.behaviour.sasrec import SASRec
 from llmcrs_utils.crs.batches import encode_samples
-from llmcrs_utils.crs.predict import generate, predict
+from llmcrs_utils.crs.predict import predict, write_texts
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
 from llmcrs_utils.tasks.answers import best_columns
@@ -97,7 +97,7 @@ def test_text_logits_and_loss_are_those_of_the_original_code(oracle):
 
 
 class IdsAsText:
-    """Stands for a tokeniser: an answer's text is its token ids."""
+    """Stands for a tokenizer: an answer's text is its token ids."""
 
     def batch_decode(self, rows, skip_special_tokens):
         return [str(row) for row in rows.tolist()]
@@ -107,7 +107,7 @@ class IdsAsText:
 @pytest.mark.parametrize("beams, expected", [(1, "greedy"), (3, "beam3_early")])
 def test_generated_tokens_are_those_of_the_original_code(oracle, beams, expected):
     model, inputs, _, generated = oracle
-    written = generate(model, IdsAsText(), inputs, beams, max_target_len=11)
+    written = write_texts(model, IdsAsText(), inputs, beams, max_target_len=11)
     assert [json.loads(raw) for raw in written] == generated[expected]
 
 

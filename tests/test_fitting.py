@@ -14,7 +14,7 @@ from llmcrs_utils.text.prompts import CHINESE
 
 
 def encode(texts):
-    assert texts, "a tokeniser is never asked about nothing"
+    assert texts, "a tokenizer is never asked about nothing"
     return [[ord(letter) for letter in text] for text in texts]
 
 
@@ -87,7 +87,7 @@ def test_summary_counts_inputs_cut_and_over_the_limit_by_task():
 
 
 class ByCharacter:
-    """A tokeniser of single characters."""
+    """A tokenizer of single characters."""
 
     all_special_tokens = SEGMENTS
     added_tokens_decoder = {}

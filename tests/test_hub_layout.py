@@ -12,9 +12,9 @@ import sentencepiece
 import tiny
 import torch
 from safetensors import safe_open
-from transformers import BartForConditionalGeneration, BertTokenizer, LlamaForCausalLM, dynamic_module_utils
+from transformers import AutoTokenizer, BartForConditionalGeneration, BertTokenizer, LlamaForCausalLM, dynamic_module_utils
 
-from llmcrs_utils.checkpoints import loading
+from llmcrs_utils.checkpoints import merging
 from llmcrs_utils.checkpoints.chatglm import ChatGLMForConditionalGeneration
 from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint
@@ -134,7 +134,7 @@ def test_unimind_reads_one_end_token_a_text_and_learns_and_predicts(folders, nam
     assert answers[0]["scores"].map(len).tolist() == [20 if task == "recommend" else 0 for task in samples["task"]]
 
 
-def test_chatglm_reads_with_its_own_tokeniser(folders):
+def test_chatglm_reads_with_its_own_tokenizer(folders):
     tokenizer = load_tokenizer(folders["chatglm_6b"])
     assert type(tokenizer) is ChatGLMTokenizer
     config = load_causal(folders["chatglm_6b"]).config
@@ -157,17 +157,17 @@ def test_alpaca_reads_as_sentencepiece_does_behind_the_start_token(folders):
 
 
 def test_what_transformers_rebuilds_from_chinese_llama_reads_otherwise(tmp_path):
-    """Why the tokeniser is run by sentencepiece; should this fail one day, transformers' own will do."""
+    """Why the tokenizer is run by sentencepiece; should this fail one day, transformers' own will do."""
     texts = ["想要低帮的，男款的哈。" * 3, "低帮的好，帮的上"] * 4 + tiny.texts()
     folder = tmp_path / "llama"
     hub.llama(folder, hub.with_chinese(hub.llama_tokenizer(), texts))
-    rebuilt = loading.AutoTokenizer.from_pretrained(folder)
+    rebuilt = AutoTokenizer.from_pretrained(folder)
     lines = [line for text in texts for line in text.split("\n")]
     assert rebuilt(lines)["input_ids"] != load_tokenizer(str(folder))(lines)["input_ids"]
 
 
 @pytest.mark.parametrize("name", LLM)
-def test_a_saved_tokeniser_reads_as_before(folders, name, tmp_path):
+def test_a_saved_tokenizer_reads_as_before(folders, name, tmp_path):
     tokenizer = load_tokenizer(folders[name])
     tokenizer.save_pretrained(tmp_path)  # as beside an adapter: no config.json
     again = load_tokenizer(str(tmp_path))
@@ -187,7 +187,10 @@ def test_other_adapters_and_newer_files_of_theirs_are_merged_in_folders_of_their
     assert with_adapters(base, [], tmp_path) == base
     one, both = (with_adapters(base, some, tmp_path) for some in (adapters[:1], adapters))
     assert one != both and with_adapters(base, adapters[:1], tmp_path) == one
-    (Path(adapters[0]) / "adapter_config.json").touch()
+    config = Path(adapters[0]) / "adapter_config.json"
+    config.touch()  # the time of a file means nothing, its content does
+    assert with_adapters(base, adapters[:1], tmp_path) == one
+    config.write_text(config.read_text() + " ")
     assert with_adapters(base, adapters[:1], tmp_path) not in (one, both)
 
 
@@ -298,7 +301,7 @@ def test_a_merge_is_made_once_anew_for_other_sources_and_over_nothing_else(plus,
     with pytest.raises(CheckpointError, match="holds something that was not merged here"):
         merge_adapters(base, adapters, kept)
     assert (kept / "thesis.txt").exists()
-    monkeypatch.setattr(loading.PeftModel, "from_pretrained", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(merging.PeftModel, "from_pretrained", lambda *args, **kwargs: 1 / 0)
     second = made()
     with pytest.raises(ZeroDivisionError):
         merge_adapters(base, adapters[1:], output)
@@ -308,17 +311,17 @@ def test_a_merge_is_made_once_anew_for_other_sources_and_over_nothing_else(plus,
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_another_job_merged_meanwhile_is_kept(plus, tmp_path, monkeypatch):
     base, adapters, _ = plus
-    output, check = tmp_path / "merged", loading.check_tokenizer
+    output, check = tmp_path / "merged", merging.check_tokenizer
 
     def late(folder):
-        monkeypatch.setattr(loading, "check_tokenizer", check)
+        monkeypatch.setattr(merging, "check_tokenizer", check)
         merge_adapters(base, adapters[:1], output)
         (output / "in use").touch()
 
-    monkeypatch.setattr(loading, "check_tokenizer", late)
+    monkeypatch.setattr(merging, "check_tokenizer", late)
     merge_adapters(base, adapters[:1], output)
     assert (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
-    monkeypatch.setattr(loading, "check_tokenizer", late)
+    monkeypatch.setattr(merging, "check_tokenizer", late)
     merge_adapters(base, adapters, output)  # of other sources: replaced
     assert not (output / "in use").exists() and [path.name for path in tmp_path.iterdir()] == ["merged"]
 
@@ -336,6 +339,6 @@ def test_adapters_that_do_not_fit_are_refused(plus, tmp_path):
     torch.save(weights, poor / "adapter_model.bin")
     config = json.loads((poor / "adapter_config.json").read_text()) | {"modules_to_save": None}
     (poor / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"poor: its tokeniser knows \d+ tokens, and embeddings for all of them are not here"):
+    with pytest.raises(CheckpointError, match=r"poor: its tokenizer knows \d+ tokens, and embeddings for all of them are not here"):
         merge_adapters(base, [str(poor)], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

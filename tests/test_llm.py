@@ -43,7 +43,7 @@ LORA = {
     "quantization_bit": 0, "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.0, "lora_target": ["q_proj", "v_proj", "down_proj"],
     "modules_to_save": ["embed_tokens", "lm_head"], "gradient_checkpointing": False, "seed": 1,
 }  # fmt: skip
-TUNING = {"settings": {}, "num_train_epochs": 1, "learning_rate": 0.01, "per_device_train_batch_size": 4, "seed": 1}
+TUNING = {"num_train_epochs": 1, "learning_rate": 0.01, "per_device_train_batch_size": 4, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_chat_template_that_draws_lots_is_refused(instructions, lot):
         encode_instructions(instructions.iloc[[0]], tokenizer, CHINESE, "chat", CUTOFF, NEW)
 
 
-def test_a_tokeniser_without_end_token_is_one_clear_error(instructions):
+def test_a_tokenizer_without_end_token_is_one_clear_error(instructions):
     tokenizer = load_tokenizer(tiny.backbone("llama"))
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="has no end token to close an answer with; name its eos_token"):
@@ -299,7 +299,7 @@ def test_letters_do_not_tie_in_bfloat16(adapter, tokenizer, samples, examples, a
 
 
 def letter_tokenizer(vocabulary):
-    """A tokeniser that puts a blank before a text, as LLaMA's does, and knows these pieces."""
+    """A tokenizer that puts a blank before a text, as LLaMA's does, and knows these pieces."""
     tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocabulary], unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", eos_token="[SEP]")
@@ -337,7 +337,7 @@ def test_letters_of_one_and_of_two_tokens_are_ranked_together(model, samples, ex
         assert answer["scores"] == sorted(answer["scores"], reverse=True)
 
 
-def test_a_tokeniser_that_cannot_tell_letters_apart_is_refused():
+def test_a_tokenizer_that_cannot_tell_letters_apart_is_refused():
     for vocabulary in ([*SPECIALS, "▁"], [*SPECIALS, "▁", *LETTERS[:-2]]):
         with pytest.raises(ValueError, match="does not tell the letters A-T apart"):
             letter_tokens(letter_tokenizer(vocabulary))
@@ -367,7 +367,7 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
         ("understand", "链接:https://a.cn;https://b.cn;产地:中国", "链接：https://a.cn；https://b.cn；产地：中国"),
     ],
 )
-def test_full_width_signs_come_back_where_the_tokeniser_lost_them(task, wrote, meant):
+def test_full_width_signs_come_back_where_the_tokenizer_lost_them(task, wrote, meant):
     assert restore_width(task, wrote, CHINESE) == meant
     assert restore_width(task, wrote, ENGLISH) == wrote
     lost = text_answer(task, wrote, CHINESE, narrowed=True)
@@ -375,7 +375,7 @@ def test_full_width_signs_come_back_where_the_tokeniser_lost_them(task, wrote, m
     assert text_answer(task, wrote, CHINESE)["text"] == "".join(wrote.split())
 
 
-def test_answers_of_a_tokeniser_that_loses_width_get_it_back_and_others_are_left_alone(monkeypatch, samples, instructions):
+def test_answers_of_a_tokenizer_that_loses_width_get_it_back_and_others_are_left_alone(monkeypatch, samples, instructions):
     asked = samples[samples["task"] == "understand"].reset_index(drop=True)
     monkeypatch.setattr("llmcrs_utils.llm.predict.continue_greedily", lambda model, tokenizer, prompts, limit: ["颜色:黑色;内存:128GB"] * len(prompts))
     for architecture, text in (("chatglm", "颜色：黑色；内存：128GB"), ("llama", "颜色:黑色;内存:128GB")):
@@ -446,7 +446,7 @@ MODERN = {
 
 @pytest.mark.parametrize("architecture", MODERN)
 def test_any_causal_model_with_a_chat_template_tunes_ranks_and_writes(tmp_path, samples, instructions, architecture):
-    """As params/modern.yaml has it; random weights, the toy's tokeniser with a template of its own."""
+    """As params/modern.yaml has it; random weights, the toy's tokenizer with a template of its own."""
     tokenizer = load_tokenizer(tiny.backbone("llama"))
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}[SEP]"
     sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -502,7 +502,7 @@ def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_flo
     held = {trains: {p.dtype for p in model.parameters() if p.requires_grad == trains} for trains in (True, False)}
     assert held == {True: {torch.float32}, False: {torch.bfloat16}}
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad and "lora_A" not in name}
-    history = tune(model, examples, examples, tokenizer, output_dir=tmp_path / "training", save_to=tmp_path / "saved", **TUNING)
+    history = tune(model, examples, examples, tokenizer, output_dir=tmp_path / "saved", **TUNING)
     assert history["train_loss"].notna().all()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}

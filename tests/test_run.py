@@ -20,7 +20,7 @@ from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study import run as study_run
 from llmcrs_utils.study.run import (
     FINISHED,
-    KEY,
+    KEY_FILE,
     SET_ASIDE,
     Outcome,
     Run,
@@ -121,7 +121,7 @@ def test_parameters_of_training_matter_and_those_of_answering_do_not(folder, cha
 
 def test_another_recipe_number_gives_another_key(folder, monkeypatch):
     before = crs_run(folder).key()
-    monkeypatch.setattr("llmcrs_utils.systems.recipes.CRS", 2)
+    monkeypatch.setattr("llmcrs_utils.systems.recipes.OF_CRS", 2)
     assert study_run.differences(before, crs_run(folder).key()) == "recipe was 1, is 2"
 
 
@@ -209,7 +209,7 @@ def test_a_folder_is_worked_on_by_one_process_at_a_time(folder, monkeypatch):
     holder.kill()
     holder.wait()
     with opened(run) as key:  # the lock of a killed process does not block the next
-        assert (Path(run.output_dir) / KEY).exists() and key == run.key()
+        assert (Path(run.output_dir) / KEY_FILE).exists() and key == run.key()
 
 
 # --- conducting

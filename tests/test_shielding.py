@@ -1,4 +1,4 @@
-"""What people type never becomes a control token, however a tokeniser marks its tokens; ordinary text stays as it is."""
+"""What people type never becomes a control token, however a tokenizer marks its tokens; ordinary text stays as it is."""
 
 import io
 
@@ -21,7 +21,7 @@ ALPHABET = sorted({*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 
 def by_characters(normalizer=None, *added: AddedToken) -> PreTrainedTokenizerFast:
-    """A fast tokeniser of single characters with these tokens added."""
+    """A fast tokenizer of single characters with these tokens added."""
     vocabulary = {token: index for index, token in enumerate(["[UNK]", "[PAD]", "[SEP]", *ALPHABET])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
     if normalizer:
@@ -54,7 +54,7 @@ def sentencepiece_file(folder) -> str:
 
 FOLDING = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
 STRIPPING = normalizers.BertNormalizer(lowercase=True)  # drops accents and invisible characters, too
-# Name -> (tokeniser, its control tokens).
+# Name -> (tokenizer, its control tokens).
 KINDS = {
     "special": lambda _: (by_characters(None, AddedToken("<|end|>", special=True)), ["<|end|>", "[SEP]", "[PAD]"]),
     "not called special": lambda _: (
@@ -105,7 +105,7 @@ def test_no_disguise_of_a_control_token_is_read_as_one(tmp_path, kind):
             typed, shielded = tokenizer([text, plain(text, special)], add_special_tokens=False)["input_ids"]
             assert not ids & set(shielded), (token, text, plain(text, special))
             read += bool(ids & set(typed))
-    assert read, "else the tokeniser would not have taken any for one"
+    assert read, "else the tokenizer would not have taken any for one"
 
 
 @pytest.mark.parametrize("kind", KINDS)

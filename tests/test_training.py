@@ -13,7 +13,8 @@ from llmcrs_utils.llm.tuning import new_lora
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.collators import causal_collator, infilling_collator, pad, unimind_collator, with_labels
-from llmcrs_utils.training.trainer import HISTORY, train
+from llmcrs_utils.training.folders import HISTORY
+from llmcrs_utils.training.trainer import train
 
 EPOCHS, BATCH = 3, 4
 

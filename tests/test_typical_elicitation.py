@@ -28,10 +28,10 @@ from llmcrs_utils.typical.elicitation import (
     answer_elicitation,
     beam_search,
     encode,
+    labelled_questions,
     seen_elicitation,
     spoken_attributes,
     train_elicitation,
-    with_labels,
 )
 from llmcrs_utils.typical.models import load_model, new_model
 
@@ -194,7 +194,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     record = json.loads((moved / RECORD).read_text())
     tokenizer = load_tokenizer(str(moved / "tokenizer"))
     ids = encode(samples, tokenizer, CHINESE, record["cutoff_len"])
-    examples = with_labels(KINDS[system], ids, samples["label"], record["attributes"], 7, CHINESE)
+    examples = labelled_questions(KINDS[system], ids, samples["label"], record["attributes"], 7, CHINESE)
     model = load_model(KINDS[system], moved / ALL)
     collate = attributes_collator(tokenizer.pad_token_id, system == "dia_multiclass")
     with torch.no_grad():
@@ -509,7 +509,7 @@ def test_the_loss_is_the_mean_over_each_sequence_and_then_over_sequences():
 
 def test_a_sequence_longer_than_may_be_is_cut_and_closed():
     labels = pd.Series(["；".join("甲乙丙丁戊己庚辛壬"), "乙；甲；乙；外"])
-    examples = with_labels(DiaSeq, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
+    examples = labelled_questions(DiaSeq, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
     assert [example["labels"] for example in examples] == [[0, 1, 2, 3, 4, 5, 6, 9], [1, 0, 9]]
-    ones = with_labels(DiaMultiClass, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
+    ones = labelled_questions(DiaMultiClass, [[1], [1]], labels, list("甲乙丙丁戊己庚辛壬"), 7, CHINESE)
     assert ones[0]["labels"] == [1.0] * 9 and ones[1]["labels"] == [1.0, 1.0] + [0.0] * 7

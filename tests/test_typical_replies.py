@@ -284,7 +284,7 @@ def test_english_words_stay_apart(tmp_path):
     assert "User: " in seen and seen.endswith("\nStaff:")
 
 
-def test_a_tokeniser_that_ends_nothing_is_refused(tmp_path):
+def test_a_tokenizer_that_ends_nothing_is_refused(tmp_path):
     base = chinese_gpt2(tmp_path / "base", list(SAID))
     tokenizer = reply_tokenizer(base)
     assert tokenizer.eos_token == "[SEP]"

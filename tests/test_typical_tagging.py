@@ -23,8 +23,8 @@ from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.typical import tagging
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.tagging import (
-    PARTS,
     REASONS,
+    TAGGER_LAYERS,
     Span,
     Tagger,
     answer_tagger,
@@ -40,7 +40,7 @@ from llmcrs_utils.typical.tagging import (
     unexpressed,
 )
 
-SYSTEMS = list(PARTS)
+SYSTEMS = list(TAGGER_LAYERS)
 ANSWERS = ["split", "sample_id", "text", "ranking", "scores", "raw", "valid", "catalogue"]
 
 
@@ -72,7 +72,7 @@ def untrained(folder, attributes, system="bert", base=None, cutoff_len=512):
     base = base or tiny.backbone("bert")
     tokenizer = load_tokenizer(base)
     tokenizer.model_max_length = cutoff_len
-    new_model(Tagger, base, 1, attributes=attributes, **PARTS[system]).save_pretrained(folder)
+    new_model(Tagger, base, 1, attributes=attributes, **TAGGER_LAYERS[system]).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -301,7 +301,7 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         raise ValueError(
             f"row {row} of the batch holds no <sop> (id {config.bos_token_id}), or no [gMASK] or [MASK] (ids "
             f"{config.gmask_token_id}, {config.mask_token_id}) before it: "
-            "ChatGLM reads 'text [gMASK] <sop>', as its tokeniser closes every text"
+            "ChatGLM reads 'text [gMASK] <sop>', as its tokenizer closes every text"
         )
 
     def prepare_inputs_for_generation(

@@ -1,4 +1,4 @@
-"""ChatGLM-6B's tokeniser on current transformers, and small ones of the same layout.
+"""ChatGLM-6B's tokenizer on current transformers, and small ones of the same layout.
 
 Importing this module lets AutoTokenizer load a folder with ``ice_text.model``, published or saved from here.
 """
@@ -21,7 +21,7 @@ LONGEST_BLANK = 80
 BLANKS = re.compile(" {2,%d}" % LONGEST_BLANK)
 SPELT_BLANKS = re.compile(r"<\|blank_(\d+)\|>")
 MASK, GMASK, START, END, PAD, UNKNOWN = "[MASK]", "[gMASK]", "<sop>", "<eop>", "<pad>", "<unk>"
-CONTROLS = [MASK, GMASK, "[sMASK]", "<unused_0>", START, END, "<ENC>", "<dBLOCK>"]
+CONTROL_TOKENS = [MASK, GMASK, "[sMASK]", "<unused_0>", START, END, "<ENC>", "<dBLOCK>"]
 # Settings of published files that mean nothing here (names of fixed pieces, and of code files), and of the folder loaded from.
 UNUSED_SETTINGS = (
     "auto_map", "gmask_token", "end_token", "model_specific_special_tokens", "do_lower_case", "remove_space", "num_image_tokens",
@@ -41,7 +41,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         model_proto: the content of such a file, instead of it.
 
     Raises:
-        ValueError: for a file without the pieces of ``CONTROLS``, as the first release's (which needs another 20,000 ids).
+        ValueError: for a file without the pieces of ``CONTROL_TOKENS``, as the first release's (which needs another 20,000 ids).
     """
 
     vocab_files_names = {"vocab_file": VOCAB_FILE}
@@ -50,7 +50,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
 
     def __init__(self, vocab_file: str | None = None, *, model_proto: bytes | None = None, **kwargs):
         if model_proto is None and vocab_file is None:
-            raise ValueError(f"no {VOCAB_FILE}: ChatGLM's tokeniser needs this file of its checkpoint")
+            raise ValueError(f"no {VOCAB_FILE}: ChatGLM's tokenizer needs this file of its checkpoint")
         try:
             self.sp = sentencepiece.SentencePieceProcessor(model_proto=model_proto or Path(vocab_file).read_bytes())
         except RuntimeError as error:
@@ -102,7 +102,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return unspell_blanks(self.sp.decode(tokens))
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs) -> str:
-        """The text; padding, ``<sop>`` and their like vanish from it in any case, as in the published tokeniser."""
+        """The text; padding, ``<sop>`` and their like vanish from it in any case, as in the published tokenizer."""
         runs, run = [], []
         for index in [token_ids] if isinstance(token_ids, int) else token_ids:
             added = self._added_tokens_decoder.get(index)
@@ -148,12 +148,12 @@ def unspell_blanks(text: str) -> str:
 
 
 def train_chatglm_tokenizer(texts: list[str], vocab_size: int) -> ChatGLMTokenizer:
-    """A small tokeniser of the published one's layout: unigram pieces, single digits, bytes for unknown characters.
+    """A small tokenizer of the published one's layout: unigram pieces, single digits, bytes for unknown characters.
 
-    Every Chinese character is a token, as in this project's other small tokenisers: on a small corpus unigram pieces
+    Every Chinese character is a token, as in this project's other small tokenizers: on a small corpus unigram pieces
     swallow whole phrases (an attribute with its value), and the same word would be cut differently from place to
     place. So is a capital letter that stands alone, one and the same token at a text's start, after a blank and in a
-    list: letters name candidates. Equal texts give equal tokenisers.
+    list: letters name candidates. Equal texts give equal tokenizers.
 
     Args:
         vocab_size: pieces in all, the 349 fixed ones included; it is exceeded where the texts have more characters than
@@ -167,15 +167,15 @@ def train_chatglm_tokenizer(texts: list[str], vocab_size: int) -> ChatGLMTokeniz
     parts = [part for text in texts for part in re.findall(".{1,500}", text.replace(boundary, " ")) if part.strip()]
     sentences = [boundary + before_chinese.sub(boundary, spell_blanks(part)) for part in parts]
     if not sentences:
-        raise ValueError("no text to train a tokeniser on")
+        raise ValueError("no text to train a tokenizer on")
     characters = set(unicodedata.normalize("NFKC", "".join(sentences))) | set(known)
-    fixed = [UNKNOWN, "<s>", "</s>", PAD, *CONTROLS, LINE, TAB, *blanks, *range(256)]
+    fixed = [UNKNOWN, "<s>", "</s>", PAD, *CONTROL_TOKENS, LINE, TAB, *blanks, *range(256)]
     content = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences), model_writer=content, model_type="unigram",
         vocab_size=max(vocab_size, len(fixed) + len(characters) + 1), hard_vocab_limit=False,
         normalization_rule_name="nmt_nfkc", split_digits=True, byte_fallback=True, character_coverage=1.0, required_chars=known,
-        pretokenization_delimiter=boundary, pad_id=3, control_symbols=CONTROLS, user_defined_symbols=[LINE, TAB, *blanks],
+        pretokenization_delimiter=boundary, pad_id=3, control_symbols=CONTROL_TOKENS, user_defined_symbols=[LINE, TAB, *blanks],
         max_sentence_length=2**30, num_threads=1, minloglevel=2,
     )  # fmt: skip
     model = sentencepiece_model_pb2.ModelProto.FromString(content.getvalue())
@@ -186,7 +186,7 @@ def train_chatglm_tokenizer(texts: list[str], vocab_size: int) -> ChatGLMTokeniz
 
 
 def config_ids(tokenizer: ChatGLMTokenizer) -> dict[str, int]:
-    """The settings of ``ChatGLMConfig`` that follow from the tokeniser."""
+    """The settings of ``ChatGLMConfig`` that follow from the tokenizer."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "mask_token_id", "gmask_token_id")
     return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
 

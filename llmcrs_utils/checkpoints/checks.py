@@ -51,7 +51,7 @@ class CheckpointError(FileNotFoundError):
 def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
     """Raise ``CheckpointError`` unless a folder with a config, or a hub id that is cached or can be reached, is named.
 
-    With ``kind`` a folder has to hold a model of that kind, whole weight files, and a tokeniser that fits the model. Of a
+    With ``kind`` a folder has to hold a model of that kind, whole weight files, and a tokenizer that fits the model. Of a
     hub id the config is looked at if it is cached; what a hub delivers is whole.
     """
     path = checkpoint_folder(model_name_or_path)
@@ -292,7 +292,7 @@ def pickled_texts(pickle) -> set[str]:
 
 
 def check_tokenizer(folder: Path, kind: Kind | None = None) -> None:
-    """Raise ``CheckpointError`` unless the folder holds a tokeniser that goes with the model and has what ``kind`` needs of it.
+    """Raise ``CheckpointError`` unless the folder holds a tokenizer that goes with the model and has what ``kind`` needs of it.
 
     It may know no more tokens than the model has rows, nor far fewer.
     """
@@ -300,20 +300,20 @@ def check_tokenizer(folder: Path, kind: Kind | None = None) -> None:
     names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
-        raise CheckpointError(f"{folder}: no tokeniser here; looked for {', '.join(names)}")
+        raise CheckpointError(f"{folder}: no tokenizer here; looked for {', '.join(names)}")
     size, rows = vocabulary_size(file), config.get("vocab_size")
     if rows and not LEAST_KNOWN * rows <= size <= rows:
-        adapter = "merge the adapter first" if size > rows else "take the adapter's tokeniser"
+        adapter = "merge the adapter first" if size > rows else "take the adapter's tokenizer"
         raise CheckpointError(
-            f"{file}: the tokeniser knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
+            f"{file}: the tokenizer knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
             f"one checkpoint (a base model whose vocabulary an adapter enlarged: {adapter})"
         )
-    if kind and file.suffix in (".json", ".txt"):  # the sentencepiece tokenisers bring their own, and say what a file lacks
+    if kind and file.suffix in (".json", ".txt"):  # the sentencepiece tokenizers bring their own, and say what a file lacks
         check_special_tokens(file, kind)
 
 
 def check_special_tokens(file: Path, kind: Kind) -> None:
-    """Raise ``CheckpointError`` where a tokeniser names no token, or one that it does not know, of those that ``kind`` needs.
+    """Raise ``CheckpointError`` where a tokenizer names no token, or one that it does not know, of those that ``kind`` needs.
 
     An LLM closes its answers with the end token, a reply model with that or ``[SEP]``; a CRS's texts end in the end token or ``[SEP]``, and an
     encoder reads ``[CLS] text [SEP]``. What pads may be the unknown or the end token instead of one of its own.
@@ -323,19 +323,19 @@ def check_special_tokens(file: Path, kind: Kind) -> None:
         return
     for wanted, said in NEEDED[kind]:
         if not any(tokens.get(name) for name in wanted):
-            raise CheckpointError(f"{file.parent}: its tokeniser has no {said}; name it as {wanted[0]} in tokenizer_config.json")
+            raise CheckpointError(f"{file.parent}: its tokenizer has no {said}; name it as {wanted[0]} in tokenizer_config.json")
     known = vocabulary(file)
     for name in dict.fromkeys(name for wanted, _ in NEEDED[kind] for name in wanted):
         token = tokens.get(name)
         if token and token not in known:
             raise CheckpointError(
-                f"{file.parent}: its tokeniser names {token} as {name}, which {file.name} does not hold: the model has no row for it; "
+                f"{file.parent}: its tokenizer names {token} as {name}, which {file.name} does not hold: the model has no row for it; "
                 "take both from one checkpoint"
             )
 
 
 def special_tokens(file: Path) -> dict[str, str] | None:
-    """Names (``eos_token``) and texts of a tokeniser's special tokens; ``None`` where its class, unknown here, may bring its own."""
+    """Names (``eos_token``) and texts of a tokenizer's special tokens; ``None`` where its class, unknown here, may bring its own."""
     folder, said = file.parent, {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         found = read_json(folder / name if (folder / name).is_file() else None)
@@ -346,12 +346,12 @@ def special_tokens(file: Path) -> dict[str, str] | None:
     kind = said.pop("tokenizer_class", None)
     if file.name == "vocab.txt" or kind in ("BertTokenizer", "BertTokenizerFast"):
         return BERT_TOKENS | said
-    # Without a name, or with one that stands for any tokeniser, the settings say all there is.
+    # Without a name, or with one that stands for any tokenizer, the settings say all there is.
     return said if kind in ("PreTrainedTokenizerFast", "TokenizersBackend") else None
 
 
 def vocabulary(file: Path) -> set[str]:
-    """The tokens of a tokeniser's file of text, and those added beside it."""
+    """The tokens of a tokenizer's file of text, and those added beside it."""
     beside = [file.parent / name for name in ("added_tokens.json", "tokenizer_config.json")]
     tokens, settings = (read_json(path if path.is_file() else None) for path in beside)
     added = {*tokens, *(token["content"] for token in settings.get("added_tokens_decoder", {}).values())}
@@ -366,7 +366,7 @@ def vocabulary(file: Path) -> set[str]:
 
 
 def vocabulary_size(file: Path) -> int:
-    """Number of tokens, the added ones included, of the tokeniser whose main file this is."""
+    """Number of tokens, the added ones included, of the tokenizer whose main file this is."""
     folder = file.parent
     if file.name == "tokenizer.json":
         found = read_json(file)

@@ -60,7 +60,7 @@ def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool
 
 
 def lacks_chat_template(model_name_or_path: str | None, adapters: list[str]) -> bool:
-    """Whether no tokeniser of these folders, or that of a small model, has a chat template; what a hub has is not asked."""
+    """Whether no tokenizer of these folders, or that of a small model, has a chat template; what a hub has is not asked."""
     folders = [located(name) for name in (model_name_or_path, *adapters) if name]
     return all(
         folder.is_dir()

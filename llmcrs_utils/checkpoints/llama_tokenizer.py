@@ -1,4 +1,4 @@
-"""LLaMA's tokeniser from its ``tokenizer.model``, run by sentencepiece itself.
+"""LLaMA's tokenizer from its ``tokenizer.model``, run by sentencepiece itself.
 
 transformers rebuilds it as a list of merges in the order of the pieces. Chinese-LLaMA (Cui et al. 2023) appended its pieces
 to LLaMA's with one score for all, so among overlapping words sentencepiece takes the leftmost and the rebuilt one the

@@ -46,7 +46,7 @@ def device() -> torch.device:
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked.
 
-    Its ``model_max_length`` is the number of the model's positions, whatever the tokeniser's own settings say of it.
+    Its ``model_max_length`` is the number of the model's positions, whatever the tokenizer's own settings say of it.
     """
     tokenizer = tokenizer_as_published(model_name_or_path)
     if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
@@ -59,7 +59,7 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
     length = positions(model_name_or_path)
     if length is not None:
         tokenizer.model_max_length = length
-        # Inputs are made to fit later (text.fitting), when the tokeniser has counted them.
+        # Inputs are made to fit later (text.fitting), when the tokenizer has counted them.
         tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token

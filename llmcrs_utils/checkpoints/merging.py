@@ -28,10 +28,10 @@ MERGED_FROM = "merged_from.json"
 
 
 def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> None:
-    """Fold published LoRA adapters into their base, one after the other, and save one plain checkpoint with tokeniser.
+    """Fold published LoRA adapters into their base, one after the other, and save one plain checkpoint with tokenizer.
 
     Chinese-Alpaca-Plus is made so of LLaMA, the Chinese-LLaMA-Plus LoRA and the Chinese-Alpaca-Plus LoRA (Cui et al. 2023),
-    each of which brings a larger vocabulary and its own embeddings. The tokeniser saved is the last that was brought. The
+    each of which brings a larger vocabulary and its own embeddings. The tokenizer saved is the last that was brought. The
     weights keep the base's dtype. A folder that was made of the same files is left as it is, also one that another job made
     meanwhile.
 
@@ -63,11 +63,11 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
         heads = [weights for name, weights in brought.items() if name.endswith((".embed_tokens.weight", ".lm_head.weight"))]
         rows = max([model.get_input_embeddings().num_embeddings, *map(len, heads)])
         if len(tokenizer) > rows or 0 < len(heads) < 2:
-            raise CheckpointError(f"{adapter}: its tokeniser knows {len(tokenizer)} tokens, and embeddings for all of them are not here")
+            raise CheckpointError(f"{adapter}: its tokenizer knows {len(tokenizer)} tokens, and embeddings for all of them are not here")
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
         config = PeftConfig.from_pretrained(named(adapter))
         model = PeftModel.from_pretrained(model, named(adapter), config=config).merge_and_unload(safe_merge=True)
-    with half_made(output_dir, unless=made) as folder:
+    with writing_folder(output_dir, unless=made) as folder:
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
         check_tokenizer(folder)
@@ -89,7 +89,7 @@ def with_adapters(model_name_or_path: str, adapters: list[str], folder: str | Pa
 
 
 @contextmanager
-def half_made(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+def writing_folder(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """A folder to write in, which takes the name ``output_dir`` when all is there.
 
     What stands there by then is replaced, or kept if ``unless`` says so.

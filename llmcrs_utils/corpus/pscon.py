@@ -151,7 +151,7 @@ def read_conversations(folder: str | Path, encoding: str = "utf-8", report: Repo
     if len(paths) > 1:
         raise CorpusError(f"{folder}: {FILE} is there more than once ({', '.join(map(str, paths))}); give the folder of one")
     conversations = read_records(paths[0], Conversation, "conv_id", encoding, report)
-    count_joins(conversations, paths[0], report)
+    count_pscon_joins(conversations, paths[0], report)
     report.finish()
     return conversations
 
@@ -161,7 +161,7 @@ def conversation_files(folder: Path) -> list[Path]:
     return data_files(folder, FILE, deep=True)
 
 
-def count_joins(conversations: list[Conversation], file: Path, report: Report) -> None:
+def count_pscon_joins(conversations: list[Conversation], file: Path, report: Report) -> None:
     """Tell how many of the products that are recommended or found have a title somewhere, which is all that is known of them."""
     messages = [message for conversation in conversations for message in conversation.conversation]
     recommended = side("recommended products", (product.product_id for m in messages for product in m.recommended_products))

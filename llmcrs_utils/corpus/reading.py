@@ -20,7 +20,7 @@ BETWEEN_RECORDS = re.compile(r"[\s,]*")
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 FIELD = re.compile(r'"(?:[^"]|"")*"(?=,|$)|[^,]*')
 LINE_BREAK = re.compile("[\r\n]")
-CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
+CONTROL_BYTES = bytes({*range(32), 127} - set(b"\t\n\r"))
 # Characters that show nothing: blanks of every width, control characters, and what Unicode lets a font ignore, such as
 # zero-width blanks and byte-order marks; also the blank letters of Hangul and of Braille.
 UNSEEN = (
@@ -67,7 +67,7 @@ def holds_surrogate(text: str) -> bool:
 def holds_control(text: str) -> bool:
     """Whether there is a control character besides tab and line breaks; fast on long texts too."""
     data = text.encode("utf-8", "surrogatepass")
-    return len(data.translate(None, CONTROLS)) < len(data)
+    return len(data.translate(None, CONTROL_BYTES)) < len(data)
 
 
 def is_blank(text: str) -> bool:

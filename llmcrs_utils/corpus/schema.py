@@ -248,7 +248,7 @@ def finding_of(fault: dict) -> Finding:
 # of each kind of record its whole numbers, and the field that holds records, with their kind
 FIELDS = {kind: frozenset(kind.model_fields) for kind in (Dialogue, Utterance, Attribute)}
 NUMBERS = {Dialogue: (), Utterance: ("seq_no",), Attribute: ("start", "exclusive_end")}
-PARTS = {Dialogue: ("dialogue", Utterance), Utterance: ("attributes", Attribute), Attribute: ("", None)}
+NESTED_FIELDS = {Dialogue: ("dialogue", Utterance), Utterance: ("attributes", Attribute), Attribute: ("", None)}
 
 
 def field_findings(raw: Any, kind: type[BaseModel], prefix: str) -> list[Finding]:
@@ -269,7 +269,7 @@ def field_findings(raw: Any, kind: type[BaseModel], prefix: str) -> list[Finding
     for name in NUMBERS[kind]:
         if type(raw.get(name)) is bool:
             findings.append(("wrong_value", prefix + name, f"{raw[name]} is no number"))
-    part, its_kind = PARTS[kind]
+    part, its_kind = NESTED_FIELDS[kind]
     children = raw.get(part)
     if isinstance(children, list):
         for place, child in enumerate(children):

@@ -87,11 +87,11 @@ def collect_corpus(folder: Path, encoding: str, report: Report) -> Corpus:
     if "behaviour" in found:
         behaviour = read_behaviour(found["behaviour"], encoding, report, sellers)
     corpus = Corpus(dialogues, knowledge, behaviour)
-    count_joins(corpus, {what: path for what, path in found.items() if report.is_whole(path)}, report)
+    count_u_need_joins(corpus, {what: path for what, path in found.items() if report.is_whole(path)}, report)
     return corpus
 
 
-def count_joins(corpus: Corpus, files: dict[str, Path], report: Report) -> None:
+def count_u_need_joins(corpus: Corpus, files: dict[str, Path], report: Report) -> None:
     """Tell of every identifier by which two of the ``files`` that could be used are joined."""
     talks = [dialogue for split in SPLITS for dialogue in corpus.dialogues[split]]
     turns = [utterance for dialogue in talks for utterance in dialogue.dialogue]

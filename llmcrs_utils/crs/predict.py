@@ -38,12 +38,12 @@ def predict(
         batch = {name: tensor.to(device) for part in batch.values() for name, tensor in part.items()}
         if task == "recommend":
             return rank(model, [rows[i] for i in chosen], batch, items)
-        return [text_answer(task, raw, prompts) for raw in generate(model, tokenizer, batch, num_beams, max_target_len)]
+        return [text_answer(task, raw, prompts) for raw in write_texts(model, tokenizer, batch, num_beams, max_target_len)]
 
     return answer_in_batches(samples, [len(example["input_ids"]) for example in examples], batch_size, answer)
 
 
-def generate(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_len: int) -> list[str]:
+def write_texts(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_len: int) -> list[str]:
     """Texts; whatever else the backbone's generation settings say (``no_repeat_ngram_size``) holds, as in the published code."""
     max_target_len = min(max_target_len, model.backbone.config.max_position_embeddings)
     written = model.backbone.generate(

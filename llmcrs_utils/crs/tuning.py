@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.training.collators import unimind_collator
-from llmcrs_utils.training.trainer import STAGES, train
+from llmcrs_utils.training.folders import STAGES
+from llmcrs_utils.training.trainer import train
 
 
 def train_two_stages(

@@ -27,12 +27,12 @@ def encode_instructions(
     model's positions, which ``load_tokenizer`` notes. Typed special tokens are plain text, in prompt and answer.
 
     Raises:
-        ValueError: for an unknown template, and for a tokeniser without an end token or, where it is asked for, a chat template.
+        ValueError: for an unknown template, and for a tokenizer without an end token or, where it is asked for, a chat template.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokeniser of {tokenizer.name_or_path} has no end token to close an answer with; name its eos_token")
+        raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no end token to close an answer with; name its eos_token")
     special = special_of(tokenizer)
     rows = [
         {
@@ -61,7 +61,7 @@ def encode_instructions(
         if template == "chat":
             return chat_ids(texts, tokenizer)
         ids = tokenizer(texts)["input_ids"]
-        # Some tokenisers close every text with the end token; a prompt must stay open.
+        # Some tokenizers close every text with the end token; a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
     # A letter needs next to nothing of the room that a text answer may take.

@@ -53,7 +53,7 @@ def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
     """
     letters = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
     if any(one == other[: len(one)] for one, other in permutations(letters, 2)):
-        raise ValueError("this tokeniser does not tell the letters A-T apart; use one that knows capital letters")
+        raise ValueError("this tokenizer does not tell the letters A-T apart; use one that knows capital letters")
     return letters
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.checks import named
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
-from llmcrs_utils.checkpoints.merging import half_made
+from llmcrs_utils.checkpoints.merging import writing_folder
 from llmcrs_utils.files.atomic import first_process
 from llmcrs_utils.training.collators import causal_collator, with_labels
 from llmcrs_utils.training.trainer import train
@@ -106,7 +106,7 @@ def merge(adapter: str | Path, output_dir: str | Path) -> None:
     """
     if not first_process():
         return
-    with half_made(output_dir) as folder:
+    with writing_folder(output_dir) as folder:
         tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), named(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))

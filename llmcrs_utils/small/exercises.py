@@ -30,7 +30,7 @@ from llmcrs_utils.training.trainer import train
 
 Fact = tuple[str, str]  # relation and value
 Item = dict[str, str]  # relation -> value
-Piece = tuple[str, bool]  # text, and whether it is an answer
+ExercisePart = tuple[str, bool]  # text, and whether it is an answer
 
 SIZES = (2, 3, 4, 6, 8, 12, 16, 20)  # candidates of a list, in the order they are learnt
 ROUNDS = 12  # of training, and points of the learning curve
@@ -160,7 +160,7 @@ def candidate_list(items: list[Item], prompts: Prompts) -> str:
     return prompts.candidates + prompts.items.join(described) + "\n"
 
 
-def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Random) -> list[Piece]:
+def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Random) -> list[ExercisePart]:
     """A list of candidates and questions about it, as the prompt of a recommendation has them.
 
     Half of the exercises name what is wanted before the list, as a dialogue does, half of them a ranking to go by. Further
@@ -206,12 +206,12 @@ def called(fact: Fact, shelf: Shelf, random: Random) -> str:
     return random.choice(words[2:] if len(words) > 2 and random.random() < 0.5 else words[:2])
 
 
-def encode_pieces(exercises: list[list[Piece]], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
+def encode_pieces(exercises: list[list[ExercisePart]], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
     """``input_ids`` and ``labels`` (-100 but for the answers), opened as prompts are; the end token closes the last answer.
 
-    A tokeniser that puts something between prompt and answer (ChatGLM's ``[gMASK] <sop>``) has it before the first answer.
+    A tokenizer that puts something between prompt and answer (ChatGLM's ``[gMASK] <sop>``) has it before the first answer.
     """
-    # What a prompt has around it; some tokenisers close every text, and a prompt must stay open.
+    # What a prompt has around it; some tokenizers close every text, and a prompt must stay open.
     marked = tokenizer("A")["input_ids"]
     (bare,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
     start = next(i for i in range(len(marked)) if marked[i : i + len(bare)] == bare)

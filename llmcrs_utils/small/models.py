@@ -38,13 +38,13 @@ from llmcrs_utils.training.collators import pretraining_collator
 from llmcrs_utils.training.trainer import train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
-# Those whose tokeniser closes a text as well as opening it.
+# Those whose tokenizer closes a text as well as opening it.
 ENCODERS = ("bart", "cpt", "bert")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
 def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """A tokeniser of at most ``vocab_size`` tokens, of the kind the architecture reads.
+    """A tokenizer of at most ``vocab_size`` tokens, of the kind the architecture reads.
 
     ChatGLM's is its own sentencepiece one. The others' is a fast BPE: one token per Chinese character, digit or sign, subwords
     elsewhere; blanks survive. BART's, CPT's and BERT's closes a text with ``[CLS] … [SEP]``; LLaMA's and GPT-2's opens it with
@@ -176,7 +176,7 @@ def pretraining_texts(dialogues: list[Dialogue], facts: list[str], prompts: Prom
 
 
 def prompt_texts(prompts: Prompts) -> list[str]:
-    """The fixed words models will read, so that the tokeniser knows them."""
+    """The fixed words models will read, so that the tokenizer knows them."""
     groups = (prompts.crs, prompts.instruction, prompts.hint, prompts.help)
     single = (prompts.user, prompts.system, prompts.dialogue, prompts.candidates, prompts.needs, prompts.ask, prompts.satisfying)
     return [*(text for group in groups for text in group.values()), *single, prompts.satisfied, "[Round 0]"]

@@ -11,7 +11,7 @@ from llmcrs_utils.small.exercises import Shelf, make_shelf, pretrain_with_exerci
 from llmcrs_utils.small.models import new_backbone, pretrain, pretraining_texts, prompt_texts, save_backbone, train_tokenizer
 from llmcrs_utils.tasks.dataset import read_dataset
 from llmcrs_utils.text.prompts import Prompts, prompts_of
-from llmcrs_utils.training.trainer import STAGES
+from llmcrs_utils.training.folders import STAGES
 
 TAKE_EXERCISES = ("llama", "chatglm")
 

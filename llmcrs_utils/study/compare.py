@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
 from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.study.foreign import read_answers, to_predictions
-from llmcrs_utils.study.score import DONE, NOT_DONE, STUDY, gains_text, language_of, study_samples, width
+from llmcrs_utils.study.score import DONE, NOT_DONE, STUDY, gains_text, language_of, screen_width, study_samples
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import SYSTEMS
 from llmcrs_utils.text.prompts import PROMPTS, prompts_of
@@ -230,15 +230,15 @@ def changes_text(changes: pd.DataFrame, limit: int) -> str:
     for row in changes.head(limit).to_dict("records"):
         scores = f"{row['metric']} {row['score A']:.3f} -> {row['score B']:.3f}"
         lines.append(f"{row['sample_id']}  {row['system']}, seed {row['seed']}  {scores}")
-        lines += [f"    {name:5} {shortened(row[name])}" for name in ("asked", "gold", "A", "B") if name != "asked" or row[name]]
+        lines += [f"    {name:5} {one_line(row[name])}" for name in ("asked", "gold", "A", "B") if name != "asked" or row[name]]
     return "\n".join(lines)
 
 
-def shortened(text: str) -> str:
+def one_line(text: str) -> str:
     """A text on one line, cut where it is wider than ``WIDEST``; an empty one is told."""
     line = "".join(character if character.isprintable() else " " for character in text)
-    if width(line) > WIDEST:
-        while width(line) > WIDEST - 1:
+    if screen_width(line) > WIDEST:
+        while screen_width(line) > WIDEST - 1:
             line = line[:-1]
         line += "…"
     return line or "(no usable answer)"

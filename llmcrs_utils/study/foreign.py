@@ -16,7 +16,7 @@ FORMATS = (".parquet", ".csv", ".jsonl", ".json")
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 # A list as Python or NumPy prints it, and one name in it.
 PRINTED = re.compile(r"""\[\s*((?:'[^']*'|"[^"]*")[\s,]*)*\]""")
-QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+IN_QUOTES = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
 class AnswersError(ValueError):
@@ -203,7 +203,7 @@ def _list(value, where: str) -> list:
         return json.loads(text)
     except json.JSONDecodeError:
         if PRINTED.fullmatch(text):
-            return [one or other for one, other in QUOTED.findall(text)]
+            return [one or other for one, other in IN_QUOTES.findall(text)]
     raise AnswersError(f"{where}: {text[:60]!r} is no list; write it as JSON or part its members by ；")
 
 

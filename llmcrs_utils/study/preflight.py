@@ -22,7 +22,7 @@ from llmcrs_utils.world import Knobs
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
 # Parameters that sections share: the default, and who has to agree (an assistant's answers are read by seed).
-SHARED = {
+SHARED_PARAMETERS = {
     "language": (
         "zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "06_typical_systems", "07_tables")
     ),
@@ -50,7 +50,7 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     check_accelerate(profile.get("accelerate", ""), trained, path)
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     for key, values in trained.items():
-        check_model(profile, key, values, path)
+        check_base(profile, key, values, path)
         if SYSTEMS[key].family == "llm":
             check_tuning(key, values, path)
     for backbone in sorted({SYSTEMS[key].backbone for key in profile["systems"] if SYSTEMS[key].family == "typical"} - {None}):
@@ -81,9 +81,9 @@ def check_languages(profile: dict, path: str) -> None:
 
 
 def check_agreement(profile: dict, trained: dict[str, dict], path: str) -> None:
-    """Raise ``ParameterError`` where sections that share a parameter (``SHARED``) give it different values."""
+    """Raise ``ParameterError`` where sections that share a parameter (``SHARED_PARAMETERS``) give it different values."""
     typical = any(SYSTEMS[key].family == "typical" for key in profile["systems"])
-    for name, (default, users) in SHARED.items():
+    for name, (default, users) in SHARED_PARAMETERS.items():
         left_out = {"02_prepare_backbones", *([] if typical else [TRAINED_BY["typical"]])} - profile.keys()
         values = {key: profile.get(key, {}).get(name, default) for key in users if key not in left_out}
         values |= {key: profile[key][name] for key in trained if name in profile.get(key, {})}
@@ -115,7 +115,7 @@ def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
                 raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
 
 
-def check_model(profile: dict, key: str, values: dict, path: str) -> None:
+def check_base(profile: dict, key: str, values: dict, path: str) -> None:
     """Raise unless a system's checkpoint is named and usable, or a small one will be made for it."""
     system = SYSTEMS[key]
     name = values.get("model_name_or_path")
@@ -148,7 +148,7 @@ def check_tuning(key: str, values: dict, path: str) -> None:
 
 
 def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
-    """As ``check_model``, for the BERT or the GPT-2 that the profile's typical systems share."""
+    """As ``check_base``, for the BERT or the GPT-2 that the profile's typical systems share."""
     section, parameter = TRAINED_BY["typical"], f"{backbone}_model_name_or_path"
     name = profile.get(section, {}).get(parameter)
     if name:

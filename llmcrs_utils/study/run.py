@@ -31,10 +31,10 @@ from llmcrs_utils.systems import recipes
 from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
+from llmcrs_utils.training.folders import STAGES
 
 # In a run's folder: the key that it is made under, what it ended with, and the record for readers.
-KEY, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
-STAGES = "stages"  # as training.trainer calls the folder of stages before the last
+KEY_FILE, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
 ANSWERED = ["valid", "test"]  # by systems that assist nobody
 SET_ASIDE = "set_aside"
 WAIT_SECONDS = 10  # for the last moments of a process whose parent was killed
@@ -171,10 +171,10 @@ def as_list(value: Any) -> list:
 # --- what is trained, and by whom
 
 TRAINING = {
-    "02_prepare_backbones": lambda system: recipes.BACKBONES[system],
-    "03_train_crs": lambda system: recipes.CRS,
-    "04_tune_llm": lambda system: recipes.LLM,
-    TYPICAL_NOTEBOOK: lambda system: recipes.TYPICAL[system],
+    "02_prepare_backbones": lambda system: recipes.OF_BACKBONES[system],
+    "03_train_crs": lambda system: recipes.OF_CRS,
+    "04_tune_llm": lambda system: recipes.OF_LLM,
+    TYPICAL_NOTEBOOK: lambda system: recipes.OF_TYPICAL[system],
 }
 
 
@@ -251,7 +251,7 @@ def await_the_first() -> None:
 
 def claim(folder: Path, key: dict) -> None:
     """Make ``folder`` this key's: what another key made there is set aside, what was set aside under this key comes back."""
-    found = read_json_or_none(folder / KEY)
+    found = read_json_or_none(folder / KEY_FILE)
     if found == key:
         return
     if folder.is_dir() and any(folder.iterdir()):
@@ -265,7 +265,7 @@ def claim(folder: Path, key: dict) -> None:
         earlier.rename(folder)
         print(f"{folder}: taken back from {earlier}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / KEY, key)
+    write_json(folder / KEY_FILE, key)
 
 
 def set_aside(folder: Path, name: str) -> Path:

@@ -110,7 +110,7 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
     return table[["system", "task", "metric", "over", "gain", "low", "high", "p", "p (Holm)", "note"]]
 
 
-def p_text(value: float) -> str:
+def p_value_text(value: float) -> str:
     return "–" if pd.isna(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -120,7 +120,7 @@ def gains_text(table: pd.DataFrame) -> str:
     cells = zip(table["gain"], table["low"], table["high"], table["p (Holm)"])
     shown["gain"] = [f"{gain:+.3f}{'*' if p < 0.05 else ''}{interval_text(low, high, '+.3f')}" for gain, low, high, p in cells]
     for column in ("p", "p (Holm)"):
-        shown[column] = table[column].map(p_text)
+        shown[column] = table[column].map(p_value_text)
     return as_text(shown)
 
 
@@ -132,12 +132,12 @@ def interval_text(low: float, high: float, style: str = ".3f") -> str:
 def as_text(table: pd.DataFrame) -> str:
     """A table for the terminal: every column as wide as its longest cell, the index is left out."""
     columns = [[str(name), *map(str, table[name])] for name in table]
-    widths = [max(map(width, column)) for column in columns]
-    lines = ["  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths)).rstrip() for row in zip(*columns)]
+    widths = [max(map(screen_width, column)) for column in columns]
+    lines = ["  ".join(cell + " " * (wide - screen_width(cell)) for cell, wide in zip(row, widths)).rstrip() for row in zip(*columns)]
     return "\n".join(lines)
 
 
-def width(text: str) -> int:
+def screen_width(text: str) -> int:
     """Columns that a text takes in a terminal, where a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 

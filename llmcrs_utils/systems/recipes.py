@@ -4,9 +4,9 @@ Raise a model's number whenever a change makes its training end with other weigh
 trained in the old way is then set aside and trained anew. A test that trains each tiny model for two steps says when.
 """
 
-BACKBONES = {"bart": 1, "cpt": 1, "llama": 1, "chatglm": 1, "bert": 1, "gpt2": 1}  # small ones, by architecture
-CRS, LLM = 1, 1  # whatever their backbone
-TYPICAL = {
+OF_BACKBONES = {"bart": 1, "cpt": 1, "llama": 1, "chatglm": 1, "bert": 1, "gpt2": 1}  # small ones, by architecture
+OF_CRS, OF_LLM = 1, 1  # whatever their backbone
+OF_TYPICAL = {
     "bert": 1,
     "bert_crf": 1,
     "bert_bilstm_crf": 1,

@@ -66,7 +66,7 @@ LLMS = (
 )
 
 BACKBONES = {"crs": ("bart", "cpt"), "llm": ("llama", "chatglm")}  # architectures of small models that may stand in
-KEY = re.compile("[a-z][a-z0-9_]*")  # of a system that works alone; two with a hyphen between are a collaboration
+SYSTEM_KEY = re.compile("[a-z][a-z0-9_]*")  # of a system that works alone; two with a hyphen between are a collaboration
 
 # Rows of those who are no system: what needs no training, and what only a synthetic world knows.
 FLOORS = {
@@ -114,7 +114,7 @@ def register(models: dict[str, dict[str, str]]) -> None:
     """
     crss, llms = working_alone("crs"), working_alone("llm")
     for key, entry in models.items():
-        if not KEY.fullmatch(str(key)):
+        if not SYSTEM_KEY.fullmatch(str(key)):
             raise ValueError(f"models: {key!r} is no key; write small letters, digits and _ only, such as qwen or glm_4")
         if not isinstance(entry, dict) or not str(entry.get("name") or "").strip() or entry.get("family") not in BACKBONES:
             raise ValueError(f"models: {key}: give its name (of tables) and its family (crs or llm)")

@@ -1,8 +1,12 @@
 """A message put as a checkpoint's own chat template puts it, the same on every day and on every machine."""
 
-import re
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # The day that a template which asks for today's date is told: the one that Llama 3's template names where nobody tells it a date.
 DAY = {
@@ -27,10 +31,10 @@ def chat_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[
     A template that asks for the date is told 26 July 2024, noon, UTC, with English names.
 
     Raises:
-        ValueError: for a tokeniser without a chat template, and for a template that draws lots.
+        ValueError: for a tokenizer without a chat template, and for a template that draws lots.
     """
     if not tokenizer.chat_template:
-        raise ValueError(f"template chat: the tokeniser of {tokenizer.name_or_path} has no chat template; give template: plain")
+        raise ValueError(f"template chat: the tokenizer of {tokenizer.name_or_path} has no chat template; give template: plain")
     template = tokenizer.get_chat_template()
     if CHANCE.search(template):
         raise ValueError(

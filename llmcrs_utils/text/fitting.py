@@ -36,7 +36,7 @@ def fit(
     def least(most: list[int], text: Callable[[int, int], str]) -> list[int]:
         """How much each input that is too long loses so that it fits (all of ``most`` where it never does); ``ids`` follow."""
         lost = [0] * len(ids)
-        # Bisect all long inputs together, so that the tokeniser still works in batches.
+        # Bisect all long inputs together, so that the tokenizer still works in batches.
         search = {i: (1, most[i]) for i in range(len(ids)) if len(ids[i]) > limits[i] and most[i]}
         while search:
             middles = {i: (low + high) // 2 for i, (low, high) in search.items()}

@@ -1,8 +1,8 @@
 """Text of the data that cannot pass for a control token: a shopper may type ``[SEP]``, ``[user]``, ``<sop>`` or ``<think>``.
 
-Tokenisers mark control tokens in several ways (special, added without being called special, pieces of a sentencepiece file that
+Tokenizers mark control tokens in several ways (special, added without being called special, pieces of a sentencepiece file that
 are not ordinary ones) and read them from text in several ways (as typed, in another case, after full-width signs became
-half-width). So look-alikes are found generously, and the tokeniser itself says which of them it would take for a token.
+half-width). So look-alikes are found generously, and the tokenizer itself says which of them it would take for a token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WIDE_BRACKETS = str.maketrans("[]<>", "［］＜＞")
-# Brackets that no normalisation makes half-width, for tokenisers that do so with the wide ones.
+# Brackets that no normalisation makes half-width, for tokenizers that do so with the wide ones.
 OTHER_BRACKETS = str.maketrans("[]<>{}|［］＜＞｛｝｜", "〔〕〈〉❴❵¦〔〕〈〉❴❵¦")
 # How tokens look that mean something to a model's template and are not called special; a word that was added is a word.
 MARK = re.compile(r"[<\[{|＜［｛｜【].+[>\]}|＞］｝｜】]", re.DOTALL)
@@ -25,12 +25,12 @@ BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Special:
-    """What no text may pass for, for one tokeniser.
+    """What no text may pass for, for one tokenizer.
 
     Args:
         special: tokens that are called special; whatever reads as they do is shielded in any case.
-        marks: further control tokens, shielded where ``read`` says that the tokeniser takes the text for one.
-        read: text -> the control tokens that the tokeniser finds in it.
+        marks: further control tokens, shielded where ``read`` says that the tokenizer takes the text for one.
+        read: text -> the control tokens that the tokenizer finds in it.
     """
 
     def __init__(self, special: Iterable[str], marks: Iterable[str] = (), read: Callable[[str], set[str]] = lambda text: set()):
@@ -57,7 +57,7 @@ class Special:
 
 
 def special_of(tokenizer: PreTrainedTokenizerBase, split_special_tokens: bool = False) -> Special:
-    """What no text may pass for: special tokens, and other control tokens however the tokeniser holds them.
+    """What no text may pass for: special tokens, and other control tokens however the tokenizer holds them.
 
     With ``split_special_tokens`` texts are to be read so, and only what passes for a control token even then is shielded.
     """
@@ -104,7 +104,7 @@ def any_of(tokens: Iterable[str]) -> re.Pattern:
 
 
 def folded(text: str) -> str:
-    """The text as the most forgiving tokeniser sees it: in lower case, half-width, without accents and invisible characters."""
+    """The text as the most forgiving tokenizer sees it: in lower case, half-width, without accents and invisible characters."""
     if text.isascii() and text.isprintable():
         return text.lower()
     text = unicodedata.normalize("NFKD", text).casefold()
@@ -127,7 +127,7 @@ def shield(segment: str, special: Special) -> str:
 def plain(text: str, special: Special, same_length: bool = False) -> str:
     """The text with whatever would pass for a control token rewritten so that it does not, and otherwise as it is.
 
-    The brackets become full-width; where the tokeniser undoes that, other brackets; where that changes nothing (a token without
+    The brackets become full-width; where the tokenizer undoes that, other brackets; where that changes nothing (a token without
     brackets), the first character is parted from the rest by a blank. With ``same_length`` no character is added.
     """
     for _ in range(4):  # what was rewritten may, with what stands beside it, look like another one
@@ -145,7 +145,7 @@ def plain(text: str, special: Special, same_length: bool = False) -> str:
 
 
 def rewritten(found: str, special: Special, same_length: bool) -> str:
-    """A look-alike as text that the tokeniser takes for no control token."""
+    """A look-alike as text that the tokenizer takes for no control token."""
     ways = [found.translate(WIDE_BRACKETS), found.translate(OTHER_BRACKETS)]
     ways += ["·" * len(found)] if same_length else [f"{found[0]} {found[1:]}", " ".join(found), "·" * len(found)]
     return next((way for way in ways if not special.read(way)), ways[-1])

@@ -14,9 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmcrs_utils.files.atomic import first_process, read_json_or_none, write_json
+from llmcrs_utils.training.folders import HISTORY
 
-STAGES = "stages"  # folder of a run's stages but the last; what it holds is of no use once the run has finished
-HISTORY = "history.json"  # beside a trained model, written last: how training went
 COLUMNS = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
 
 

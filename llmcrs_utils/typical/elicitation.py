@@ -211,7 +211,7 @@ def train_elicitation(
     model = new_model(kind, model_name_or_path, seed, tokenizer, **shape)
     cutoff_len = min(cutoff_len, model.encoder.config.max_position_embeddings)
     examples = {
-        name: with_labels(kind, encode(part, tokenizer, prompts, cutoff_len), part["label"], attributes, max_attributes, prompts)
+        name: labelled_questions(kind, encode(part, tokenizer, prompts, cutoff_len), part["label"], attributes, max_attributes, prompts)
         for name, part in splits.items()
     }
     collate = attributes_collator(tokenizer.pad_token_id, kind is DiaMultiClass)
@@ -266,7 +266,7 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
     return text_ids(texts, tokenizer, cutoff_len)
 
 
-def with_labels(
+def labelled_questions(
     kind: type[TypicalModel], ids: list[list[int]], labels: pd.Series, attributes: list[str], longest: int, prompts: Prompts
 ) -> list[dict]:
     """Training examples. Attributes that training does not know cannot be said and are left out of a validation label."""
@@ -319,6 +319,6 @@ def seen_elicitation(system: str, dataset: Dataset, sample: dict, prompts: Promp
 
 
 def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
-    """What ``train_elicitation`` noted, and its tokeniser."""
+    """What ``train_elicitation`` noted, and its tokenizer."""
     record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
     return record, load_tokenizer(str(Path(output_dir) / TOKENIZER), segments=True)

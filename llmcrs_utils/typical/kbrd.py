@@ -25,7 +25,8 @@ from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import kbrd_collator, pad
 from llmcrs_utils.training.decoding import answer_in_batches
-from llmcrs_utils.training.trainer import STAGES, train
+from llmcrs_utils.training.folders import STAGES
+from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
@@ -220,7 +221,7 @@ def seen_kbrd(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, 
 
 
 def what_was_saved(output_dir: str | Path, prompts: Prompts):
-    """The record, the tokeniser and the linker of a trained KBRD."""
+    """The record, the tokenizer and the linker of a trained KBRD."""
     record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
     return record, load_tokenizer(str(output_dir), segments=True), make_linker(record["items"], record["values"], prompts)
 

@@ -20,7 +20,7 @@ class TypicalConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # a tokeniser saved beside the model then loads without a warning
+AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # a tokenizer saved beside the model then loads without a warning
 
 
 class TypicalModel(PreTrainedModel):

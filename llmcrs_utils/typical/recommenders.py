@@ -38,8 +38,9 @@ from llmcrs_utils.text.segments import crs_pieces
 from llmcrs_utils.text.shielding import special_of
 from llmcrs_utils.training.collators import NO_CHOICE, recommender_collator
 from llmcrs_utils.training.decoding import answer_in_batches
+from llmcrs_utils.training.folders import STAGES
 from llmcrs_utils.training.processes import loss_weights
-from llmcrs_utils.training.trainer import STAGES, train
+from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "recommend"
@@ -304,7 +305,7 @@ def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prom
 
 
 def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple[dict, PreTrainedTokenizerBase | None]:
-    """What training noted in ``output_dir``, and the tokeniser, where there is one.
+    """What training noted in ``output_dir``, and the tokenizer, where there is one.
 
     Raises:
         FileNotFoundError: where no recommender was trained there.

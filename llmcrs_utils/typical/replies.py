@@ -87,11 +87,11 @@ def train_replies(
 
 
 def reply_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokeniser; a BERT vocabulary, as Chinese GPT-2s have, ends a reply by ``[SEP]``."""
+    """The checkpoint's tokenizer; a BERT vocabulary, as Chinese GPT-2s have, ends a reply by ``[SEP]``."""
     tokenizer = load_tokenizer(model_name_or_path)
     if tokenizer.eos_token is None:
         if tokenizer.sep_token is None:
-            raise ValueError(f"{model_name_or_path}: its tokeniser has neither an end token nor [SEP] to end a reply with")
+            raise ValueError(f"{model_name_or_path}: its tokenizer has neither an end token nor [SEP] to end a reply with")
         tokenizer.eos_token = tokenizer.sep_token
     return tokenizer
 
@@ -118,7 +118,7 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
 
 
 def open_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of texts that go on: a BERT tokeniser closes every text."""
+    """Token ids of texts that go on: a BERT tokenizer closes every text."""
     ids = tokenizer(texts)["input_ids"]
     return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
@@ -158,5 +158,5 @@ def seen_replies(system: str, dataset: Dataset, sample: dict, prompts: Prompts, 
 
 
 def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
-    """What ``train_replies`` noted, and its tokeniser."""
+    """What ``train_replies`` noted, and its tokenizer."""
     return json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8")), reply_tokenizer(str(output_dir))

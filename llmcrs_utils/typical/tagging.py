@@ -25,15 +25,14 @@ from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
 from llmcrs_utils.text.fitting import tell_shortened
 from llmcrs_utils.text.prompts import Prompts, parse_needs
-from llmcrs_utils.text.shielding import plain as shielded_text
-from llmcrs_utils.text.shielding import special_of
+from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import causal_collator
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.crf import LinearChainCRF
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model
 
-PARTS = {
+TAGGER_LAYERS = {
     "bert": {"lstm": False, "crf": False},
     "bert_crf": {"lstm": False, "crf": True},
     "bert_bilstm_crf": {"lstm": True, "crf": True},
@@ -83,15 +82,15 @@ def utterance_of(sample: dict) -> str:
     return sample["current"][-1].partition("]")[2]
 
 
-def plain(value: str, prompts: Prompts) -> str:
+def plain_value(value: str, prompts: Prompts) -> str:
     """A value as an answer writes it: blanks as ``text_answer`` leaves them, a comma for the sign that parts members of a set."""
     return prompts.space.join(value.replace(prompts.items.strip(), prompts.facts.strip()).split())
 
 
 def stands(span: Span, text: str, prompts: Prompts) -> bool:
     """Whether the value is at its span, be it in other case."""
-    found = plain(text[max(span.start, 0) : max(span.end, 0)], prompts)
-    return bool(found) and found.casefold() == plain(span.value, prompts).casefold()
+    found = plain_value(text[max(span.start, 0) : max(span.end, 0)], prompts)
+    return bool(found) and found.casefold() == plain_value(span.value, prompts).casefold()
 
 
 def flat(spans: list[Span]) -> list[Span]:
@@ -117,12 +116,12 @@ def taggable(spans: list[Span], text: str, attributes: list[str], prompts: Promp
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
     """Ids between [CLS] and [SEP], and the place in the text (start, end) of each token between them.
 
-    A text too long for the tokeniser's ``model_max_length`` loses its beginning. What looks like a control token is read as any
+    A text too long for the tokenizer's ``model_max_length`` loses its beginning. What looks like a control token is read as any
     other text.
     """
     special, most = special_of(tokenizer, split_special_tokens=True), tokenizer.model_max_length - 2
     # Of equal length, so that places in what is read are places in the text.
-    shielded = [shielded_text(text, special, same_length=True) for text in texts]
+    shielded = [plain(text, special, same_length=True) for text in texts]
     read = tokenizer(shielded, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     lost = [len(row) - most if len(row) > most else 0 for row in read["input_ids"]]
     tell_shortened(pd.DataFrame({"shortened": lost}), most + 2)
@@ -164,9 +163,9 @@ def tagged_answer(text: str, offsets: list[tuple[int, int]], tags: list[int], at
     """The attributes and values that tags tell, in order of appearance, each pair once."""
     pairs = []
     for attribute, first, behind in chunks(tags):
-        value = plain(text[offsets[first][0] : offsets[behind - 1][1]], prompts)
+        value = plain_value(text[offsets[first][0] : offsets[behind - 1][1]], prompts)
         if value:
-            pairs.append(plain(attributes[attribute], prompts) + prompts.pair + value)
+            pairs.append(plain_value(attributes[attribute], prompts) + prompts.pair + value)
     return text_answer("understand", prompts.items.join(dict.fromkeys(pairs)), prompts)
 
 
@@ -244,7 +243,7 @@ def train_tagger(
     tokenizer = load_tokenizer(model_name_or_path)
     spoken = {split: annotated(understand(dataset, split), corpus.dialogues[split]) for split in ("train", "valid")}
     attributes = sorted({span.attribute for text, spans in spoken["train"] for span in spans if stands(span, text, prompts)})
-    model = new_model(Tagger, model_name_or_path, seed, tokenizer, attributes=attributes, **PARTS[system])
+    model = new_model(Tagger, model_name_or_path, seed, tokenizer, attributes=attributes, **TAGGER_LAYERS[system])
     tokenizer.model_max_length = min(cutoff_len, model.encoder.config.max_position_embeddings)  # saved with it
     examples = {split: tagged_examples(part, tokenizer, attributes, prompts) for split, part in spoken.items() if part}
     if not all(examples.get(split) for split in spoken):
@@ -303,9 +302,9 @@ def tagged_examples(
 
 # Why a label cannot be told by tags, the first hurdle first.
 NO_VALUE, NO_SPAN, NOT_THERE = "no value", "no span", "value not at its span"
-UNKNOWN, SHARED, OVERLAP = "attribute without a span in training", "same span under two attributes", "nested or overlapping"
+UNKNOWN, SAME_SPAN, OVERLAP = "attribute without a span in training", "same span under two attributes", "nested or overlapping"
 CUT, OTHERWISE, TOKENS = "beyond cutoff_len", "written otherwise", "not whole tokens"
-REASONS = (NO_VALUE, NO_SPAN, NOT_THERE, UNKNOWN, SHARED, OVERLAP, CUT, OTHERWISE, TOKENS)
+REASONS = (NO_VALUE, NO_SPAN, NOT_THERE, UNKNOWN, SAME_SPAN, OVERLAP, CUT, OTHERWISE, TOKENS)
 
 
 def unexpressed(dataset: Dataset, corpus: Corpus, prompts: Prompts, *, output_dir: str | Path) -> pd.DataFrame:
@@ -359,10 +358,10 @@ def why_lost(
         NO_SPAN: span.start < 0,
         NOT_THERE: not stands(span, text, prompts),
         UNKNOWN: span.attribute not in attributes,
-        SHARED: span not in kept and any((span.start, span.end) == (other.start, other.end) for other in kept),
+        SAME_SPAN: span not in kept and any((span.start, span.end) == (other.start, other.end) for other in kept),
         OVERLAP: span not in kept,
         CUT: not offsets or span.end - len(there.lstrip()) < offsets[0][0],
-        OTHERWISE: prompts.items.strip() in span.attribute + span.value or plain(there, prompts) != plain(span.value, prompts),
+        OTHERWISE: prompts.items.strip() in span.attribute + span.value or plain_value(there, prompts) != plain_value(span.value, prompts),
         TOKENS: True,
     }
     return next(reason for reason, holds in hurdles.items() if holds)
