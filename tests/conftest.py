@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, KNOWLEDGE_COLUMNS, TIME_TYPE, Corpus, Dialogue
+from llmcrs_utils.systems.registry import SYSTEMS
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE
@@ -56,6 +57,15 @@ def corpus_of(*dialogues, knowledge=None, behaviour=(), valid=(), test=()):
 
 def samples_of(corpus, prompts=CHINESE, **settings):
     return build_samples(corpus, build_catalogue(corpus, prompts), prompts, **settings)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Models that a test registers are gone after it."""
+    before = dict(SYSTEMS)
+    yield
+    SYSTEMS.clear()
+    SYSTEMS.update(before)
 
 
 @pytest.fixture(scope="session")
