@@ -1,1 +1,1 @@
-"""What shoppers did, as models read it: item vectors from co-occurrence and the self-attentive encoder of histories."""
+"""What shoppers did, encoded for models: item vectors from co-occurrence, and the self-attentive encoder of a shopper's history."""

@@ -1,1 +1,1 @@
-"""Published architectures: checks before a run, loading, merging, tokenizers, and the two models that transformers does not have (ChatGLM, CPT)."""
+"""Checkpoints on disk and on the hub: checking them before a run, loading, merging adapters, tokenizers, and the two architectures that transformers lacks (ChatGLM, CPT)."""

@@ -1,1 +1,1 @@
-"""Dialogues, product knowledge and behaviour as they come: U-NEED's format, other sources converted to it, and all that can be wrong with them."""
+"""Raw data: dialogues, product knowledge and shoppers' actions in U-NEED's format, converters from other sources, and validation."""

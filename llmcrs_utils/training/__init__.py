@@ -1,1 +1,1 @@
-"""How every model is trained and answers: one trainer, one module of collators, decoding in batches, work shared by several processes."""
+"""What all families share when they train and predict: one trainer, one module of collators, prediction in batches, work split over processes."""

@@ -1,1 +1,1 @@
-"""The ten typical systems, built for one task each."""
+"""The paper's ten typical systems: baselines that solve one task each."""

@@ -1,4 +1,4 @@
-"""The ten typical systems one like the other: train, answer, and show one sample as a system sees it."""
+"""One interface to the ten typical systems: train one, let it predict, and show one sample as it sees it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
