@@ -3,6 +3,7 @@
     python tests/fingerprints.py    # write fingerprints.json anew, after a recipe's number was raised
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 from llmcrs_utils.corpus.schema import write_corpus
 from llmcrs_utils.files.atomic import write_json
 from llmcrs_utils.study.parameters import start_notebook
-from llmcrs_utils.study.run import TRAINING, Run, family_of, run_of, typical_run
+from llmcrs_utils.study.run import RECIPES, Run, family_of, run_of, typical_run
 from llmcrs_utils.systems import recipes
 from llmcrs_utils.tasks.dataset import write_dataset
 
@@ -62,8 +63,14 @@ def fingerprint(run: Run) -> list[float]:
     return [round(float(value), 8) for value in [*losses[~np.isnan(losses)], np.sqrt(squares)]]
 
 
+def data_digest() -> str:
+    """SHA-256 of the samples and the catalogue of the tiny corpus."""
+    tables = tiny.dataset().samples.assign(time=tiny.dataset().samples["time"].astype(str)), tiny.dataset().items
+    return hashlib.sha256("".join(table.to_json(orient="values") for table in tables).encode()).hexdigest()
+
+
 def recipe_of(run: Run) -> int:
-    return TRAINING[run.notebook](run.system)
+    return RECIPES[run.notebook](run.system)
 
 
 if __name__ == "__main__":
@@ -71,6 +78,7 @@ if __name__ == "__main__":
 
     start_notebook()
     with tempfile.TemporaryDirectory() as folder:
-        stored = {name: {"recipe": recipe_of(run), "fingerprint": fingerprint(run)} for name, run in runs(Path(folder)).items()}
+        stored = {"data": {"recipe": recipes.OF_DATA, "digest": data_digest()}}
+        stored |= {name: {"recipe": recipe_of(run), "fingerprint": fingerprint(run)} for name, run in runs(Path(folder)).items()}
     write_json(STORED, stored)
     json.dump(stored, sys.stdout, indent=1)

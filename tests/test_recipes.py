@@ -5,7 +5,8 @@ import json
 import fingerprints
 import pytest
 
-NAMES = list(json.loads(fingerprints.STORED.read_text("utf-8")))
+STORED = json.loads(fingerprints.STORED.read_text("utf-8"))
+NAMES = [name for name in STORED if name != "data"]
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +18,14 @@ def test_every_model_has_a_fingerprint(runs):
     assert list(runs) == NAMES
 
 
+def test_samples_of_the_same_corpus_change_only_with_a_new_recipe_number():
+    assert STORED["data"]["recipe"] == fingerprints.recipes.OF_DATA, "a recipe was raised: run `python tests/fingerprints.py`"
+    assert fingerprints.data_digest() == STORED["data"]["digest"], "samples changed: raise OF_DATA in llmcrs_utils/systems/recipes.py"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_learned_changes_only_with_a_new_recipe_number(runs, name):
-    stored, recipe = json.loads(fingerprints.STORED.read_text("utf-8"))[name], fingerprints.recipe_of(runs[name])
+    stored, recipe = STORED[name], fingerprints.recipe_of(runs[name])
     assert stored["recipe"] == recipe, "a recipe was raised: run `python tests/fingerprints.py` and commit fingerprints.json"
     found = fingerprints.fingerprint(runs[name])
     assert found == pytest.approx(stored["fingerprint"], rel=2e-4, abs=0), (

@@ -83,8 +83,8 @@ class Run(BaseModel):
 
     @property
     def recipe(self) -> int:
-        """Number of the way in which this is trained; 0 where nothing is."""
-        return TRAINING[self.notebook](self.system) if self.notebook in TRAINING else 0
+        """Version number of the code that makes this (``systems.recipes``); 0 where it has none."""
+        return RECIPES[self.notebook](self.system) if self.notebook in RECIPES else 0
 
     def key(self) -> dict:
         """What the result depends on; reads every input file.
@@ -170,7 +170,8 @@ def as_list(value: Any) -> list:
 
 # --- what is trained, and by whom
 
-TRAINING = {
+RECIPES = {
+    "01_build_data": lambda system: recipes.OF_DATA,
     "02_prepare_backbones": lambda system: recipes.OF_BACKBONES[system],
     "03_train_crs": lambda system: recipes.OF_CRS,
     "04_tune_llm": lambda system: recipes.OF_LLM,
