@@ -69,7 +69,7 @@ run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
-	$(VENV_PYTHON) -m llmcrs_utils.validate "$(DATA)"
+	$(VENV_PYTHON) -m llmcrs_utils.corpus.validate "$$DATA"
 
 # What is given to make is in the shell's environment too; taken from there, a path may hold blanks and signs of the shell.
 score: $(INSTALLED) ## ~10 s | score answers of your own (docs/score.md): PREDICTIONS=file [STUDY=folder] [AGAINST="key ..."] [OUTPUT=folder]
@@ -81,9 +81,9 @@ compare: $(INSTALLED) ## ~10 s | gains of one run over another, and the answers 
 	@$(VENV_PYTHON) -m llmcrs_utils.study.compare "$$A" "$$B" $${STUDY:+--study "$$STUDY"} $${OUTPUT:+--output "$$OUTPUT"}
 
 report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
-	@ls runs/$(PROFILE)/notebooks/*.ipynb >/dev/null 2>&1 || \
-		{ echo "runs/$(PROFILE)/notebooks holds no executed notebook; run make $(PROFILE) first" >&2; exit 2; }
-	$(VENV_PYTHON) -m jupyter nbconvert --to html --CoalesceStreamsPreprocessor.enabled=True --output-dir runs/$(PROFILE)/report runs/$(PROFILE)/notebooks/*.ipynb
+	@ls "runs/$$PROFILE"/notebooks/*.ipynb >/dev/null 2>&1 || \
+		{ echo "runs/$$PROFILE/notebooks holds no executed notebook; run make run PROFILE=$$PROFILE first" >&2; exit 2; }
+	$(VENV_PYTHON) -m jupyter nbconvert --to html --CoalesceStreamsPreprocessor.enabled=True --output-dir "runs/$$PROFILE/report" "runs/$$PROFILE"/notebooks/*.ipynb
 
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks

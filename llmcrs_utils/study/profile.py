@@ -93,6 +93,8 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
     """
     profile = with_models({key: dict(value) if isinstance(value, dict) else value for key, value in profile.items()}, source)
     for key, value in (overrides or {}).items():
+        if key in ("extends", "models"):
+            raise ParameterError(f"{source}: {key} is none for the command line; write it in a profile of your own")
         if key in PROFILE_KEYS:
             profile[key] = value
         elif key in settings():
@@ -168,7 +170,7 @@ def overrides() -> dict[str, tuple[str, str]]:
 def settings() -> dict[str, tuple[str, str]]:
     """Setting that may be given from outside -> section and parameter: ``overrides``, and any parameter of the data."""
     data = notebook_parameters(notebook_path("01_build_data"))
-    alone = data.keys() - {"seed", "language", "models"}  # these are parameters of other notebooks too
+    alone = data.keys() - {"seed", "language", "output_dir", "predictions_dir"}  # other notebooks' too, or the workflow's to say
     return {name: ("01_build_data", name) for name in data if name in alone} | overrides()
 
 

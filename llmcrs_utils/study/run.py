@@ -257,7 +257,7 @@ def claim(folder: Path, key: dict) -> None:
         return
     if folder.is_dir() and any(folder.iterdir()):
         reason = "nothing there says what made it" if found is None else differences(found, key)
-        aside = set_aside(folder, folder.name if found is None else digest(found))
+        aside = set_aside(folder, "unknown" if found is None else digest(found))
         print(f"{folder}: made by another run ({reason}); set aside as {aside}")
     earlier = folder.parent / SET_ASIDE / f"{folder.name}-{digest(key)}"
     if earlier.is_dir():
