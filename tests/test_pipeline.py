@@ -18,11 +18,20 @@ from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.plan import Job, Plan
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, TASKS, TYPICAL, register
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
-TRAINED = [key for key in load_profile(ROOT / "params" / "smoke.yaml")["systems"]]
+TYPICAL_KEYS = [system.key for system in TYPICAL]
+# The smoke profile, smaller still, and with an LLM that no line of Python knows.
+TOY = {
+    "profile": "toy",
+    "extends": "smoke",
+    "systems": [*TYPICAL_KEYS, "bcrs", "qwen", "qwen-bcrs", "bcrs-qwen"],
+    "models": {"qwen": {"name": "Qwen", "family": "llm", "backbone": "llama", "max_new_tokens": 8}},
+    "01_build_data": {"train_dialogues": 8, "valid_dialogues": 2, "test_dialogues": 4, "knob_dialogues": 0},
+}
+TRAINED = TOY["systems"]
 TABLES = [f"table{number}.{kind}" for number in (1, 2, 3, "3b", 4) for kind in ("md", "csv", "tex")] + ["metrics.csv"]
 SMALL = {
     "profile": "small",
@@ -166,10 +175,16 @@ def test_tables_call_the_corpus_what_it_is(tmp_path):
 def copy_of_project(folder: Path) -> Path:
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "params" / "toy.yaml").write_text(yaml.safe_dump(TOY, sort_keys=False), "utf-8")
     return folder
 
 
-def start(folder: Path, profile: str = "smoke") -> subprocess.Popen:
+@pytest.fixture
+def with_qwen(registered):
+    register({"qwen": {"name": "Qwen", "family": "llm", "backbone": "llama"}})
+
+
+def start(folder: Path, profile: str = "toy") -> subprocess.Popen:
     """The profile's run in a copy of the project, as ``make`` starts it."""
     command = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{profile}.yaml", "--cores", "2"]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
@@ -204,25 +219,26 @@ def undisturbed(tmp_path_factory) -> tuple[Path, str]:
     return folder, finish(start(folder))
 
 
-def test_one_command_leads_from_dialogues_to_tables(undisturbed):
+def test_one_command_leads_from_dialogues_to_tables(undisturbed, with_qwen):
     folder, output = undisturbed
-    figures = folder / "runs/smoke/figures"
+    figures = folder / "runs/toy/figures"
     assert all((figures / name).stat().st_size for name in [*TABLES, "gains.png"])
-    assert "runs/smoke/figures" in output.splitlines()[-1]
+    assert "runs/toy/figures" in output.splitlines()[-1]
     assert all(f"# Table {number}:" in output for number in (1, 2, 3, "3b", 4))
     metrics = pd.read_csv(figures / "metrics.csv")
-    assert "Synthetic corpus of 35 dialogues" in (figures / "table1.md").read_text("utf-8")
-    assert len(TRAINED) == 22 and set(metrics["system"]) == {*FLOORS, ORACLE, *TRAINED}
+    assert "Synthetic corpus of 14 dialogues" in (figures / "table1.md").read_text("utf-8")
+    assert set(metrics["system"]) == {*FLOORS, ORACLE, *TRAINED}
     assert set(metrics["task"]) == {*TASKS, "catalogue"}
     ranking = set(metrics.loc[metrics["task"] == "catalogue", "system"])
-    assert ranking == {*RANKING_FLOORS, *(key for key in TRAINED if SYSTEMS[key].ranks_catalogue)} and len(ranking) == 11
+    assert ranking == {*RANKING_FLOORS, *(key for key in TRAINED if SYSTEMS[key].ranks_catalogue)} and len(ranking) == 7
     assert metrics["value"].between(0, 1).all()
+    assert "| Qwen |" in (figures / "table2.md").read_text("utf-8") and "| QWEN-BCRS |" in (figures / "table3.md").read_text("utf-8")
 
 
-def test_every_system_answers_every_test_sample(undisturbed):
+def test_every_system_answers_every_test_sample(undisturbed, with_qwen):
     folder, _ = undisturbed
-    samples = read_parquet(folder / "runs/smoke/data/samples.parquet")
-    predictions = read_predictions(folder / "runs/smoke/predictions")
+    samples = read_parquet(folder / "runs/toy/data/samples.parquet")
+    predictions = read_predictions(folder / "runs/toy/predictions")
     test = samples[samples["split"] == "test"]
     tasks = {key: SYSTEMS[key].tasks for key in TRAINED}
     tasks |= {"trivial": TASKS, ORACLE: TASKS, "dictionary": ("understand",), "popular": ("recommend",), "last_viewed": ("recommend",)}
@@ -233,11 +249,11 @@ def test_every_system_answers_every_test_sample(undisturbed):
     assert len(ranked) and all(sorted(r) == sorted(c) for r, c in zip(ranked["ranking"], ranked["candidates"], strict=True))
 
 
-def test_every_system_says_what_made_it(undisturbed):
+def test_every_system_says_what_made_it(undisturbed, with_qwen):
     folder, _ = undisturbed
     for system in TRAINED:
-        record = json.loads((folder / f"runs/smoke/systems/{system}/provenance.json").read_text())
-        backbone = SYSTEMS[system].backbone and f"runs/smoke/backbones/{SYSTEMS[system].backbone}"
+        record = json.loads((folder / f"runs/toy/systems/{system}/provenance.json").read_text())
+        backbone = SYSTEMS[system].backbone and f"runs/toy/backbones/{SYSTEMS[system].backbone}"
         assert record["settings"]["system"] == system and record["settings"]["model_name_or_path"] == backbone and record["run"] == system
         corpus_files = 0 if SYSTEMS[system].family == "llm" else 5
         read = [path for path in record["inputs"] if "/backbones/" not in path]
@@ -247,37 +263,37 @@ def test_every_system_says_what_made_it(undisturbed):
 
 def test_a_second_run_of_a_profile_says_that_the_first_is_at_work(undisturbed):
     folder, _ = undisturbed
-    program = "import time\nfrom llmcrs_utils.files.locks import held\nwith held('runs/smoke/.lock', 'x'):\n    print('held', flush=True); time.sleep(300)"
+    program = "import time\nfrom llmcrs_utils.files.locks import held\nwith held('runs/toy/.lock', 'x'):\n    print('held', flush=True); time.sleep(300)"
     first = subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)})
     try:
         assert first.stdout.readline() == "held\n"
         second = start(folder)
         output, _ = second.communicate(timeout=120)
         assert second.returncode == 2
-        assert output.endswith("error: runs/smoke: this profile is being run by another process; wait until it ends, or stop it\n")
+        assert output.endswith("error: runs/toy: this profile is being run by another process; wait until it ends, or stop it\n")
     finally:
         first.kill()
 
 
 @pytest.mark.parametrize(
-    ("notebook", "system", "training"), [("03_train_crs", "ccrs", "stages"), ("04_tune_llm", "cllm", "checkpoint-*")]
+    ("notebook", "system", "training"), [("03_train_crs", "qwen-bcrs", "stages"), ("04_tune_llm", "bcrs-qwen", "checkpoint-*")]
 )
 def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path, notebook, system, training):
     """All but one system are made; its training is killed, and goes on."""
     folder = tmp_path / "project"
     shutil.copytree(undisturbed[0], folder, symlinks=True)
-    shutil.rmtree(folder / f"runs/smoke/systems/{system}")
-    (folder / f"runs/smoke/predictions/{system}.parquet").unlink()
-    shutil.rmtree(folder / "runs/smoke/figures")  # what nothing that is missing was made of is not missed
+    shutil.rmtree(folder / f"runs/toy/systems/{system}")
+    (folder / f"runs/toy/predictions/{system}.parquet").unlink()
+    shutil.rmtree(folder / "runs/toy/figures")  # what nothing that is missing was made of is not missed
     process = start(folder)
-    kill_kernel_of(process, f"{notebook}_{system}.ipynb", folder / f"runs/smoke/systems/{system}", training)
+    kill_kernel_of(process, f"{notebook}_{system}.ipynb", folder / f"runs/toy/systems/{system}", training)
     output, _ = process.communicate(timeout=900)
     assert process.returncode != 0
-    assert f"FAILED   runs/smoke/notebooks/{notebook}_{system}.ipynb" in output
+    assert f"FAILED   runs/toy/notebooks/{notebook}_{system}.ipynb" in output
     finish(start(folder))
-    for made in ("backbones/cpt", "backbones/chatglm", "systems/bcrs", "systems/allm"):
+    for made in ("backbones/bart", "backbones/llama", "systems/bcrs", "systems/qwen"):
         for name in ("model.safetensors", "adapter_model.safetensors"):
-            before, after = (where / "runs/smoke" / made / name for where in (undisturbed[0], folder))
+            before, after = (where / "runs/toy" / made / name for where in (undisturbed[0], folder))
             assert before.exists() == after.exists() and (not before.exists() or before.stat().st_mtime_ns == after.stat().st_mtime_ns)
     for name in TABLES:
-        assert (folder / "runs/smoke/figures" / name).read_bytes() == (undisturbed[0] / "runs/smoke/figures" / name).read_bytes(), name
+        assert (folder / "runs/toy/figures" / name).read_bytes() == (undisturbed[0] / "runs/toy/figures" / name).read_bytes(), name

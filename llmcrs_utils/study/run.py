@@ -37,7 +37,7 @@ from llmcrs_utils.training.folders import STAGES
 KEY_FILE, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
 ANSWERED = ["valid", "test"]  # by systems that assist nobody
 SET_ASIDE = "set_aside"
-WAIT_SECONDS = 10  # for the last moments of a process whose parent was killed
+WAIT_SECONDS = 30  # for the last moments of a process whose parent was killed
 CORPUS = [f"corpus/{name}" for name in ("train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt")]
 # The seed that names do not say.
 USUAL_SEED = 1
