@@ -1,1 +1,1 @@
-"""Dialogues, product knowledge and behaviour as they come: U-NEED's format, other sources converted to it, and all that can be wrong with them."""
+"""Input data: dialogues, product knowledge and behaviour in U-NEED's format, other sources converted to it, and checks for what can be wrong."""
