@@ -1,1 +1,1 @@
-"""Input data: dialogues, product knowledge and behaviour in U-NEED's format, other sources converted to it, and checks for what can be wrong."""
+"""Input data in U-NEED's format (dialogues, product knowledge, behaviour), conversion of other sources, and checks for errors."""

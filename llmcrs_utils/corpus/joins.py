@@ -1,4 +1,4 @@
-"""Joins between files by an identifier: how many names of one file occur in the other, and how many more would if written alike."""
+"""Joins between files by an identifier: how many names of one file the other has, and how many more it would if written alike."""
 
 import re
 import unicodedata

@@ -183,7 +183,7 @@ def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str
 
 
 def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
-    """The conversation in the internal format, by the rules at the top of this module. ``titled`` holds the products with a title."""
+    """The conversation in the internal format, by the rules at the top of this module. ``titled``: the products with a title."""
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
     last_act = None  # the last 系统提问 or 系统推荐

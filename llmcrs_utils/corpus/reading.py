@@ -199,7 +199,7 @@ def split_fields(line: str, columns: int, free_text_last: bool) -> tuple[list[st
 
 
 def quote(field: str, free_text: bool = False) -> str:
-    """``field``, quoted if needed so that ``split_fields`` reads it back. Set ``free_text`` for a last field that may hold commas."""
+    """``field``, quoted if ``split_fields`` needs it. Set ``free_text`` for the last field of a line, which may hold commas."""
     if field.startswith('"') or ("," in field and not free_text):
         return '"' + field.replace('"', '""') + '"'
     return field

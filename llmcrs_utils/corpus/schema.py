@@ -340,7 +340,7 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
             yield "repeated_candidate", field, f"{len(candidates) - len(set(candidates))} of {len(candidates)} repeat another"
     if sellers is None:
         return
-    for field, names in [("rec_item_id", items), *((f"rec_item_candidates.{n}", candidates) for n, candidates in enumerate(lists))]:
+    for field, names in [("rec_item_id", items), *((f"rec_item_candidates.{n}", names) for n, names in enumerate(lists))]:
         for number, item in enumerate(names):
             if item not in sellers:
                 yield "unknown_item", f"{here}.{field}.{number}", UNKNOWN_ITEM.format(shown(item))

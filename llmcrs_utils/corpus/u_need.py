@@ -98,7 +98,8 @@ def count_u_need_joins(corpus: Corpus, files: dict[str, Path], report: Report) -
     users = side("users of the dialogues", (dialogue.userid for dialogue in dialogues if not is_blank(dialogue.userid)))
     sellers = side("sellers of the dialogues", (dialogue.sellerid for dialogue in dialogues))
     recommended = side("recommended items", (item for utterance in utterances for item in utterance.rec_item_id))
-    candidates = side("candidates", (item for utterance in utterances for items in utterance.rec_item_candidates for item in items))
+    lists = [items for utterance in utterances for items in utterance.rec_item_candidates]
+    candidates = side("candidates", (item for items in lists for item in items))
     known_items = side("items of the product knowledge", corpus.knowledge["item_id_encrypt"].unique().tolist())
     known_sellers = side("sellers of the product knowledge", corpus.knowledge["seller_id_encrypt"].unique().tolist())
     active_users = side("users of the behaviour", corpus.behaviour["user_id_encrypt"].unique().tolist())

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--bad-records", default="stop", choices=BAD_RECORDS, help="what a run would do with bad records (default: %(default)s)"
     )
-    parser.add_argument("--set-aside", metavar="FILE", help="file for the records that --bad-records set_aside leaves out (default: none)")
+    parser.add_argument("--set-aside", metavar="FILE", help="file for what --bad-records set_aside leaves out (default: none)")
     parser.add_argument("--report", metavar="FILE", help="write the findings as JSON")
     try:
         chosen = parser.parse_args(arguments)

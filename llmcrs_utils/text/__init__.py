@@ -1,1 +1,1 @@
-"""The text that a model reads: prompts, segments and instructions, input cut to length, and data that must not pass for control tokens."""
+"""The text that a model reads: prompts, segments and instructions, cut to length and shielded from control tokens."""

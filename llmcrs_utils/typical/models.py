@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.loading import load_encoder
-from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
+from llmcrs_utils.text.fitting import Piece, fit_pieces, warn_of_shortened
 
 
 class TypicalConfig(PretrainedConfig):
@@ -78,7 +78,7 @@ def text_ids(texts: list[tuple[list[str], list[Piece]]], tokenizer: PreTrainedTo
     loses its beginning: an encoder has no more positions.
     """
     ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
-    tell_shortened(report, cutoff_len)
+    warn_of_shortened(report, cutoff_len)
     return [row if len(row) <= cutoff_len else row[:1] + row[1 - cutoff_len :] for row in ids]
 
 

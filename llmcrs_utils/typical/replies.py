@@ -18,7 +18,7 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.tasks.answers import loses_width, text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
+from llmcrs_utils.text.fitting import Piece, fit_pieces, warn_of_shortened
 from llmcrs_utils.text.instructions import spoken_lines, without_label
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.text.shielding import plain, special_of
@@ -112,7 +112,7 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
             kept += [Piece(label), Piece(spoken, 1), Piece("\n")]
         dialogues.append((earlier, [*kept, Piece(prompts.system.rstrip())]))
     ids, report = fit_pieces(dialogues, lambda texts: open_ids(texts, tokenizer), limit, joint="\n")
-    tell_shortened(report, limit)
+    warn_of_shortened(report, limit)
     opening = open_ids([""], tokenizer)[0]
     return [row if len(row) <= limit else opening + row[len(row) - limit + len(opening) :] for row in ids]
 

@@ -23,7 +23,7 @@ from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus, Dialogue
 from llmcrs_utils.tasks.answers import text_answer
 from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import merge_turns
-from llmcrs_utils.text.fitting import tell_shortened
+from llmcrs_utils.text.fitting import warn_of_shortened
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 from llmcrs_utils.text.shielding import plain, special_of
 from llmcrs_utils.training.collators import causal_collator
@@ -124,7 +124,7 @@ def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[l
     shielded = [plain(text, special, same_length=True) for text in texts]
     read = tokenizer(shielded, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     lost = [len(row) - most if len(row) > most else 0 for row in read["input_ids"]]
-    tell_shortened(pd.DataFrame({"shortened": lost}), most + 2)
+    warn_of_shortened(pd.DataFrame({"shortened": lost}), most + 2)
     ids = [[tokenizer.cls_token_id, *row[n:], tokenizer.sep_token_id] for row, n in zip(read["input_ids"], lost, strict=True)]
     return ids, [row[n:] for row, n in zip(read["offset_mapping"], lost, strict=True)]
 
