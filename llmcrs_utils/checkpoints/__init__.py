@@ -1,1 +1,1 @@
-"""Published architectures: checks before a run, loading, merging, tokenizers, and the two models that transformers does not have (ChatGLM, CPT)."""
+"""Published checkpoints: checks before a run, loading, merging, tokenizers, and models that transformers lacks (ChatGLM, CPT)."""

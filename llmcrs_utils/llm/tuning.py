@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from llmcrs_utils.checkpoints.checks import named
+from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.checkpoints.merging import writing_folder
 from llmcrs_utils.files.atomic import first_process
@@ -95,7 +95,7 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tok
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
     """A saved adapter on its base model."""
-    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), named(adapter)).to(device())
+    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), resolved(adapter)).to(device())
 
 
 def merge(adapter: str | Path, output_dir: str | Path) -> None:
@@ -107,11 +107,11 @@ def merge(adapter: str | Path, output_dir: str | Path) -> None:
     if not first_process():
         return
     with writing_folder(output_dir) as folder:
-        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), named(adapter))
+        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), resolved(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
 
 
 def base_of(adapter: str | Path) -> str:
     """The base model an adapter was tuned on."""
-    return LoraConfig.from_pretrained(named(adapter)).base_model_name_or_path
+    return LoraConfig.from_pretrained(resolved(adapter)).base_model_name_or_path
