@@ -1,1 +1,1 @@
-"""What shoppers did, as models read it: item vectors from co-occurrence and the self-attentive encoder of histories."""
+"""Models of shoppers' behaviour: item vectors from co-occurrence, and the self-attentive encoder of histories."""

@@ -1,1 +1,1 @@
-"""How every model is trained and answers: one trainer, one module of collators, decoding in batches, work shared by several processes."""
+"""Training and decoding for all models: one trainer, one module of collators, decoding in batches, work shared by processes."""
