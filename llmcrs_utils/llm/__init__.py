@@ -1,1 +1,1 @@
-"""LoRA-tuned language models: their batches, training and answers."""
+"""LLMs tuned with LoRA: their batches, training and answers."""
