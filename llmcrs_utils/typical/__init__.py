@@ -1,1 +1,1 @@
-"""The ten typical systems, built for one task each."""
+"""The ten typical systems. Each is built for one task."""
