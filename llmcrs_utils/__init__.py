@@ -1,1 +1,1 @@
-"""Helpers of the LLM-CRS study; the notebooks in ``notebooks/`` are the way in."""
+"""Helpers of the LLM-CRS study. The notebooks are the way in; the README's map of the code says what each room holds."""

@@ -1,1 +1,1 @@
-"""Input data in U-NEED's format (dialogues, product knowledge, behaviour), conversion of other sources, and checks for errors."""
+"""Raw data: dialogues, product knowledge and shoppers' actions in U-NEED's format, converters from other sources, and validation."""

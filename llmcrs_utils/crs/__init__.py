@@ -1,1 +1,1 @@
-"""UniMIND, the conversational recommender system: its batches, training and answers."""
+"""UniMIND, the conversational recommender system: how it encodes samples, trains, writes replies and ranks items."""

@@ -1,1 +1,1 @@
-"""LLMs tuned with LoRA: their batches, training and answers."""
+"""LoRA-tuned language models: how they encode instructions, train, write replies and rank candidates by their letters."""

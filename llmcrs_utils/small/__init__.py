@@ -1,1 +1,1 @@
-"""Small models of the published architectures, pretrained on the corpus's text, for use without published weights."""
+"""Small backbones of the published architectures, pretrained on the corpus's own text where no published weights are at hand."""

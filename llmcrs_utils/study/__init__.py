@@ -1,1 +1,1 @@
-"""The study as a whole: profiles, the run as its unit, checks before a run, starting jobs, scoring and comparing what was said."""
+"""Running the study: profiles, runs and their resume, checks before a run, starting jobs, and the commands that score and compare predictions."""

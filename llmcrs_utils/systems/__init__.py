@@ -1,1 +1,1 @@
-"""The systems of the study and their answers: the registry of systems, and the predictions table that all rooms share."""
+"""What all parts agree on: the registry of systems, the format of the predictions table, and the version numbers of training recipes."""

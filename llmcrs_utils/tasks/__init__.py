@@ -1,1 +1,1 @@
-"""Everything between dialogues and a system's answers: task samples, candidates and folds, answers read from model output, and answers as help for another system."""
+"""What is asked: task samples with their labels, 20 candidates and folds, the row of predictions that an output becomes, and predictions joined to samples as another system's help."""

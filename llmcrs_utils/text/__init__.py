@@ -1,1 +1,1 @@
-"""The text that a model reads: prompts, segments and instructions, cut to length and shielded from control tokens."""
+"""The text that a model reads: prompts, segments with the assistant's help, instructions, input cut to length, and typed text kept apart from control tokens."""

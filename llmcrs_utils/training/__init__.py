@@ -1,1 +1,1 @@
-"""Training and decoding for all models: one trainer, one module of collators, decoding in batches, work shared by processes."""
+"""What all families share when they train and predict: one trainer, one module of collators, prediction in batches, work split over processes."""

@@ -1,1 +1,1 @@
-"""The ten typical systems. Each is built for one task."""
+"""The paper's ten typical systems: baselines that solve one task each."""

@@ -125,7 +125,8 @@ class RelationalGraph(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """A user's vector: the mean of the mentioned entities with weights ``softmax(b tanh(A h))`` (KBRD section 3.2; Lin et al. 2017)."""
+    """A user's vector: the mean of the mentioned entities, weighted by ``softmax(b tanh(A h))`` (KBRD, section 3.2; Lin et al.
+    2017)."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -1,7 +1,7 @@
 """Bert, SASRec and TG-CRS: they recommend items from the dialogue, from behaviour, and from both (paper appendix B).
 
-``bert_rec`` is a softmax over all items on BERT's first state. ``sasrec`` is Kang and McAuley's (2018): causal self-attention over
-a shopper's actions, with one embedding for items that are read and items that are scored. ``tg_crs`` is the recommender of
+``bert_rec`` is a softmax over all items on BERT's first state. ``sasrec`` is Kang and McAuley's (2018): causal self-attention
+over a shopper's actions, with one embedding for items that are read and items that are scored. ``tg_crs`` is the recommender of
 TG-ReDial (Zhou et al. 2020; ``SASBERT`` in its published code, ``TGRec`` in CRSLab): a linear layer over all items on the
 concatenated states of SASRec and BERT. It is trained as a whole, after SASRec was trained alone (which that code can load).
 

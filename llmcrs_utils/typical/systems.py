@@ -1,4 +1,4 @@
-"""The same steps for all ten typical systems: train, answer, and show a sample as the system sees it."""
+"""One interface to the ten typical systems: train one, let it predict, and show one sample as it sees it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
