@@ -1,1 +1,1 @@
-"""Reading and writing files, each completely or not at all: text, JSON, Parquet, hashes, locks. No module knows a file's meaning."""
+"""Reading and writing files completely or not at all: text, JSON, Parquet, hashes, locks. Nothing here knows a file's meaning."""
