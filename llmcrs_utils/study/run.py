@@ -83,7 +83,7 @@ class Run(BaseModel):
 
     @property
     def recipe(self) -> int:
-        """The recipe number of the model (``systems.recipes``); 0 if nothing is trained."""
+        """Number of the way in which this is trained; 0 where nothing is."""
         return TRAINING[self.notebook](self.system) if self.notebook in TRAINING else 0
 
     def key(self) -> dict:
@@ -168,7 +168,7 @@ def as_list(value: Any) -> list:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-# --- training and answering
+# --- what is trained, and by whom
 
 TRAINING = {
     "02_prepare_backbones": lambda system: recipes.OF_BACKBONES[system],

@@ -1,10 +1,10 @@
-"""Recipe numbers: one number for the way in which each model is trained.
+"""Numbers of the ways in which models are trained.
 
-Raise a model's number if a change makes its training end with other weights from the same parameters and files. Models of the
-old recipe are then set aside and trained again. A test that trains each tiny model for two steps shows when this is needed.
+Raise a model's number whenever a change makes its training end with other weights from the same parameters and files: what was
+trained in the old way is then set aside and trained anew. A test that trains each tiny model for two steps says when.
 """
 
-OF_BACKBONES = {"bart": 1, "cpt": 1, "llama": 1, "chatglm": 1, "bert": 1, "gpt2": 1}  # small models, by architecture
+OF_BACKBONES = {"bart": 1, "cpt": 1, "llama": 1, "chatglm": 1, "bert": 1, "gpt2": 1}  # small ones, by architecture
 OF_CRS, OF_LLM = 1, 1  # whatever their backbone
 OF_TYPICAL = {
     "bert": 1,
