@@ -16,7 +16,7 @@ from folders import dialogue, dialogues_text, set_aside, write_folder
 from llmcrs_utils.corpus.faults import ERRORS, NOTES, Report
 from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS, SPLITS, Corpus, Dialogue, Utterance
 from llmcrs_utils.corpus.sources import SOURCES, corpus_note, read_source, source_files
-from llmcrs_utils.corpus.u_need import count_joins, read_corpus
+from llmcrs_utils.corpus.u_need import count_u_need_joins, read_corpus
 from llmcrs_utils.corpus.validate import main
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.registry import TASKS
@@ -149,7 +149,7 @@ def test_joins_of_a_corpus_of_full_size_take_no_time_to_speak_of():
     behaviour["item_id_encrypt"] = [f"0{items[number % 69_000]}" for number in range(334_000)]
     corpus = Corpus({"train": talks, "valid": [], "test": []}, knowledge, behaviour)
     report, start = Report(), time.process_time()
-    count_joins(corpus, {"knowledge": Path("x"), "behaviour": Path("x")}, report)
+    count_u_need_joins(corpus, {"knowledge": Path("x"), "behaviour": Path("x")}, report)
     assert time.process_time() - start < 6  # a second where nothing else runs; nothing may be compared with everything
     assert report.counts() == {"no_match": 5}
     assert [(join.matched, join.near) for join in report.joins] == [(0, 3), (0, 0), (2, 0), (0, 69_000), (1, 0), (0, 69_000), (0, 0)]
