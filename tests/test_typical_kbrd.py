@@ -438,7 +438,7 @@ def test_the_same_seed_gives_the_same_model_also_after_a_kill(tmp_path, one, mon
         patch.setattr(Kbrd, "reply_logits", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, num_train_epochs=2)
-    assert list(tmp_path.glob("reply/checkpoint-*"))
+    assert list(tmp_path.glob("checkpoint-*"))
     train(tmp_path, num_train_epochs=2)
     assert same(one, weights_of(tmp_path)) == one.keys()
 
