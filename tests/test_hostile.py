@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcrs_utils.corpus.faults import CorpusError, Report
-from llmcrs_utils.corpus.joins import side, tell_join, written_alike
+from llmcrs_utils.corpus.joins import count_join, side, written_alike
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, KNOWLEDGE_COLUMNS, SPLITS, TIME_TYPE, Corpus, Dialogue, write_corpus
 from llmcrs_utils.corpus.u_need import read_corpus
@@ -230,7 +230,7 @@ def test_a_number_written_in_another_way_is_a_near_match(number, zeros, form):
     name, other = str(number), form.format("0" * zeros + str(number))
     assert written_alike(other) == written_alike(name) == name
     report = Report()
-    tell_join(report, "there", side("items", [other]), side("others", [name, "x"]))
+    count_join(report, "there", side("items", [other]), side("others", [name, "x"]))
     if other == name:
         assert report.faults == [] and report.joins[0].matched == 1
     else:

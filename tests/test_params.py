@@ -436,9 +436,10 @@ def test_missing_checkpoint_is_told_within_ten_seconds(tmp_path):
 
 
 def test_wrong_command_line_shows_how_to_call(capsys):
-    for arguments in ([], ["params/demo.yaml", "data_dir"]):
-        assert main(arguments) == 2
-        assert capsys.readouterr().err.startswith("usage: python -m llmcrs_utils.study.preflight PROFILE.yaml")
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: python -m llmcrs_utils.study.preflight PROFILE.yaml")
+    assert main(["params/demo.yaml", "data_dir"]) == 2
+    assert capsys.readouterr().err.startswith("error: data_dir: no setting; write key=value")
 
 
 # --- a notebook's own cells
@@ -453,8 +454,10 @@ def test_mistyped_value_in_a_notebook_is_refused():
 
 
 def notebook_with(folder, *sources):
-    cells = [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [source]} for source in sources]
-    (folder / "x.ipynb").write_text(json.dumps({"cells": cells}))
+    empty = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "outputs": [], "execution_count": None}
+    cells = [{**empty, "id": f"cell{number}", "source": [source]} for number, source in enumerate(sources)]
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    (folder / "x.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
     return folder / "x.ipynb"
 
 

@@ -328,7 +328,7 @@ def test_the_items_to_recommend_reach_the_reply_through_the_graph(learnt):
 
 def read(folder, samples):
     """All that answering makes of samples."""
-    record, tokenizer, linker = kbrd.what_was_saved(folder, CHINESE)
+    record, tokenizer, linker = kbrd.load_saved(folder, CHINESE)
     seen = [seen_kbrd("kbrd", tiny.dataset(), sample, CHINESE, output_dir=folder) for sample in samples]
     return read_texts(samples, tokenizer, CHINESE, linker, record["cutoff_len"]), seen
 
@@ -376,7 +376,7 @@ def test_a_worked_example_shows_the_text_and_the_entities(learnt):
 
 def test_a_long_text_loses_its_oldest_turns_and_an_endless_one_its_oldest_words(learnt):
     folder, _ = learnt
-    _, tokenizer, linker = kbrd.what_was_saved(folder, CHINESE)
+    _, tokenizer, linker = kbrd.load_saved(folder, CHINESE)
     sample = max(responses().to_dict("records"), key=lambda row: len(row["context"]))
     (whole,) = read_texts([sample], tokenizer, CHINESE, linker, 512)
     (short,) = read_texts([sample], tokenizer, CHINESE, linker, len(whole["input_ids"]) - 5)
@@ -438,7 +438,7 @@ def test_the_same_seed_gives_the_same_model_also_after_a_kill(tmp_path, one, mon
         patch.setattr(Kbrd, "reply_logits", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, num_train_epochs=2)
-    assert list(tmp_path.glob("reply/checkpoint-*"))
+    assert list(tmp_path.glob("checkpoint-*"))
     train(tmp_path, num_train_epochs=2)
     assert same(one, weights_of(tmp_path)) == one.keys()
 

@@ -19,6 +19,7 @@ from llmcrs_utils.tasks.dataset import Dataset
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 from llmcrs_utils.training.collators import recommender_collator
+from llmcrs_utils.training.trainer import QuietTrainer
 from llmcrs_utils.typical import recommenders
 from llmcrs_utils.typical.models import load_model, new_model
 from llmcrs_utils.typical.recommenders import (
@@ -318,22 +319,22 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, s
 
 
 def test_tg_crs_starts_from_a_trained_sasrec_which_is_trained_once(tmp_path, monkeypatch):
-    trains, epochs = recommenders.train, []
+    trains, epochs = QuietTrainer.train, []
 
-    def watched(model, *args, **options):
-        epochs.append((type(model).__name__, options["num_train_epochs"]))
-        if type(model) is not BehaviourRec and len(epochs) == 2:
+    def watched(trainer, *args, **options):
+        epochs.append((type(trainer.model).__name__, trainer.args.num_train_epochs))
+        if type(trainer.model) is not BehaviourRec and len(epochs) == 2:
             raise InterruptedError
-        return trains(model, *args, **options)
+        return trains(trainer, *args, **options)
 
-    monkeypatch.setattr(recommenders, "train", watched)
+    monkeypatch.setattr(QuietTrainer, "train", watched)
     still = {"learning_rate": 0.0, "num_train_epochs": 1, "behaviour_epochs": 2}
     with pytest.raises(InterruptedError):
         trained("tg_crs", tmp_path, **still)
     history = trained("tg_crs", tmp_path, **still)
     assert epochs == [("BehaviourRec", 2), ("TgCrs", 1), ("TgCrs", 1)]
     assert history["stage"].tolist() == ["behaviour", "behaviour", "all"]
-    model, alone = load_model(MODELS["tg_crs"], tmp_path), load_model(BehaviourRec, tmp_path / "behaviour")
+    model, alone = load_model(MODELS["tg_crs"], tmp_path), load_model(BehaviourRec, tmp_path / "stages" / "behaviour")
     record, tokenizer = made_in(tmp_path, "tg_crs", tiny.dataset().index)
     samples = recommend_samples("test")
     batch = recommender_collator(0, len(tiny.dataset().items))(inputs_of("tg_crs", samples, tiny.dataset().index, tokenizer, CHINESE, record))

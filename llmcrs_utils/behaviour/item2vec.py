@@ -7,17 +7,20 @@ from gensim.models import Word2Vec
 
 
 def item2vec(
-    behaviour: pd.DataFrame, barred_users: set[str], index: dict[str, int], dim: int = 300, epochs: int = 20, seed: int = 1
+    behaviour: pd.DataFrame, excluded_users: set[str], index: dict[str, int], dim: int = 300, epochs: int = 20, seed: int = 1
 ) -> torch.Tensor:
-    """[n_items, dim] skip-gram vectors; NaN rows for items without behaviour.
+    """[n_items, dim] skip-gram vectors. Rows of items without behaviour are NaN.
 
-    ``barred_users`` (those of validation and test dialogues) teach nothing.
+    Args:
+        behaviour: columns ``BEHAVIOUR_COLUMNS``, sorted by time.
+        excluded_users: users whose actions are left out (those of validation and test dialogues).
+        index: item id -> row.
     """
-    seen = behaviour[~behaviour["user_id_encrypt"].isin(barred_users) & behaviour["item_id_encrypt"].isin(index)]
+    seen = behaviour[~behaviour["user_id_encrypt"].isin(excluded_users) & behaviour["item_id_encrypt"].isin(index)]
     sequences = seen.groupby("user_id_encrypt", sort=True)["item_id_encrypt"].agg(list).tolist()
     vectors = np.full((len(index), dim), np.nan, dtype=np.float32)
     if sequences:
-        # One worker: several make the result depend on the threads' order.
+        # One worker: with several, the result depends on the order of their threads.
         model = Word2Vec(sequences, vector_size=dim, sg=1, window=5, min_count=1, epochs=epochs, seed=seed, workers=1)
         rows = [index[item] for item in model.wv.index_to_key]
         vectors[rows] = model.wv.vectors

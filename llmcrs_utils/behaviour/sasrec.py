@@ -1,16 +1,16 @@
-"""Causal self-attention over a shopper's behaviour (Kang and McAuley 2018), shared by every system that reads behaviour."""
+"""Causal self-attention over a shopper's behaviour (Kang and McAuley 2018). Every system that reads behaviour uses it."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SASRec(nn.Module):
-    """State of a shopper after the last action; item embeddings come from outside, so that systems share them."""
+    """Computes a shopper's state after the last action. Its input is embedded items, so that systems can share the embeddings."""
 
     def __init__(self, dim: int, max_history: int, layers: int = 2, heads: int = 2, dropout: float = 0.2):
         super().__init__()
         self.positions = nn.Embedding(max_history, dim)
-        nn.init.normal_(self.positions.weight, std=0.02)  # torch's own 1.0 would drown the items
+        nn.init.normal_(self.positions.weight, std=0.02)  # torch's default of 1.0 would dominate the items
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         layer = nn.TransformerEncoderLayer(
@@ -25,7 +25,7 @@ class SASRec(nn.Module):
             lengths: [batch], number of real actions.
 
         Returns:
-            [batch, dim]: the state at the last real action; zeros for a shopper without behaviour.
+            [batch, dim]: the state after the last real action; zeros for a shopper without behaviour.
         """
         batch, slots, _ = embedded.shape
         if slots == 0:
@@ -35,9 +35,9 @@ class SASRec(nn.Module):
         return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
 
     def states(self, embedded: Tensor) -> Tensor:
-        """[batch, slots, dim]: the state after each action of ``embedded`` (as for ``forward``, at least one slot)."""
+        """[batch, slots, dim]: the state after each action. ``embedded`` is as for ``forward``, with at least one slot."""
         slots = embedded.shape[1]
-        # Real slots come first, so under a causal mask none of them ever sees a pad.
+        # Real slots come first, so with a causal mask none of them sees padding.
         future = torch.ones(slots, slots, dtype=torch.bool, device=embedded.device).triu(1)
         states = self.norm(embedded + self.positions.weight[:slots])
         return self.layers(self.dropout(states), mask=future)

@@ -1,9 +1,9 @@
 """ChatGLM-6B, first generation (Du et al. 2022; Zeng et al. 2023): config and causal language model on current transformers.
 
-A row of ids is a context (the prompt, closed by ``[gMASK]`` or ``[MASK]``) and what is written after it, opened by
-``<sop>``. The context is read in both directions, the written part from left to right, and every token has two
-positions: where it stands in the context (written tokens all stand where the mask stands) and how far it is into the
-written part. Importing this module lets AutoConfig and AutoModelForCausalLM load a folder with the published files.
+A row of ids has two parts: a context (the prompt, which ends with ``[gMASK]`` or ``[MASK]``), and the written part, which
+begins with ``<sop>``. Attention in the context is bidirectional, in the written part from left to right. Every token has two
+positions: its place in the context (for all written tokens that of the mask), and its place in the written part.
+Importing this module lets AutoConfig and AutoModelForCausalLM load a folder with the published files.
 """
 
 import torch
@@ -20,14 +20,14 @@ FIRST_RELEASE = {"vocab_size": 150528, "bos_token_id": 150004, "eos_token_id": 1
 
 
 class ChatGLMConfig(PreTrainedConfig):
-    """Sizes and special ids; the defaults are ChatGLM-6B's with the vocabulary of 130528 (from 2023-04-06 on).
+    """Sizes and special ids. The defaults are those of ChatGLM-6B with the vocabulary of 130528 (from 2023-04-06 on).
 
     ``bos_token_id`` is ``<sop>``, ``eos_token_id`` is ``<eop>``.
 
     Raises:
-        ValueError: for the first release (vocabulary of 150528), a ChatGLM of a later generation, files quantised or
-            prefix-tuned by the published code, ids outside the vocabulary, special ids that coincide, and sizes that
-            the heads or the two rotary halves do not divide.
+        ValueError: for the first release (vocabulary of 150528), for a ChatGLM of a later generation, for files that the
+            published code quantised or prefix-tuned, for ids outside the vocabulary, for equal special ids, and for sizes
+            that are not divisible by the heads and the two rotary halves.
     """
 
     model_type = "chatglm"
@@ -64,7 +64,7 @@ class ChatGLMConfig(PreTrainedConfig):
         if not kwargs.pop("position_encoding_2d", True):
             raise ValueError("position_encoding_2d is false: only ChatGLM with two positions per token is supported")
         kwargs.pop("prefix_projection", None)
-        kwargs.pop("auto_map", None)  # names code files that a folder saved from here does not hold
+        kwargs.pop("auto_map", None)  # it names code files, which folders saved by this project do not have
         self._check()
         super().__post_init__(**kwargs)
 
@@ -87,19 +87,19 @@ class ChatGLMConfig(PreTrainedConfig):
 
 
 def context_of(input_ids: Tensor, real: Tensor, config: ChatGLMConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each row's context ends and what its written part fills in.
+    """Where each row's context ends, and which mask its written part fills.
 
-    The mask is looked for in the context alone: a ``[gMASK]`` that the model writes itself must not move earlier tokens.
+    Only a mask in the context counts: a ``[gMASK]`` that the model writes itself must not move earlier tokens.
 
     Args:
         input_ids: [batch, columns], the whole row, not only its newest tokens.
-        real: [batch, columns], true where there is no padding.
+        real: [batch, columns], false for padding.
 
     Returns:
-        start: [batch, 1], column of the first ``<sop>`` = columns of padding and context.
+        start: [batch, 1], column of the first ``<sop>``, which equals the number of columns of padding and context.
         blank: [batch, 1], column of the first ``[gMASK]`` of the context, else of its first ``[MASK]``.
-        pads: [batch, 1], columns of padding on the left.
-        complete: [batch, 1], whether the row holds ``<sop>`` and a mask at all.
+        pads: [batch, 1], number of columns of padding on the left.
+        complete: [batch, 1], whether the row has ``<sop>`` and a mask.
     """
     opening = (input_ids == config.bos_token_id) & real
     start = opening.int().argmax(1, keepdim=True)
@@ -111,17 +111,17 @@ def context_of(input_ids: Tensor, real: Tensor, config: ChatGLMConfig) -> tuple[
 
 
 def two_positions(columns: Tensor, start: Tensor, blank: Tensor, pads: Tensor) -> Tensor:
-    """[batch, 2, columns]: place in the context, counted from its first real token, and place in the written part, from 1."""
+    """[batch, 2, columns]: place in the context, counted from its first token, and place in the written part, counted from 1."""
     written = columns >= start
     place = torch.where(written, blank - pads, (columns - pads).clamp(min=0))
     return torch.stack([place, (columns - start + 1).clamp(min=0)], dim=1)
 
 
 def rotations(position_ids: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines by which the two halves of every head are turned, one half per position.
+    """Cosines and sines for the rotary positions: half of every head turns by the first position, the other half by the second.
 
-    The published model was trained with frequencies rounded to float16; angles are taken in float32 of these, whatever
-    the dtype of the weights.
+    The published model was trained with frequencies rounded to float16. The angles are computed from these in float32, for
+    any dtype of the weights.
 
     Returns:
         Two tensors [batch, columns, 1, 1, 2, head_dim / 2] in float32.
@@ -143,7 +143,7 @@ class ChatGLMAttention(nn.Module):
 
     def forward(self, states: Tensor, cos: Tensor, sin: Tensor, visible: Tensor | None, past_key_values: Cache | None) -> Tensor:
         batch, columns, width = states.shape
-        # Rows of the weight go head by head: a head's query, its key, its value.
+        # The weight's rows are in order of the heads: the query, key and value of the first head, then of the next.
         joint = self.query_key_value(states).view(batch, columns, self.heads, 3, self.head_dim)
         value = joint[:, :, :, 2].transpose(1, 2)
         turned = joint[:, :, :, :2].reshape(batch, columns, self.heads, 2, 2, self.head_dim // 2)
@@ -152,8 +152,8 @@ class ChatGLMAttention(nn.Module):
         query, key = turned.flatten(-2).transpose(1, 2).unbind(3)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer)
-        # The published code divides scores by the layer's number and multiplies them again, against overflow in
-        # float16; the fused kernels accumulate in float32 and need none of it.
+        # The published code divides scores by the layer's number and multiplies them again, to avoid overflow in float16.
+        # The fused kernels accumulate in float32 and do not need this.
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         return self.dense(attended.transpose(1, 2).reshape(batch, columns, width))
 
@@ -169,7 +169,7 @@ class ChatGLMMLP(nn.Module):
 
 
 class ChatGLMBlock(GradientCheckpointingLayer):
-    """One layer: what is added to attention and MLP is their normalised input, times sqrt(2 * layers)."""
+    """One layer. The residual added to attention and to the MLP is their normalised input times sqrt(2 * layers)."""
 
     def __init__(self, config: ChatGLMConfig, layer: int):
         super().__init__()
@@ -189,7 +189,7 @@ class ChatGLMBlock(GradientCheckpointingLayer):
 
 
 class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """ChatGLM with its tied language-model head; parameters are named as in the published checkpoint."""
+    """ChatGLM with its tied language-model head. Parameters have the names of the published checkpoint."""
 
     config_class = ChatGLMConfig
     supports_gradient_checkpointing = True
@@ -235,18 +235,18 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """
         Args:
-            input_ids: [batch, columns], every row ``context [gMASK] <sop> written``, padded on either side; with a filled
-                cache only the tokens that follow it.
-            attention_mask: [batch, columns, those in the cache included], 0 where a row is padded. Without it, pad ids
-                on the left count as padding.
-            two_position_ids: [batch, 2, columns]; read off the ids unless tokens before ``input_ids`` are in the cache.
-            labels: [batch, columns], -100 where nothing is to be predicted; the label of a column is predicted one before it.
-            logits_to_keep: logits of the last so many columns only; 0 for all.
-            kwargs: ``num_items_in_batch``, what the summed loss is divided by; without it, by the number of labels.
+            input_ids: [batch, columns], each row ``context [gMASK] <sop> written``, padded on the left or right. With a filled
+                cache, only the tokens after those in the cache.
+            attention_mask: [batch, columns, those in the cache included], 0 for padding. Without it, pad ids on the left
+                count as padding.
+            two_position_ids: [batch, 2, columns]. Computed from the ids if the cache is empty; required otherwise.
+            labels: [batch, columns], -100 for columns without a prediction. The column before predicts a column's label.
+            logits_to_keep: how many of the last columns get logits; 0 for all.
+            kwargs: ``num_items_in_batch`` divides the summed loss; without it the number of labels does.
 
         Returns:
-            ``logits`` [batch, columns, vocabulary], ``loss`` where labels are given, the cache, and where asked the
-            hidden states: input of every layer, then the output of the last norm.
+            ``logits`` [batch, columns, vocabulary], ``loss`` if there are labels, the cache, and on request the hidden states:
+            the input of every layer, then the output of the last norm.
 
         Raises:
             ValueError: for a row without ``<sop>`` or without a mask before it.
@@ -268,7 +268,7 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 self._refuse(int(complete[:, 0].int().argmin()))
             columns = torch.arange(input_ids.shape[1], device=input_ids.device)
             two_position_ids = two_positions(columns, start, blank, pads)
-            # [batch, 1, row, column]; every row, padding too, sees the context, so that none is blind and turns to NaN.
+            # [batch, 1, row, column]. Padding sees the context too: a row that sees nothing would become NaN.
             visible = (((columns <= columns[:, None]) | (columns < start[..., None])) & real[:, None])[:, None]
 
         if use_cache is None:
@@ -312,7 +312,7 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         **kwargs,
     ) -> dict:
-        """What ``forward`` is given at a step of ``generate``, which drops a mask of ones: without one, nothing is padded."""
+        """The arguments of ``forward`` at a step of ``generate``, which drops a mask of ones: no mask means no padding."""
         inputs = {name: kwargs[name] for name in ("use_cache", "logits_to_keep", "output_hidden_states") if name in kwargs}
         inputs["past_key_values"] = past_key_values
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -333,10 +333,10 @@ class ChatGLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 def visible_after(past: int, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-    """What written tokens see, given that the cache holds the whole context.
+    """The attention mask of newly written tokens, when the cache holds the whole context.
 
     Returns:
-        [batch or 1, 1, new, past + new], or ``None`` where they see everything.
+        [batch or 1, 1, new, past + new], or ``None`` if they see everything.
     """
     new = input_ids.shape[1]
     visible = None if attention_mask is None else attention_mask[:, None, None].bool()

@@ -1,6 +1,6 @@
-"""ChatGLM-6B's tokenizer on current transformers, and small ones of the same layout.
+"""ChatGLM-6B's tokenizer on current transformers, and small tokenizers of the same layout.
 
-Importing this module lets AutoTokenizer load a folder with ``ice_text.model``, published or saved from here.
+Importing this module lets AutoTokenizer load a folder with ``ice_text.model``, whether published or saved by this project.
 """
 
 import io
@@ -22,7 +22,7 @@ BLANKS = re.compile(" {2,%d}" % LONGEST_BLANK)
 SPELT_BLANKS = re.compile(r"<\|blank_(\d+)\|>")
 MASK, GMASK, START, END, PAD, UNKNOWN = "[MASK]", "[gMASK]", "<sop>", "<eop>", "<pad>", "<unk>"
 CONTROL_TOKENS = [MASK, GMASK, "[sMASK]", "<unused_0>", START, END, "<ENC>", "<dBLOCK>"]
-# Settings of published files that mean nothing here (names of fixed pieces, and of code files), and of the folder loaded from.
+# Settings that are dropped: names of fixed pieces and of code files in published folders, and how a folder was loaded.
 UNUSED_SETTINGS = (
     "auto_map", "gmask_token", "end_token", "model_specific_special_tokens", "do_lower_case", "remove_space", "num_image_tokens",
     "is_local", "local_files_only",
@@ -30,18 +30,18 @@ UNUSED_SETTINGS = (
 
 
 class ChatGLMTokenizer(PreTrainedTokenizer):
-    """Sentencepiece with line breaks, tabs and runs of blanks kept as pieces of their own.
+    """A sentencepiece tokenizer with own pieces for line breaks, tabs and runs of blanks.
 
-    A text ends in ``[gMASK] <sop>``, what a model is to write follows, closed by ``<eop>``: a pair of texts becomes
-    ``text [gMASK] <sop> text <eop>``. Typed ``<sop>``, ``<eop>``, ``<pad>``, ``<unk>`` and ``[MASK]`` are these tokens;
-    typed ``[gMASK]`` and ``</s>`` are ordinary text. Normalisation makes full-width punctuation half-width.
+    A single text becomes ``text [gMASK] <sop>``; the model writes after it. A pair of texts becomes
+    ``text [gMASK] <sop> text <eop>``. If a text holds ``<sop>``, ``<eop>``, ``<pad>``, ``<unk>`` or ``[MASK]``, these are read as
+    the special tokens; ``[gMASK]`` and ``</s>`` are read as ordinary text. Normalisation makes full-width punctuation half-width.
 
     Args:
-        vocab_file: the sentencepiece file; ids of special tokens are those of its pieces.
-        model_proto: the content of such a file, instead of it.
+        vocab_file: the sentencepiece file. Special tokens have the ids of its pieces.
+        model_proto: the content of such a file, in place of ``vocab_file``.
 
     Raises:
-        ValueError: for a file without the pieces of ``CONTROL_TOKENS``, as the first release's (which needs another 20,000 ids).
+        ValueError: for a file that lacks fixed pieces, such as that of the first release (which needs another 20,000 ids).
     """
 
     vocab_files_names = {"vocab_file": VOCAB_FILE}
@@ -86,7 +86,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
     def tokenize(self, text: str, **kwargs) -> list[str]:
         if any(token in text for token in self._added_tokens_encoder):
             return super().tokenize(text, **kwargs)
-        return self._tokenize(text)  # nearly every text; looking for special tokens character by character takes long
+        return self._tokenize(text)  # a fast path for nearly every text: the search for special tokens is slow
 
     def _tokenize(self, text: str, **kwargs) -> list[str]:
         return self.sp.encode(spell_blanks(text), out_type=str)
@@ -95,14 +95,14 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         return self._ids.get(token, self._ids[UNKNOWN])
 
     def _convert_id_to_token(self, index: int) -> str:
-        """The piece; nothing for ids of the model's matrix that stand for no piece."""
+        """The piece of an id. Rows of the model's matrix without a piece give ``""``."""
         return self.sp.id_to_piece(index) if index < len(self.sp) else ""
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         return unspell_blanks(self.sp.decode(tokens))
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs) -> str:
-        """The text; padding, ``<sop>`` and their like vanish from it in any case, as in the published tokenizer."""
+        """The text of the ids. Padding, ``<sop>`` and other control pieces are always left out, as in the published tokenizer."""
         runs, run = [], []
         for index in [token_ids] if isinstance(token_ids, int) else token_ids:
             added = self._added_tokens_decoder.get(index)
@@ -138,7 +138,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
 
 
 def spell_blanks(text: str) -> str:
-    """Line breaks, tabs and runs of 2 to 80 blanks as the pieces that stand for them."""
+    """The text with line breaks, tabs and runs of 2 to 80 blanks replaced by their pieces."""
     text = text.replace("\n", LINE).replace("\t", TAB)
     return BLANKS.sub(lambda run: f"<|blank_{len(run[0])}|>", text)
 
@@ -148,22 +148,25 @@ def unspell_blanks(text: str) -> str:
 
 
 def train_chatglm_tokenizer(texts: list[str], vocab_size: int) -> ChatGLMTokenizer:
-    """A small tokenizer of the published one's layout: unigram pieces, single digits, bytes for unknown characters.
+    """Train a small tokenizer of the published layout: unigram pieces, single digits, bytes for unknown characters.
 
-    Every Chinese character is a token, as in this project's other small tokenizers: on a small corpus unigram pieces
-    swallow whole phrases (an attribute with its value), and the same word would be cut differently from place to
-    place. So is a capital letter that stands alone, one and the same token at a text's start, after a blank and in a
-    list: letters name candidates. Equal texts give equal tokenizers.
+    Every Chinese character is a token, as in this project's other small tokenizers. Otherwise a small corpus would give pieces
+    of whole phrases (an attribute with its value), and one word would be cut differently in different places. A single capital
+    letter is a token too, the same at a text's start, after a blank and in a list, because letters name candidates. Equal texts
+    give equal tokenizers.
 
     Args:
-        vocab_size: pieces in all, the 349 fixed ones included; it is exceeded where the texts have more characters than
-            that leaves room for, and not reached where the texts have too few pieces.
+        vocab_size: number of pieces, the 349 fixed ones included. The tokenizer has more if the texts have too many different
+            characters for it, and fewer if the texts have too few pieces.
+
+    Raises:
+        ValueError: if there is no text.
     """
     blanks = [f"<|blank_{length}|>" for length in range(2, LONGEST_BLANK + 1)]
-    boundary = "\u241f"  # tells the trainer where no piece may reach across; it is no part of what is learnt
+    boundary = "\u241f"  # no piece may cross this character; it is not part of the vocabulary
     known = string.ascii_letters + string.digits + string.punctuation
     before_chinese = re.compile(r"(?=[\u3400-\u9fff\uf900-\ufaff])")
-    # Training takes quadratic time in a sentence's length. The first boundary keeps off the blank that opens every sentence.
+    # Training time is quadratic in a sentence's length. The first boundary separates the blank that begins every sentence.
     parts = [part for text in texts for part in re.findall(".{1,500}", text.replace(boundary, " ")) if part.strip()]
     sentences = [boundary + before_chinese.sub(boundary, spell_blanks(part)) for part in parts]
     if not sentences:
@@ -186,7 +189,7 @@ def train_chatglm_tokenizer(texts: list[str], vocab_size: int) -> ChatGLMTokeniz
 
 
 def config_ids(tokenizer: ChatGLMTokenizer) -> dict[str, int]:
-    """The settings of ``ChatGLMConfig`` that follow from the tokenizer."""
+    """The settings of ``ChatGLMConfig`` that the tokenizer determines."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "mask_token_id", "gmask_token_id")
     return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in names}}
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is there, whole, and of use as what it is given for: told in seconds, before torch is loaded."""
+"""Checks whether a checkpoint exists, is complete and fits its purpose. The checks take seconds and do not load torch."""
 
 import json
 import pickletools
@@ -14,23 +14,23 @@ from safetensors import SafetensorError, safe_open
 
 from llmcrs_utils.files.paths import located
 
-HUB_SECONDS = 5  # a hub that is out of reach shall not delay the answer
-# In the order in which transformers looks for them.
+HUB_SECONDS = 5  # how long to wait for the hub
+# Names of weight files, in the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
-# Of architectures that read some of these, or another file, alone.
+# Architectures that read only some of these files, or another one.
 OWN_TOKENIZERS = {
     "chatglm": ("ice_text.model",),
     "llama": ("tokenizer.json", "tokenizer.model", "vocab.json"),
     "bert": ("tokenizer.json", "vocab.txt"),
 }
 EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "shared.weight", "wte.weight")
-LEAST_KNOWN = 0.9  # of the rows; published models have some to spare
-POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")  # what configs call their number
+LEAST_KNOWN = 0.9  # least share of the model's rows that have a token; published models have a few more rows than tokens
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")  # names in configs for the number of positions
 CRS_ARCHITECTURES = ("bart", "cpt")
-Kind = Literal["crs", "llm", "encoder", "reply"]  # what a checkpoint is given for; "reply": a causal model to be tuned as a whole
-# What each kind's inputs are made with: names of the token, any of which will do, and what it is called.
+Kind = Literal["crs", "llm", "encoder", "reply"]  # the purpose of a checkpoint; "reply": a causal model that is tuned as a whole
+# The special tokens that each kind needs: (names in the settings, one of which is enough; description for messages).
 END = (("eos_token",), "end token to close an answer with")
 CLOSING = (("eos_token", "sep_token"), "end token, nor [SEP], to close a text with")
 PADDING = (("pad_token", "unk_token", "eos_token"), "token to pad with")
@@ -41,18 +41,21 @@ NEEDED = {
     "encoder": ((("cls_token",), "[CLS]"), (("sep_token",), "[SEP]"), PADDING),
 }
 BERT_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
-CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # of BERT's encoder, where BART has embed_positions
+CPT_WEIGHT = "model.encoder.embeddings.position_embeddings.weight"  # only CPT has it, from BERT; BART has embed_positions
 
 
 class CheckpointError(FileNotFoundError):
-    """A model that is neither a folder nor a reachable hub id, or one that cannot do what it is given for."""
+    """A checkpoint that is neither a folder nor a reachable hub id, or that is unfit for its purpose."""
 
 
 def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
-    """Raise ``CheckpointError`` unless a folder with a config, or a hub id that is cached or can be reached, is named.
+    """Check that ``model_name_or_path`` is a folder with a config, or a hub id that is cached or reachable.
 
-    With ``kind`` a folder has to hold a model of that kind, whole weight files, and a tokenizer that fits the model. Of a
-    hub id the config is looked at if it is cached; what a hub delivers is whole.
+    With ``kind`` a folder must hold a model of that kind, complete weight files, and a tokenizer that fits the model. For a
+    hub id only the config is checked, and only if it is cached, because a hub delivers complete files.
+
+    Raises:
+        CheckpointError: if a check fails; names the folder or hub id and the remedy.
     """
     path = checkpoint_folder(model_name_or_path)
     if path is not None:
@@ -76,7 +79,7 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
         return
     try:
         HfApi().model_info(model_name_or_path, timeout=HUB_SECONDS)
-    except Exception as error:  # whatever the network does, the remedy is the same
+    except Exception as error:  # the remedy is the same for every network error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{model_name_or_path}: no such folder, and as a hub id it cannot be reached ({reason}); "
@@ -85,10 +88,10 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
 
 
 def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
-    """The folder that is named, ``~`` resolved; ``None`` where a hub id is named.
+    """The folder with ``~`` resolved; ``None`` for a hub id.
 
     Raises:
-        CheckpointError: where neither is.
+        CheckpointError: for a name that is neither a folder nor a possible hub id.
     """
     path, name = located(model_name_or_path), str(model_name_or_path)
     if path.is_dir():
@@ -98,13 +101,17 @@ def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
     return None
 
 
-def named(model_name_or_path: str | Path) -> str:
-    """The folder or hub id as transformers and PEFT take it: they know no ``~``."""
+def resolved(model_name_or_path: str | Path) -> str:
+    """The folder with ``~`` resolved, which transformers and PEFT do not do, or the hub id as it is."""
     return str(checkpoint_folder(model_name_or_path) or model_name_or_path)
 
 
 def check_adapter(adapter: str) -> None:
-    """Raise ``CheckpointError`` unless a folder with a whole LoRA adapter, or a hub id as ``check_checkpoint`` takes it, is named."""
+    """Check that ``adapter`` is a folder with a complete LoRA adapter, or a hub id that passes ``check_checkpoint``.
+
+    Raises:
+        CheckpointError: if it is not.
+    """
     folder = checkpoint_folder(adapter)
     if folder is None:
         check_checkpoint(adapter)
@@ -118,7 +125,10 @@ def check_adapter(adapter: str) -> None:
 
 
 def checkpoint_file(model_name_or_path: str | Path, name: str, cached_only: bool = False) -> Path | None:
-    """A file of a checkpoint folder, or of a hub id's (downloaded where it may be), ``None`` where there is none."""
+    """The file ``name`` of a checkpoint folder or hub id; ``None`` if there is none.
+
+    A hub's file is downloaded, except with ``cached_only``.
+    """
     folder = checkpoint_folder(model_name_or_path)
     if folder is not None:
         return folder / name if (folder / name).is_file() else None
@@ -129,20 +139,24 @@ def checkpoint_file(model_name_or_path: str | Path, name: str, cached_only: bool
 
 
 def read_json(file: Path | None) -> dict:
-    """The object in a JSON file, empty where there is no file."""
+    """The object in a JSON file; ``{}`` for ``None``.
+
+    Raises:
+        CheckpointError: if the file does not hold a JSON object.
+    """
     if file is None:
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file}: this is no JSON ({error}); get the file again") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise CheckpointError(f"{file}: a JSON object is expected here; get the file again")
-    return found
+    return content
 
 
 def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> str:
-    """The config's model type, save that a "bart" with CPT's weights is "cpt": published CPTs call themselves BART."""
+    """The config's model type, ``""`` without one. A "bart" with CPT's weights is "cpt", as published CPTs are marked as BART."""
     model_type = read_json(checkpoint_file(model_name_or_path, "config.json", cached_only)).get("model_type", "")
     if model_type == "bart" and CPT_WEIGHT in weight_names(model_name_or_path, cached_only):
         return "cpt"
@@ -150,15 +164,19 @@ def architecture(model_name_or_path: str | Path, cached_only: bool = False) -> s
 
 
 def positions(model_name_or_path: str | Path) -> int | None:
-    """How many tokens the model was made for, by its config; ``None`` where that does not say, and for an adapter."""
+    """The model's number of positions (tokens) in its config; ``None`` if the config has none, and for an adapter."""
     config = read_json(checkpoint_file(model_name_or_path, "config.json"))
     parts = [part for part in (config, config.get("text_config"), config.get("backbone")) if isinstance(part, dict)]
-    said = [part[name] for part in parts for name in POSITIONS if isinstance(part.get(name), int) and part[name] > 0]
-    return said[0] if said else None
+    numbers = [part[name] for part in parts for name in POSITIONS if isinstance(part.get(name), int) and part[name] > 0]
+    return numbers[0] if numbers else None
 
 
 def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = False) -> None:
-    """Raise ``CheckpointError`` unless the model is of this kind and a folder's weight files are whole and what the config says."""
+    """Check that the model is of this kind, and that a folder's weight files are complete and agree with the config.
+
+    Raises:
+        CheckpointError: if a check fails.
+    """
     folder = checkpoint_folder(model_name_or_path)
     if folder is not None:
         check_weights(folder)
@@ -185,7 +203,7 @@ def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = 
         if not causal and not reads_as_causal(found):
             raise CheckpointError(f"{model_name_or_path}: {', '.join(classes)} is no causal language model; give one such as LLaMA or ChatGLM")
     if found == "chatglm":
-        from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig  # what it takes is said there; it loads torch
+        from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig  # checks its own fields; imported late, as it loads torch
 
         try:
             ChatGLMConfig(**config)
@@ -194,14 +212,18 @@ def check_model(model_name_or_path: str | Path, kind: Kind, cached_only: bool = 
 
 
 def reads_as_causal(model_type: str) -> bool:
-    """Whether transformers takes the language model alone out of such a checkpoint (Gemma 3, say, which also sees)."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known  # seconds; rarely asked
+    """Whether transformers can load only the language model of such a checkpoint (as of Gemma 3, which also sees images)."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as known  # takes seconds; rarely needed
 
     return str(known.get(model_type, "")).endswith(("ForCausalLM", "ForConditionalGeneration"))
 
 
 def check_weights(folder: Path) -> None:
-    """Raise ``CheckpointError`` unless the folder's weights are there and every file of them is whole."""
+    """Check that the folder has weights and that every weight file is complete.
+
+    Raises:
+        CheckpointError: if weights are missing or a file is incomplete.
+    """
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
         raise CheckpointError(f"{folder}: no weights here; looked for {', '.join(WEIGHTS)}")
@@ -218,7 +240,11 @@ def check_weights(folder: Path) -> None:
 
 
 def check_whole(file: Path) -> None:
-    """Raise ``CheckpointError`` where a file of weights was cut short or is something else. The weights are not read."""
+    """Check that a weight file is complete. The weights are not read.
+
+    Raises:
+        CheckpointError: if the file was cut short or is something else.
+    """
     size = file.stat().st_size
     with file.open("rb") as opened:
         start = opened.read(8)
@@ -229,48 +255,52 @@ def check_whole(file: Path) -> None:
         elif start.startswith(b"PK"):
             whole = whole_zip(file)
         else:
-            whole = start.startswith(b"\x80")  # torch's format before 1.6, a row of pickles; where it ends is not said
+            whole = start.startswith(b"\x80")  # torch's format before 1.6, a series of pickles; its length is not recorded
     if not whole:
         raise CheckpointError(f"{file}: this file of {size} bytes is damaged or was cut short; get it again")
 
 
 def whole_zip(file: Path) -> bool:
-    """Whether a file of torch's has the list at its end, a header where the list says for each tensor, and a whole pickle."""
+    """Whether a torch file has its index, a header for each tensor where the index says, and a complete pickle."""
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
-                archive.open(member).close()  # reads the header alone
+                archive.open(member).close()  # reads only the header
             return any(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
-    except (zipfile.BadZipFile, struct.error, zlib.error, ValueError, RuntimeError, EOFError):  # what a hole may look like
+    except (zipfile.BadZipFile, struct.error, zlib.error, ValueError, RuntimeError, EOFError):  # errors of damaged files
         return False
 
 
 def safetensors_shapes(file: Path) -> dict[str, list[int]]:
-    """Tensor names -> shapes; empty where the file is damaged or was cut short. No tensor is read."""
+    """Tensor names -> shapes; empty if the file is damaged or was cut short. No tensor is read."""
     try:
-        with safe_open(file, "numpy") as opened:  # which loads neither numpy nor torch for this
+        with safe_open(file, "numpy") as opened:  # needs neither numpy nor torch for shapes
             return {name: opened.get_slice(name).get_shape() for name in opened.keys()}
     except (SafetensorError, OSError):
         return {}
 
 
 def check_rows(folder: Path, config: dict) -> None:
-    """Raise ``CheckpointError`` where embeddings in a folder's safetensors have not as many rows as the config says."""
+    """Check that embeddings in a folder's safetensors have as many rows as the config's ``vocab_size``.
+
+    Raises:
+        CheckpointError: if they have not.
+    """
     first = next(folder / name for name in WEIGHTS if (folder / name).is_file())
     shards = read_json(first)["weight_map"] if first.suffix == ".json" else {name: first.name for name in weight_names(folder)}
     for name, shard in shards.items():
         if name.endswith(EMBEDDINGS) and shard.endswith(".safetensors"):
             (rows, *_) = safetensors_shapes(folder / shard).get(name) or [None]
-            said = config.get("vocab_size", rows)
-            if rows not in (None, said):
+            vocab_size = config.get("vocab_size", rows)
+            if rows not in (None, vocab_size):
                 raise CheckpointError(
-                    f"{folder}: config.json says vocab_size {said}, {shard} has {rows} rows in {name}: they do not belong together; "
-                    "take both from one checkpoint"
+                    f"{folder}: config.json says vocab_size {vocab_size}, {shard} has {rows} rows in {name}: they do not belong "
+                    "together; take both from one checkpoint"
                 )
 
 
 def weight_names(model_name_or_path: str | Path, cached_only: bool = False) -> set[str]:
-    """Names in the checkpoint's state dict, and for a single ``.bin`` whatever else its pickle holds as text."""
+    """Names of the weights in a checkpoint. For a single ``.bin`` also all other texts in its pickle."""
     file = next(filter(None, (checkpoint_file(model_name_or_path, name, cached_only) for name in WEIGHTS)), None)
     if file is None:
         return set()
@@ -278,7 +308,7 @@ def weight_names(model_name_or_path: str | Path, cached_only: bool = False) -> s
         return set(read_json(file).get("weight_map", {}))
     if file.suffix == ".safetensors":
         return set(safetensors_shapes(file))
-    # A pickle's instructions are listed, not followed: nothing in the file is run, and no tensor is read.
+    # The pickle's instructions are listed, not executed: no code of the file runs, and no tensor is read.
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             (member,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -292,9 +322,12 @@ def pickled_texts(pickle) -> set[str]:
 
 
 def check_tokenizer(folder: Path, kind: Kind | None = None) -> None:
-    """Raise ``CheckpointError`` unless the folder holds a tokenizer that goes with the model and has what ``kind`` needs of it.
+    """Check that the folder holds a tokenizer that fits the model and has the special tokens that ``kind`` needs.
 
-    It may know no more tokens than the model has rows, nor far fewer.
+    It may not have more tokens than the model has rows, nor less than ``LEAST_KNOWN`` of them.
+
+    Raises:
+        CheckpointError: if a check fails.
     """
     config = read_json(folder / "config.json")
     names = OWN_TOKENIZERS.get(config.get("model_type"), TOKENIZERS)
@@ -308,22 +341,27 @@ def check_tokenizer(folder: Path, kind: Kind | None = None) -> None:
             f"{file}: the tokenizer knows {size} tokens, the model has rows for {rows}: they do not belong together; take both from "
             f"one checkpoint (a base model whose vocabulary an adapter enlarged: {adapter})"
         )
-    if kind and file.suffix in (".json", ".txt"):  # the sentencepiece tokenizers bring their own, and say what a file lacks
+    if kind and file.suffix in (".json", ".txt"):  # the sentencepiece tokenizers define their own and check them when loaded
         check_special_tokens(file, kind)
 
 
 def check_special_tokens(file: Path, kind: Kind) -> None:
-    """Raise ``CheckpointError`` where a tokenizer names no token, or one that it does not know, of those that ``kind`` needs.
+    """Check that a tokenizer names, and has, the special tokens that ``kind`` needs.
 
-    An LLM closes its answers with the end token, a reply model with that or ``[SEP]``; a CRS's texts end in the end token or ``[SEP]``, and an
-    encoder reads ``[CLS] text [SEP]``. What pads may be the unknown or the end token instead of one of its own.
+    An LLM's answers end with the end token. The texts of a reply model and of a CRS end with the end token or ``[SEP]``. An
+    encoder reads ``[CLS] text [SEP]``. Without a pad token, the unknown token or the end token may pad.
+
+    Raises:
+        CheckpointError: for a token that is not named, or is not in the vocabulary.
     """
     tokens = special_tokens(file)
     if tokens is None:
         return
-    for wanted, said in NEEDED[kind]:
+    for wanted, description in NEEDED[kind]:
         if not any(tokens.get(name) for name in wanted):
-            raise CheckpointError(f"{file.parent}: its tokenizer has no {said}; name it as {wanted[0]} in tokenizer_config.json")
+            raise CheckpointError(
+                f"{file.parent}: its tokenizer has no {description}; name it as {wanted[0]} in tokenizer_config.json"
+            )
     known = vocabulary(file)
     for name in dict.fromkeys(name for wanted, _ in NEEDED[kind] for name in wanted):
         token = tokens.get(name)
@@ -335,23 +373,26 @@ def check_special_tokens(file: Path, kind: Kind) -> None:
 
 
 def special_tokens(file: Path) -> dict[str, str] | None:
-    """Names (``eos_token``) and texts of a tokenizer's special tokens; ``None`` where its class, unknown here, may bring its own."""
-    folder, said = file.parent, {}
+    """Name (such as ``eos_token``) -> text of a tokenizer's special tokens.
+
+    ``None`` if they cannot be known, because the tokenizer's class may define its own.
+    """
+    folder, tokens = file.parent, {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        found = read_json(folder / name if (folder / name).is_file() else None)
-        for key, value in found.items():
+        settings = read_json(folder / name if (folder / name).is_file() else None)
+        for key, value in settings.items():
             text = value.get("content") if isinstance(value, dict) else value
-            if (key.endswith("_token") or key == "tokenizer_class") and (text or key not in said):
-                said[key] = text
-    kind = said.pop("tokenizer_class", None)
+            if (key.endswith("_token") or key == "tokenizer_class") and (text or key not in tokens):
+                tokens[key] = text
+    kind = tokens.pop("tokenizer_class", None)
     if file.name == "vocab.txt" or kind in ("BertTokenizer", "BertTokenizerFast"):
-        return BERT_TOKENS | said
-    # Without a name, or with one that stands for any tokenizer, the settings say all there is.
-    return said if kind in ("PreTrainedTokenizerFast", "TokenizersBackend") else None
+        return BERT_TOKENS | tokens
+    # These general classes define no special tokens, so the settings name all of them.
+    return tokens if kind in ("PreTrainedTokenizerFast", "TokenizersBackend") else None
 
 
 def vocabulary(file: Path) -> set[str]:
-    """The tokens of a tokenizer's file of text, and those added beside it."""
+    """The tokens in a tokenizer's text file (JSON or ``vocab.txt``), and those added in the files beside it."""
     beside = [file.parent / name for name in ("added_tokens.json", "tokenizer_config.json")]
     tokens, settings = (read_json(path if path.is_file() else None) for path in beside)
     added = {*tokens, *(token["content"] for token in settings.get("added_tokens_decoder", {}).values())}
@@ -366,7 +407,11 @@ def vocabulary(file: Path) -> set[str]:
 
 
 def vocabulary_size(file: Path) -> int:
-    """Number of tokens, the added ones included, of the tokenizer whose main file this is."""
+    """Number of tokens of the tokenizer with this main file, added tokens included.
+
+    Raises:
+        CheckpointError: for a damaged sentencepiece file.
+    """
     folder = file.parent
     if file.name == "tokenizer.json":
         found = read_json(file)
@@ -389,11 +434,12 @@ def vocabulary_size(file: Path) -> int:
 
 
 PARTS_OF_CHECKPOINTS = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-RECORDS = {"key.json", "finished.json", "history.json", "provenance.json", "merged_from.json"}  # of ours, beside a model
+# Files that this project writes beside a model.
+RECORDS = {"key.json", "finished.json", "history.json", "provenance.json", "merged_from.json"}
 
 
 def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
-    """The files of a checkpoint or adapter folder that decide what is loaded, by name; none of a hub id."""
+    """The files in a checkpoint's or adapter's folder that decide what is loaded, sorted. None for a hub id."""
     folder = located(model_name_or_path)
     if not folder.is_dir():
         return []
@@ -401,9 +447,9 @@ def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
 
 
 def hub_revision(model_name_or_path: str | Path) -> list[str] | None:
-    """A hub id and the commit that is used of it (fetching its config, if need be); ``None`` of a folder."""
+    """A hub id and its commit in use, for which its config may be downloaded. ``None`` for a folder."""
     if located(model_name_or_path).is_dir():
         return None
     names = ("config.json", "adapter_config.json")
-    found = next(filter(None, (checkpoint_file(model_name_or_path, name) for name in names)), None)
-    return [str(model_name_or_path), found.parent.name if found else ""]
+    config = next(filter(None, (checkpoint_file(model_name_or_path, name) for name in names)), None)
+    return [str(model_name_or_path), config.parent.name if config else ""]

@@ -1,9 +1,9 @@
 """CPT, the Chinese pretrained unbalanced transformer (Shao et al. 2021): one encoder, two shallow decoders.
 
 A shared encoder (S-Enc) feeds an understanding decoder (U-Dec, bidirectional) and a generation decoder (G-Dec, causal,
-with cross-attention). In weights S-Enc and U-Dec are one BERT, whose last ``decoder_layers`` layers are U-Dec, and G-Dec
-is BART's decoder; so the parts are the library's own and a published state dict fits name by name. The config of a
-published checkpoint calls itself "bart": ``loading.load_seq2seq`` tells the two apart by the names of the weights.
+with cross-attention). The weights of S-Enc and U-Dec form one BERT, whose last ``decoder_layers`` layers are U-Dec. G-Dec is
+BART's decoder. So all parts come from transformers, and the names of a published state dict fit. The config of a published
+checkpoint says "bart"; ``loading.load_seq2seq`` recognises a CPT by the names of the weights.
 """
 
 from dataclasses import dataclass
@@ -27,15 +27,18 @@ from transformers.models.bart.modeling_bart import BartDecoder, BartScaledWordEm
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-TRAINED_TOKEN_TYPE = 1  # of every position in pretraining and in each call with the decoder
+TRAINED_TOKEN_TYPE = 1  # token type of every position in pretraining and in each call with the decoder
 
 
 class CPTConfig(BartConfig):
-    """BART's fields; ``encoder_layers`` counts S-Enc and U-Dec together, and U-Dec has ``decoder_layers`` of them.
+    """BART's fields. ``encoder_layers`` counts S-Enc and U-Dec together, of which U-Dec has ``decoder_layers``.
 
     Args:
-        generation_token_type: BERT's token type of the input while ``generate`` writes. 0 gives what the published
-            code's ``generate`` gives, which encodes without the type that training used; 1 is as in training.
+        generation_token_type: BERT's token type of the input during ``generate``. 1 is the type used in training. 0 is the
+            behaviour of the published code, whose ``generate`` encodes without that type.
+
+    Raises:
+        ValueError: for another token type, and for an encoder without layers of its own.
     """
 
     model_type = "cpt"
@@ -54,7 +57,7 @@ class CPTConfig(BartConfig):
 
 @dataclass
 class CPTEncoderOutput(ModelOutput):
-    """S-Enc's state, which G-Dec reads, and U-Dec's (both [batch, length, d_model]); states and attentions of all layers."""
+    """States of S-Enc, which G-Dec reads, and of U-Dec, both [batch, length, d_model]; states and attentions of all layers."""
 
     last_hidden_state: Tensor | None = None
     understanding_state: Tensor | None = None
@@ -63,7 +66,7 @@ class CPTEncoderOutput(ModelOutput):
 
 
 class CPTEncoder(BertModel):
-    """S-Enc and U-Dec. Called as ``generate`` calls it, by ids and mask alone, it computes just what G-Dec reads."""
+    """S-Enc and U-Dec. Called with ids and mask alone, as ``generate`` does, it computes only what G-Dec reads."""
 
     def __init__(self, config: CPTConfig):
         bert = BertConfig(
@@ -93,7 +96,10 @@ class CPTEncoder(BertModel):
         understand: bool = False,
         **kwargs,
     ) -> CPTEncoderOutput:
-        """States of ``input_ids`` [batch, length] (or ``inputs_embeds``), all of one ``token_type``; U-Dec's where asked."""
+        """The states of ``input_ids`` [batch, length] (or ``inputs_embeds``), all of one ``token_type``.
+
+        With ``understand`` U-Dec runs too.
+        """
         shape = (input_ids if input_ids is not None else inputs_embeds[..., 0]).shape
         token_type = self.generation_token_type if token_type is None else token_type
         types = torch.full(shape, token_type, device=self.device)
@@ -119,7 +125,7 @@ class CPTModel(BartModel):
     _keys_to_ignore_on_load_unexpected = [r"encoder\.embeddings\.position_ids"]  # a buffer that older libraries saved
 
     def __init__(self, config: CPTConfig):
-        super(BartModel, self).__init__(config)  # BartModel's own would build BART's encoder
+        super(BartModel, self).__init__(config)  # BartModel.__init__ would build BART's encoder
         scale = config.d_model**0.5 if config.scale_embedding else 1.0
         self.shared = BartScaledWordEmbedding(config.vocab_size, config.d_model, config.pad_token_id, embed_scale=scale)
         self.encoder = CPTEncoder(config)
@@ -147,8 +153,11 @@ class CPTModel(BartModel):
     ) -> Seq2SeqModelOutput:
         """As ``BartModel.forward``: without decoder input, the decoder reads the input shifted right by one.
 
-        ``last_hidden_state`` is G-Dec's, ``encoder_last_hidden_state`` U-Dec's (``None`` with ``encoder_outputs`` of
-        ``generate``, which has no use for it).
+        ``last_hidden_state`` is G-Dec's and ``encoder_last_hidden_state`` is U-Dec's. The latter is ``None`` with the
+        ``encoder_outputs`` of ``generate``, which does not need it.
+
+        Raises:
+            ValueError: without input ids and without decoder input.
         """
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
@@ -181,7 +190,7 @@ class CPTModel(BartModel):
 
 
 class CPTForConditionalGeneration(BartForConditionalGeneration):
-    """CPT with its language-model head, whose matrix is the embeddings'. ``CPTConfig`` alone makes a new one of any size."""
+    """CPT with its language-model head, which shares the embeddings' matrix. A ``CPTConfig`` makes a new model of any size."""
 
     config_class = CPTConfig
     _no_split_modules = ["BertEmbeddings", "BertLayer", "BartDecoderLayer"]
@@ -189,7 +198,7 @@ class CPTForConditionalGeneration(BartForConditionalGeneration):
     accepts_loss_kwargs = False  # the loss is a mean over the batch; the Trainer averages it over accumulated batches
 
     def __init__(self, config: CPTConfig):
-        super(BartForConditionalGeneration, self).__init__(config)  # its own would build a BART first
+        super(BartForConditionalGeneration, self).__init__(config)  # its __init__ would build a BART first
         self.model = CPTModel(config)
         self.final_logits_bias = nn.Buffer(torch.zeros(1, config.vocab_size))
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -215,13 +224,13 @@ class CPTForConditionalGeneration(BartForConditionalGeneration):
         use_cache: bool | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
-        """Logits of what G-Dec reads, and the mean cross entropy of the labels; -100 is ignored.
+        """The logits of G-Dec, and the mean cross entropy of the labels. Labels of -100 are ignored.
 
         Args:
             input_ids, attention_mask: [batch, length].
-            labels: [batch, target length]; they are shifted right to give the decoder's input where none is given.
-            understanding_labels: [batch, length], what U-Dec shall find at each position of the input: masked language
-                modelling through the understanding decoder (one of CPT's two pretraining tasks), added to the loss.
+            labels: [batch, target length]. Without decoder input, the decoder reads the labels shifted right by one.
+            understanding_labels: [batch, length], the tokens that U-Dec shall predict at each position of the input. This is
+                masked language modelling, one of CPT's two pretraining tasks; its loss is added.
         """
         if labels is not None:
             use_cache = False
@@ -244,10 +253,10 @@ class CPTForConditionalGeneration(BartForConditionalGeneration):
         if labels is not None:
             losses.append(F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
         if understanding_labels is not None:
-            asked = understanding_labels != -100  # few positions are; the others need no logits
-            found = self.logits(outputs.encoder_last_hidden_state[asked])
-            # Divided by hand: without any position asked for, a mean would be NaN.
-            losses.append(F.cross_entropy(found, understanding_labels[asked], reduction="sum") / asked.sum().clamp(min=1))
+            masked = understanding_labels != -100  # few positions; the others need no logits
+            predicted = self.logits(outputs.encoder_last_hidden_state[masked])
+            # The division replaces a mean, which would be NaN without any such position.
+            losses.append(F.cross_entropy(predicted, understanding_labels[masked], reduction="sum") / masked.sum().clamp(min=1))
         return Seq2SeqLMOutput(
             loss=torch.stack(losses).sum() if losses else None,
             logits=logits,

@@ -1,9 +1,9 @@
-"""Whether an LLM has the layers that a profile would tune, and the chat template that it would use; no weights are read."""
+"""Checks whether an LLM has the layers that a profile tunes, and the chat template that it uses. No weights are read."""
 
-from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, named, read_json
+from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, read_json, resolved
 from llmcrs_utils.files.paths import located
 
-# Layers that LoRA can be added to, by the last part of their names, where that is known without loading torch.
+# Layers that LoRA can be added to, by the last part of their names, for architectures that can be checked without torch.
 ADAPTABLE = {
     "llama": ("embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"),
     "chatglm": ("word_embeddings", "query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "lm_head"),
@@ -13,16 +13,16 @@ ADAPTABLE = {
 def missing_layers(
     model_name_or_path: str | None, small: str | None, lora_target: list[str], modules_to_save: list[str]
 ) -> tuple[str, list[str], list[str]] | None:
-    """The first parameter that names layers which the model has not: (parameter, those names, names it may give).
+    """The first parameter that names layers which the model lacks: (parameter, missing names, possible names).
 
-    ``None`` where all are there, and for a hub id whose config is not cached. Names are matched as PEFT matches them.
+    ``None`` if the model has all of them, and for a hub id whose config is not cached. Names are matched as in PEFT.
 
     Args:
-        model_name_or_path: a checkpoint that ``check_checkpoint`` has passed; without one, a small model is looked at.
+        model_name_or_path: a checkpoint that has passed ``check_checkpoint``. Without one, a small model is checked.
         small: architecture of that small model.
 
     Raises:
-        CheckpointError: where the config makes no model.
+        CheckpointError: if no model can be made from the config.
     """
     model_type = architecture(model_name_or_path, cached_only=True) if model_name_or_path else small
     lora_target = [] if lora_target == ["all-linear"] else lora_target
@@ -38,21 +38,21 @@ def missing_layers(
 
 
 def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool]:
-    """Full names of a causal LM's layers, and whether LoRA can be added to each; takes seconds, since it loads torch."""
+    """Full name of each layer of a causal LM -> whether LoRA can be added to it. Takes seconds, because it loads torch."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    import llmcrs_utils.checkpoints.chatglm  # noqa: F401  makes ChatGLM known to the Auto classes
+    import llmcrs_utils.checkpoints.chatglm  # noqa: F401  registers ChatGLM with the Auto classes
 
     try:
         if model_name_or_path:
-            config = AutoConfig.from_pretrained(named(model_name_or_path), trust_remote_code=False, local_files_only=True)
+            config = AutoConfig.from_pretrained(resolved(model_name_or_path), trust_remote_code=False, local_files_only=True)
         else:
             config = AutoConfig.for_model(model_type)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:  # whatever is wrong with it, loading would meet it too
+    except Exception as error:  # of whatever kind: loading would fail for the same reason
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{model_name_or_path}: config.json makes no causal model ({reason}); get the file again") from None
     kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
@@ -60,7 +60,7 @@ def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool
 
 
 def lacks_chat_template(model_name_or_path: str | None, adapters: list[str]) -> bool:
-    """Whether no tokenizer of these folders, or that of a small model, has a chat template; what a hub has is not asked."""
+    """Whether none of these folders has a chat template. Small models have none. Hub ids are assumed to have one."""
     folders = [located(name) for name in (model_name_or_path, *adapters) if name]
     return all(
         folder.is_dir()

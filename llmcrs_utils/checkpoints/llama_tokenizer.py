@@ -1,8 +1,8 @@
 """LLaMA's tokenizer from its ``tokenizer.model``, run by sentencepiece itself.
 
-transformers rebuilds it as a list of merges in the order of the pieces. Chinese-LLaMA (Cui et al. 2023) appended its pieces
-to LLaMA's with one score for all, so among overlapping words sentencepiece takes the leftmost and the rebuilt one the
-first listed: the models would read other tokens than they were trained on.
+transformers rebuilds the tokenizer as a list of merges in the order of the pieces. Chinese-LLaMA (Cui et al. 2023) appended its
+pieces to LLaMA's, all with one score. Among overlapping words sentencepiece then takes the leftmost one, but the rebuilt
+tokenizer takes the one listed first: the models would read other tokens than those they were trained on.
 """
 
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
@@ -11,18 +11,19 @@ LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 class SentencePieceLlamaTokenizer(SentencePieceBackend):
-    """The start token in front of a text where the settings do not forbid it, its end left open; unknown characters by their bytes.
+    """A sentencepiece tokenizer that begins a text with the start token and adds no end token.
 
-    Special tokens are those of the settings, else LLaMA's own.
+    The setting ``add_bos_token: false`` turns the start token off. Unknown characters become their bytes. Special tokens are
+    those of the settings, else LLaMA's own.
 
     Raises:
-        ValueError: where neither the file nor the tokens added beside it (``added_tokens.json``) hold one of them.
+        ValueError: if a special token is neither in the file nor among the added tokens (``added_tokens.json``).
     """
 
     model_input_names = ["input_ids", "attention_mask"]
 
     def __init__(self, vocab_file: str, **kwargs):
-        # Old files of settings name "" as special tokens, where the model has these.
+        # Old settings files name "" as special tokens; the model has LLaMA's.
         specials = {name: kwargs.get(name) for name in LLAMA_TOKENS}
         specials = {name: token if token and str(token) else LLAMA_TOKENS[name] for name, token in specials.items()}
         self.opens = kwargs.pop("add_bos_token", None) is not False

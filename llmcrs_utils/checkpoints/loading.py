@@ -1,6 +1,6 @@
-"""Checkpoints by folder or hub id; the same code loads a small model of this project and a published one.
+"""Loads checkpoints by folder or hub id. The same code loads small models of this project and published ones.
 
-Nothing that a checkpoint brings along as code is run, and nobody is asked whether it may.
+Code that comes with a checkpoint is never run, and the user is never asked to allow it.
 """
 
 import logging
@@ -18,35 +18,39 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer  # its import makes ChatGLM known to the Auto classes
+from llmcrs_utils.checkpoints.chatglm_tokenizer import ChatGLMTokenizer  # this import registers ChatGLM with the Auto classes
 from llmcrs_utils.checkpoints.checks import (
     CheckpointError,
     architecture,
     check_checkpoint,
     check_model,
     checkpoint_file,
-    named,
     positions,
     read_json,
+    resolved,
 )
 from llmcrs_utils.checkpoints.cpt import CPTConfig, CPTForConditionalGeneration
 from llmcrs_utils.checkpoints.llama_tokenizer import SentencePieceLlamaTokenizer
 
-# UniMIND's information segments (paper section 3.3) and the assistant's (section 3.5).
+# The markers of UniMIND's segments (paper section 3.3) and of the assistant's answer (section 3.5).
 SEGMENT_TOKENS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]
 
 DTYPES = ("auto", "float32", "bfloat16")
 
 
 def device() -> torch.device:
-    """Of several processes on one machine each has a GPU of its own."""
+    """The device of this process: its own GPU if there are any (one per process of a machine), else the CPU."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, with UniMIND's segment tokens added where asked.
+    """The checkpoint's tokenizer. With ``segments``, UniMIND's segment tokens are added.
 
-    Its ``model_max_length`` is the number of the model's positions, whatever the tokenizer's own settings say of it.
+    Its ``model_max_length`` is the model's number of positions, whatever the tokenizer's settings say. A tokenizer without pad
+    token pads with its unknown token or its end token.
+
+    Raises:
+        CheckpointError: for a tokenizer that reads every text as special tokens alone.
     """
     tokenizer = tokenizer_as_published(model_name_or_path)
     if set(tokenizer("需求 need")["input_ids"]) <= set(tokenizer.all_special_ids):
@@ -59,44 +63,47 @@ def load_tokenizer(model_name_or_path: str, segments: bool = False) -> PreTraine
     length = positions(model_name_or_path)
     if length is not None:
         tokenizer.model_max_length = length
-        # Inputs are made to fit later (text.fitting), when the tokenizer has counted them.
+        # Silences a warning: inputs are cut to length (text.fitting) after the tokenizer has counted them.
         tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    if tokenizer.pad_token is None:  # LLaMA has none; its unknown token never occurs where it would be read
+    if tokenizer.pad_token is None:  # LLaMA has none; padding is masked, so its unknown token does no harm
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
 
 
 def tokenizer_as_published(model_name_or_path: str) -> PreTrainedTokenizerBase:
-    """The files there decide: published settings name the class wrongly, or code of their own, or nothing."""
+    """The checkpoint's tokenizer as it is. Its files decide the class.
 
-    place = named(model_name_or_path)
+    Published settings are no help: they name a wrong class, code that comes with the checkpoint, or no class.
+    """
+
+    place = resolved(model_name_or_path)
 
     def has(name: str) -> bool:
         return checkpoint_file(place, name) is not None
 
     if has("ice_text.model"):
         return ChatGLMTokenizer.from_pretrained(place)
-    # "": an adapter has no config.json. A publisher's own tokenizer.json says more than the file it was made of.
+    # The architecture is "" for an adapter, which has no config.json. A published tokenizer.json says more than tokenizer.model.
     if has("tokenizer.model") and not has("tokenizer.json") and architecture(model_name_or_path) in ("llama", ""):
         return SentencePieceLlamaTokenizer.from_pretrained(place)
     if has("vocab.txt") and not has("tokenizer.json"):  # the Chinese BART and CPT
-        said = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
-        # Token types are left out: BART has none, and CPT sets its own.
+        settings = read_json(checkpoint_file(model_name_or_path, "tokenizer_config.json"))
+        # Token types are left out: BART has none, and CPT sets them itself.
         names = ["input_ids", "attention_mask"]
         return BertTokenizer.from_pretrained(
-            place, do_lower_case=said.get("do_lower_case", False), model_input_names=names
+            place, do_lower_case=settings.get("do_lower_case", False), model_input_names=names
         )
     return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedModel:
-    """``kind.from_pretrained``, which would fill up with random numbers what the weight files lack.
+    """Load with ``kind.from_pretrained``, and refuse a checkpoint whose gaps it would fill with random numbers.
 
     Raises:
-        CheckpointError: where they lack a parameter that is not tied to one that they hold.
+        CheckpointError: if the weight files lack a parameter that is not tied to one that they hold.
     """
-    model, found = kind.from_pretrained(named(model_name_or_path), output_loading_info=True, **options)
-    missing = sorted(found["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
+    model, loading = kind.from_pretrained(resolved(model_name_or_path), output_loading_info=True, **options)
+    missing = sorted(loading["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
     if missing:
         lacking = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise CheckpointError(
@@ -109,20 +116,20 @@ def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedMode
 def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = None) -> PreTrainedModel:
     """An encoder-decoder with a language-model head (BART or CPT) in float32.
 
-    ``generation_token_type`` is CPT's (``CPTConfig``); ``None`` leaves what the checkpoint says.
+    ``generation_token_type`` is a setting of CPT (``CPTConfig``); ``None`` keeps the checkpoint's.
     """
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "crs")
     if architecture(model_name_or_path) == "bart":
         return load_whole(AutoModelForSeq2SeqLM, model_name_or_path, dtype=torch.float32)
-    said = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
-    found = CPTConfig.get_config_dict(named(model_name_or_path))[0]
-    config = CPTConfig.from_dict({**found, **said, "model_type": CPTConfig.model_type})
+    changes = {} if generation_token_type is None else {"generation_token_type": generation_token_type}
+    published = CPTConfig.get_config_dict(resolved(model_name_or_path))[0]
+    config = CPTConfig.from_dict({**published, **changes, "model_type": CPTConfig.model_type})
     return load_whole(CPTForConditionalGeneration, model_name_or_path, config=config, dtype=torch.float32)
 
 
 class Encoder(BertModel):
-    """A BERT that leaves the heads of its pretraining, which published checkpoints hold, where they are without a word."""
+    """A BERT that ignores, without a warning, the pretraining heads in published checkpoints."""
 
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"pooler"]
 
@@ -135,10 +142,10 @@ def load_encoder(model_name_or_path: str) -> PreTrainedModel:
 
 
 def compute_dtype(dtype: str = "auto") -> torch.dtype:
-    """What a model whose weights stand still is held and computed in: ``auto`` is bfloat16 on a GPU that computes in it, else float32.
+    """The dtype of a model whose weights are not trained. ``auto`` is bfloat16 on a GPU that computes in it, else float32.
 
     Raises:
-        ValueError: for a name that is none of ``DTYPES``.
+        ValueError: for a name that is not one of ``DTYPES``.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
@@ -149,16 +156,16 @@ def compute_dtype(dtype: str = "auto") -> torch.dtype:
 def load_causal(
     model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False, dtype: str = "auto"
 ) -> PreTrainedModel:
-    """A causal LM (LLaMA, ChatGLM).
+    """Load a causal LM (LLaMA, ChatGLM).
 
     Args:
-        quantization_bit: 4 or 8 has bitsandbytes hold its linear layers, on CPU too, in NF4 or int8; 0 leaves them as they are.
-        for_training: all its weights are to be trained: ``auto`` is then float32 (the Trainer computes in bfloat16). A base that
-            stands still, as LoRA's does, is not trained.
-        dtype: what weights are held in, one of ``DTYPES``; ``auto`` as ``compute_dtype`` says.
+        quantization_bit: with 4 or 8, bitsandbytes holds the linear layers in NF4 or int8, on CPU too. 0 does not quantise.
+        for_training: set it if all weights will be trained; ``auto`` is then float32 (the Trainer computes in bfloat16). It is
+            not meant for a frozen base, such as LoRA's.
+        dtype: dtype of the weights, one of ``DTYPES``; for ``auto`` see ``compute_dtype``.
 
     Raises:
-        ValueError: for other numbers of bits, and other dtypes.
+        ValueError: for another number of bits or another dtype.
     """
     if quantization_bit not in (0, 4, 8):
         raise ValueError(f"quantization_bit={quantization_bit}: give 4 or 8, or 0 for the model as it is")
@@ -171,20 +178,20 @@ def load_causal(
         quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=held)
     else:
         quantization = BitsAndBytesConfig(load_in_8bit=True)
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports its cast at every product
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it reports a cast at every product
     model = load_whole(
         AutoModelForCausalLM, model_name_or_path, dtype=held, quantization_config=quantization, device_map={"": device()},
         trust_remote_code=False,
     )  # fmt: skip
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # On some CPUs evaluation repacks the weights, and training after it reads their scales in a wrong order.
+            # On some CPUs evaluation repacks the weights, and later training reads their scales in a wrong order.
             module.support_avx512bf16_for_cpu = False
     return model
 
 
 def load_unrounded(model_name_or_path: str) -> PreTrainedModel:
-    """A causal LM on the CPU, its weights in the dtype of their files, as merging needs it."""
+    """Load a causal LM on the CPU with the dtype of its weight files, as merging needs it."""
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "llm")
     return load_whole(AutoModelForCausalLM, model_name_or_path, dtype="auto", trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""A description of a corpus: its turns, acts, attributes, behaviour and catalogue; and a dialogue drawn as chat bubbles."""
+"""Describes a corpus: its turns, acts, attributes, behaviour and catalogue. Draws a dialogue as chat bubbles."""
 
 import html
 import json
@@ -13,7 +13,7 @@ from llmcrs_utils.corpus.u_need import DIALOGUES_BY_CATEGORY
 # Sizes of U-NEED: dialogues per category from Liu et al. (EMNLP 2023 Findings), section 4.1, the rest from its release.
 U_NEED = {
     "dialogues": DIALOGUES_BY_CATEGORY,
-    "items": 69_000,  # about
+    "items": 69_000,  # rounded
     "knowledge tuples": 332_148,
     "actions": 333_879,
     "split": (0.90, 0.05, 0.05),
@@ -32,7 +32,7 @@ def every_dialogue(corpus: Corpus) -> list[Dialogue]:
 
 
 def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
-    """The sizes of a corpus and, in a second column, the published sizes of U-NEED."""
+    """The sizes of a corpus in column ``name``, and the published sizes of U-NEED in a second column."""
     counts = pd.Series([dialogue.domain for dialogue in every_dialogue(corpus)]).value_counts()
     split = [len(corpus.dialogues[part]) for part in SPLITS]
     published = U_NEED["dialogues"]
@@ -48,7 +48,7 @@ def beside_u_need(corpus: Corpus, name: str) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
-    """The table for display: rounded, whole numbers without decimals, with a heading."""
+    """The table for display: rounded, whole numbers without decimals, ``name`` as the heading of its columns."""
     def cell(value):
         if not isinstance(value, float) or value != value:
             return value
@@ -67,8 +67,8 @@ def domains_of(domains: pd.Series) -> list[str]:
 def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
     """One row per utterance: ``sid, domain, act, by_user, characters, values, asked, offered, items``.
 
-    ``values`` counts annotated words, ``asked`` counts attributes annotated without a word (the desk asks for them), and ``offered``
-    says whether a question names words.
+    ``values`` counts the attributes annotated with words. ``asked`` counts those annotated without a word, which the desk asks
+    for. ``offered`` is true for a question that names words.
     """
     rows = [
         (
@@ -90,14 +90,14 @@ def utterance_table(dialogues: list[Dialogue]) -> pd.DataFrame:
 
 
 def dialogue_statistics(dialogues: list[Dialogue]) -> pd.DataFrame:
-    """Sizes and shares, a column per category and ``ALL_CATEGORIES`` last."""
+    """Sizes and shares. One column per category, then ``ALL_CATEGORIES``."""
     table, attributes = utterance_table(dialogues), attribute_table(dialogues)
-    found = {}
+    columns = {}
     for name in [*domains_of(table["domain"]), ALL_CATEGORIES]:
         part = table if name == ALL_CATEGORIES else table[table["domain"] == name]
         named = attributes if name == ALL_CATEGORIES else attributes[attributes["domain"] == name]
         count, questions = part["sid"].nunique(), part[part["act"] == "ask"]
-        found[name] = {
+        columns[name] = {
             "dialogues": count,
             "utterances per dialogue": len(part) / count,
             "characters per utterance": part["characters"].mean(),
@@ -109,7 +109,7 @@ def dialogue_statistics(dialogues: list[Dialogue]) -> pd.DataFrame:
             "items recommended per dialogue": part["items"].sum() / count,
             **{f"share of {act}": (part["act"] == act).mean() for act in ACTS.values()},
         }
-    return pd.DataFrame(found)
+    return pd.DataFrame(columns)
 
 
 def attribute_table(dialogues: list[Dialogue]) -> pd.DataFrame:
@@ -124,7 +124,12 @@ def attribute_table(dialogues: list[Dialogue]) -> pd.DataFrame:
 
 
 def frequent_attributes(dialogues: list[Dialogue], attributes: int = 5, words: int = 6) -> pd.DataFrame:
-    """The most frequent ``attributes`` of each category, their share of its annotations and their commonest ``words``."""
+    """For each category the most frequent attributes, their share of its annotations, and their commonest words.
+
+    Args:
+        attributes: how many attributes per category.
+        words: how many words per attribute.
+    """
     table = attribute_table(dialogues)
     rows = []
     for domain in domains_of(table["domain"]):
@@ -136,7 +141,10 @@ def frequent_attributes(dialogues: list[Dialogue], attributes: int = 5, words: i
 
 
 def act_sequences(dialogues: list[Dialogue], top: int = 10) -> pd.DataFrame:
-    """The most frequent sequences of acts. Repeated acts count once; an explanation after a recommendation belongs to it."""
+    """The ``top`` most frequent sequences of acts.
+
+    A repeated act counts once, and an explanation right after a recommendation counts as part of it.
+    """
     sequences = []
     for dialogue in dialogues:
         acts = [act for act, _ in groupby(ACTS[utterance.act_tag] for utterance in dialogue.dialogue)]
@@ -148,7 +156,10 @@ def act_sequences(dialogues: list[Dialogue], top: int = 10) -> pd.DataFrame:
 
 
 def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
-    """Actions of shoppers before their dialogue, per category: mean, quartiles, share of shoppers without any, share at other sellers."""
+    """Shoppers' actions before their dialogue. One column per category, then ``ALL_CATEGORIES``.
+
+    Rows: mean and quartiles per dialogue, the share of shoppers without actions, and the share of actions at other sellers.
+    """
     starts = pd.DataFrame(
         [(d.userid, d.sellerid, d.domain, d.dialogue[0].time) for d in every_dialogue(corpus)],
         columns=["user_id_encrypt", "home", "domain", "start"],
@@ -158,20 +169,20 @@ def behaviour_statistics(corpus: Corpus) -> pd.DataFrame:
     before = actions[actions["actime"] < actions["start"]]
     lengths = before.groupby("visit").size().reindex(starts["visit"], fill_value=0)
     elsewhere = before["seller_id_encrypt"] != before["home"]
-    found = {}
+    columns = {}
     for name in [*domains_of(starts["domain"]), ALL_CATEGORIES]:
-        mine = lengths[(starts["domain"] == name).to_numpy() | (name == ALL_CATEGORIES)]
-        found[name] = {
-            "actions before the dialogue, mean": mine.mean(),
-            **{f"quartile {place}": mine.quantile(place / 4) for place in (1, 2, 3)},
-            "shoppers without any": (mine == 0).mean(),
+        counts = lengths[(starts["domain"] == name).to_numpy() | (name == ALL_CATEGORIES)]
+        columns[name] = {
+            "actions before the dialogue, mean": counts.mean(),
+            **{f"quartile {place}": counts.quantile(place / 4) for place in (1, 2, 3)},
+            "shoppers without any": (counts == 0).mean(),
             "actions at other sellers": elsewhere[(before["domain"] == name) | (name == ALL_CATEGORIES)].mean(),
         }
-    return pd.DataFrame(found)
+    return pd.DataFrame(columns)
 
 
 def catalogue_statistics(corpus: Corpus) -> pd.Series:
-    """How well the catalogue describes its items, and how attention and relations are spread over them."""
+    """How well the catalogue describes its items, and how shoppers' actions and relations are spread over them."""
     per_item = corpus.knowledge.groupby("item_id_encrypt", sort=False).size()
     views = corpus.behaviour["item_id_encrypt"].value_counts()
     top = views.head(max(1, len(per_item) // 10)).sum() / max(1, views.sum())
@@ -206,12 +217,15 @@ _MARK = '<mark style="background:{colour};color:#111;padding:0 2px;border-radius
 
 
 def html_text(text: str) -> str:
-    """``text`` as a notebook shows it as it is: no tags, and no formula between two dollar signs."""
+    """``text`` escaped so that a notebook shows it literally: no tags, and no formula between two dollar signs."""
     return html.escape(text).replace("$", "<span>$</span>")
 
 
 def render_dialogue(dialogue: Dialogue, note: str) -> str:
-    """A dialogue as HTML chat bubbles: the desk on the left, the shopper on the right, annotated words in the colour of their attribute."""
+    """A dialogue as HTML chat bubbles.
+
+    The desk is on the left, the shopper on the right, and annotated words have the colour of their attribute.
+    """
     keys = list(dict.fromkeys(a.key for utterance in dialogue.dialogue for a in utterance.attributes))
     colour = {key: _COLOURS[place % len(_COLOURS)] for place, key in enumerate(keys)}
     lines = [f'<div style="font-size:12px;color:#666">{html_text(f"{dialogue.domain} · {note}")}</div>']

@@ -11,7 +11,7 @@ from llmcrs_utils.files.atomic import write_atomically
 
 BAD_RECORDS = ("stop", "set_aside")
 
-# What makes a record (or a whole file) unusable as it stands, and what to do about it.
+# Errors make a record (or a whole file) unusable. Kind -> what to do about it.
 ERRORS = {
     "missing_file": "add it, or correct the folder given",
     "file_twice": "keep one of them",
@@ -39,7 +39,7 @@ ERRORS = {
     "field_count": "write all fields, separated by commas; one that holds a comma needs double quotes around it; no field can hold a line break",
     "no_user": "name the shopper, or leave the action out",
 }
-# What is read all the same, but should be seen.
+# Notes: the data are read, but a person should look at them. Kind -> what was done with the data, or what to do.
 NOTES = {
     "no_records": "the file is in order, but there is nothing in it",
     "unknown_field": "not part of the format: ignored",
@@ -66,7 +66,7 @@ NOTES = {
     "open_quote": "the quote is read as part of the text; where a line break was meant to follow, it cannot",
 }
 REMEDIES = {**ERRORS, **NOTES}
-EXAMPLES = 2  # of each kind in a summary; of whole files all
+EXAMPLES = 2  # examples of each kind in a summary; faults of whole files are all shown
 
 
 class CorpusError(ValueError):
@@ -74,14 +74,14 @@ class CorpusError(ValueError):
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong. An error with an empty ``record`` concerns the file as a whole."""
+    """One error or note. An error with an empty ``record`` concerns the whole file."""
 
     kind: str  # a key of REMEDIES
     file: str
     record: str
     field: str
     message: str
-    raw: Any = None  # the record as it was read; of errors only
+    raw: Any = None  # the record as it was read; for errors only
 
     @property
     def severity(self) -> str:
@@ -93,9 +93,14 @@ class Fault(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Of ``of`` different ``names``, such as users of the dialogues, ``matched`` are among the names ``among``.
+    """How many identifiers of one place occur in another.
 
-    ``near`` further ones would be if both sides wrote them alike.
+    Attributes:
+        names: the identifiers that are looked for, such as "users of the dialogues".
+        among: the identifiers among which they are looked for.
+        matched: how many were found.
+        of: how many different ``names`` there are.
+        near: how many more would be found if both places wrote them alike.
     """
 
     names: str
@@ -109,13 +114,13 @@ class Join(NamedTuple):
 
 
 class Report:
-    """Collects the faults of a corpus while it is read, and how its files fit together.
+    """Collects the faults of a corpus while it is read, and counts how its files fit together.
 
     Args:
-        bad_records: ``"stop"``: any error ends reading with one ``CorpusError``. ``"set_aside"``: records with errors are left
-            out of what is read and written to ``set_aside_file``; only a file that cannot be used at all ends it.
+        bad_records: with ``"stop"``, any error ends the reading with one ``CorpusError``. With ``"set_aside"``, records with
+            errors are left out and written to ``set_aside_file``; only a file that cannot be used at all ends the reading.
         set_aside_file: JSON lines, one per record: ``file, record, field, kind, message``, ``also`` (its further errors) and
-            ``raw``. Without it nothing is written, for a check before a run.
+            ``raw``. ``None`` writes nothing, as for a check before a run.
     """
 
     def __init__(self, bad_records: str = "stop", set_aside_file: str | Path | None = None):
@@ -124,7 +129,7 @@ class Report:
         self.bad_records = bad_records
         self.set_aside_file = set_aside_file
         self.faults: list[Fault] = []
-        self.records: dict[str, int] = {}  # file -> how many there are, good and bad
+        self.records: dict[str, int] = {}  # file -> number of records, good and bad
         self.joins: list[Join] = []
 
     def add(self, kind: str, file: str | Path, record: str = "", field: str = "", message: str = "", raw: Any = None) -> None:
@@ -135,7 +140,7 @@ class Report:
         return [fault for fault in self.faults if fault.severity == severity]
 
     def bad(self) -> dict[tuple[str, str], list[Fault]]:
-        """The errors of each record that has any, by file and record."""
+        """(file, record) -> errors, for each record that has any."""
         bad: dict[tuple[str, str], list[Fault]] = {}
         for fault in self.of_severity("error"):
             if fault.record:
@@ -147,10 +152,10 @@ class Report:
         return not any(fault.file == str(file) and not fault.record for fault in self.of_severity("error"))
 
     def finish(self) -> None:
-        """To be called once all is read.
+        """End the reading: write the records that are set aside, and raise if there are errors. Call it after all reading.
 
         Raises:
-            CorpusError: for any error, or, where bad records are set aside, for a file of which nothing is left.
+            CorpusError: for any error; if bad records are set aside, only for a file that cannot be used or has no good record.
         """
         bad = self.bad()
         lost = Counter(file for file, _ in bad)
@@ -162,20 +167,20 @@ class Report:
             lines = []
             for first, *others in bad.values():
                 also = [f"{fault.field}: {fault.message}" for fault in others]
-                said = {name: getattr(first, name) for name in ("file", "record", "field", "kind", "message")}
-                lines.append(printable(json.dumps({**said, "also": also, "raw": first.raw}, ensure_ascii=False)) + "\n")
+                fields = {name: getattr(first, name) for name in ("file", "record", "field", "kind", "message")}
+                lines.append(printable(json.dumps({**fields, "also": also, "raw": first.raw}, ensure_ascii=False)) + "\n")
             Path(self.set_aside_file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(Path(self.set_aside_file), "".join(lines))
         if errors and (self.bad_records == "stop" or not all(fault.record for fault in errors)):
             raise CorpusError(f"{errors[0]}; {ERRORS[errors[0].kind]}" if len(errors) == 1 else self.summary_of_faults())
 
     def counts(self) -> dict[str, int]:
-        """How many faults of each kind, errors first, in the order of the tables above."""
+        """Kind -> number of faults, in the order of ``ERRORS`` and then ``NOTES``."""
         counts = Counter(fault.kind for fault in self.faults)
         return {kind: counts[kind] for kind in REMEDIES if counts[kind]}
 
     def summary(self) -> str:
-        """For people: a line per join that there are names for, then per kind of fault the count, the remedy and first examples."""
+        """Text for people: a line per join that has names, then the count, remedy and first examples of each kind of fault."""
         return "\n".join([*(str(join) for join in self.joins if join.of), self.summary_of_faults()])
 
     def summary_of_faults(self) -> str:
@@ -201,7 +206,7 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> dict:
-        """For machines: counts by severity and kind, and every fault."""
+        """The report for programs: counts by severity and kind, and every fault."""
         counts = self.counts()
         return {
             "errors": sum(count for kind, count in counts.items() if kind in ERRORS),
@@ -225,14 +230,14 @@ class Report:
 
 @contextmanager
 def collecting(report: Report | None):
-    """``report``, to be finished by its owner; or one for this reading alone, finished with it."""
-    own = Report() if report is None else report
-    yield own
+    """Yield ``report``, which the caller finishes. Without one, yield a new report and finish it when the block ends."""
+    used = Report() if report is None else report
+    yield used
     if report is None:
-        own.finish()
+        used.finish()
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """A value in a message, cut where it is long."""
+    """A value as text for a message, cut after ``most`` characters."""
     text = repr(value[: most + 1] if isinstance(value, str) else value)
     return text if len(text) <= most else f"{text[:most]}..."

@@ -1,4 +1,4 @@
-"""Files that are joined by an identifier: how many names of the one are in the other, and how many would be if written alike."""
+"""Joins between files by an identifier: how many names of one file the other has, and how many more it would if written alike."""
 
 import re
 import unicodedata
@@ -21,12 +21,12 @@ QUOTES = "'\"`‘’“”"
 class Side:
     """The identifiers of one kind in one place, such as the users of the dialogues."""
 
-    name: str  # with its place, in the plural
+    name: str  # in the plural, with the place: "users of the dialogues"
     names: frozenset[str]
 
     @cached_property
     def by_form(self) -> dict[str, str]:
-        """``written_alike`` of each identifier -> the identifier, of several the first by the alphabet."""
+        """``written_alike(identifier)`` -> identifier. Where several share a form, the first in alphabetical order."""
         forms: dict[str, str] = {}
         for name in self.names:
             form = written_alike(name)
@@ -39,12 +39,12 @@ def side(name: str, names: Iterable[str]) -> Side:
 
 
 def written_alike(name: str) -> str:
-    """The identifier as it is compared where the two sides may write it differently.
+    """The identifier in the form that is compared where the two sides may write it differently.
 
-    Blanks and quotes around it, upper and lower case, full and half width do not count, nor how a number is written:
-    ``12``, ``0012``, ``12.0``, ``1,200`` and ``1200``, ``1.2E+3`` and ``1200``.
+    Blanks and quotes around it, upper and lower case, and full and half width make no difference. Neither does the way a
+    number is written: ``12``, ``0012`` and ``12.0`` are equal, and so are ``1,200``, ``1.2E+3`` and ``1200``.
     """
-    if name.isascii() and name.isdigit():  # most are: a short way, since a corpus has a hundred thousand of them
+    if name.isascii() and name.isdigit():  # a fast path: most are, and a corpus has a hundred thousand of them
         return name.lstrip("0") or "0"
     text = name if name.isascii() else unicodedata.normalize("NFKC", name)
     text = UNSEEN_AROUND.sub("", UNSEEN_AROUND.sub("", text).strip(QUOTES)).casefold()
@@ -59,10 +59,13 @@ def written_alike(name: str) -> str:
     return whole[1] if whole else text
 
 
-def tell_join(report: Report, file: str | Path, left: Side, right: Side) -> None:
-    """Count in ``report`` how many identifiers of ``left`` are in ``right`` too; ``file`` is where that is to be mended.
+def count_join(report: Report, file: str | Path, left: Side, right: Side) -> None:
+    """Count in ``report`` how many identifiers of ``left`` are also in ``right``.
 
-    Where both sides have identifiers and none is matched, or where some would be if they were written alike, a note says so.
+    A note is added if both sides have identifiers and none matches, or if more would match when written alike.
+
+    Args:
+        file: the file to correct, which the note names.
     """
     missing = left.names - right.names
     matched = len(left.names) - len(missing)

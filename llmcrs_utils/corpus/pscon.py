@@ -4,7 +4,7 @@ Acts of the system, by PSCon's action:
 
 * Clarify -> 系统提问, Recommend -> 系统推荐; Chitchat, No answer and Inquire -> 系统解释.
 
-Acts of the user, by what the system last did (系统解释 leaves that as it was), whatever the intent:
+Acts of the user depend on the system's last 系统提问 or 系统推荐 and, except for Reveal, not on the user's intent:
 
 * before any 系统提问 or 系统推荐, or the first turn with keywords if its intent is Reveal -> 用户需求;
 * after a 系统提问 -> 用户回答; after a 系统推荐 -> 用户反馈.
@@ -12,21 +12,21 @@ Acts of the user, by what the system last did (系统解释 leaves that as it wa
 Attributes of a Clarify turn: its clarifying_attribute. "Price: $25 to $50" is attribute "Price", value "$25 to $50";
 "Brand" and the blank form "Price: $        $" are attributes without a value.
 
-Attributes of a user turn: the keywords that no earlier turn of the user has, case and blanks aside; PSCon's annotators
-repeat old ones. The attribute is the one asked about since the user's last turn; if none or several were asked about,
-PSCon does not say which one a keyword answers and the attribute is ``Keyword``.
+Attributes of a user turn: the keywords that no earlier turn of the user has, ignoring case and blanks; PSCon's annotators
+repeat old ones. The attribute is the one that the system asked about since the user's last turn. If it asked about none or
+several, PSCon does not say which one a keyword answers, and the attribute is ``Keyword``.
 
-Values are the annotators' words with single blanks, and "," for ";" and " - " for a colon before a blank, as those two
-separate attributes and values in the English prompts. The span is the first place where the annotators' words stand in the
-message, upper or lower case, else -1,-1.
+Values are the annotators' words with single blanks. ";" becomes "," and a colon before a blank becomes " - ", because ";" and
+":" separate attributes and values in the English prompts. The span is the first place where the message has the annotators'
+words, in upper or lower case, else -1,-1.
 
 Recommendations: recommended_products, each with itself and the turn's search results as candidates. Titles are the only
-knowledge (relation ``Title``) and exist for products that were recommended at some time; search results without one are
-left out, since a candidate nothing is known of could not be the answer and so would give it away. There is no category,
-so the one domain is ``Shopping``.
+knowledge (relation ``Title``) and exist for products that were recommended at some time. Search results without a title are
+left out: a candidate without knowledge could not be the answer, and so would help to guess it. PSCon has no categories, so the
+only domain is ``Shopping``.
 
-PSCon names no shop, shopper or time: the seller is ``pscon``, the user is the conversation, and the times only keep the
-order of the messages, one minute apart. It publishes no behaviour before a dialogue. The likes at a dialogue's end came
+PSCon names no shop, shopper or time. The seller is ``pscon``, the user is the conversation, and the times only keep the
+order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. The likes at a dialogue's end come
 after everything that is predicted, so they are left out. ``losses`` counts what the mapping drops.
 """
 
@@ -42,7 +42,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.folders import data_files, data_folder
-from llmcrs_utils.corpus.joins import side, tell_join
+from llmcrs_utils.corpus.joins import count_join, side
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
@@ -62,9 +62,9 @@ from llmcrs_utils.corpus.schema import (
 FILE = "conversation_en.json"
 DOMAIN = "Shopping"
 SELLER = "pscon"
-KEYWORD = "Keyword"  # attribute of what the user said unasked
+KEYWORD = "Keyword"  # attribute of a keyword that answers no single question
 TITLE = "Title"
-START = datetime(2000, 1, 1)  # plainly not a time of the conversations
+START = datetime(2000, 1, 1)  # clearly not a time of the conversations
 SYSTEM_ACTS = {
     "Clarify": "系统提问",
     "Recommend": "系统推荐",
@@ -79,7 +79,7 @@ class Product(Record):
     product_title: str = ""
 
 
-# the search results of some turns are bare ids
+# The search results of some turns are bare ids.
 Found = Annotated[Product, BeforeValidator(lambda value: value if isinstance(value, dict) else {"product_id": value})]
 
 
@@ -119,16 +119,19 @@ def read_pscon(
     encoding: str = "utf-8",
     report: Report | None = None,
 ) -> Corpus:
-    """The English part of PSCon, split by conversation into ``shares`` of train, valid and test.
+    """Read the English part of PSCon, split by conversation into train, valid and test.
 
-    The split of a conversation depends on ``seed`` and its own id only, so that adding one moves no other.
+    The split of a conversation depends only on ``seed`` and its id, so a new conversation moves no other.
 
     Args:
         folder: a clone of the repository, or any folder that holds one ``conversation_en.json`` at some depth.
+        seed: seed of the split.
+        shares: shares of train, valid and test; they add up to 1.
         encoding, report: as for ``read_corpus`` of ``u_need``.
 
     Raises:
-        CorpusError: naming what is missing, there twice, or broken, and the remedy.
+        CorpusError: names what is missing, present twice or broken, and the remedy.
+        ValueError: for shares that are not three or do not add up to 1.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
@@ -157,18 +160,18 @@ def read_conversations(folder: str | Path, encoding: str = "utf-8", report: Repo
 
 
 def conversation_files(folder: Path) -> list[Path]:
-    """What PSCon is read from: one file where ``folder`` is in order."""
+    """The files from which PSCon is read. A folder in order has exactly one."""
     return data_files(folder, FILE, deep=True)
 
 
 def count_pscon_joins(conversations: list[Conversation], file: Path, report: Report) -> None:
-    """Tell how many of the products that are recommended or found have a title somewhere, which is all that is known of them."""
+    """Count in ``report`` how many recommended or found products have a title, which is all the knowledge there is of them."""
     messages = [message for conversation in conversations for message in conversation.conversation]
     recommended = side("recommended products", (product.product_id for m in messages for product in m.recommended_products))
     found = side("found products", (product.product_id for m in messages for product in m.search_results))
     titled = side("products with a title", knowledge_of(conversations)["item_id_encrypt"])
-    tell_join(report, file, recommended, titled)
-    tell_join(report, file, found, titled)
+    count_join(report, file, recommended, titled)
+    count_join(report, file, found, titled)
 
 
 def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str:
@@ -180,7 +183,7 @@ def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str
 
 
 def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
-    """The conversation in the internal format, by the rules at the top of this module; ``titled`` are the products with one."""
+    """The conversation in the internal format, by the rules at the top of this module. ``titled``: the products with a title."""
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
     last_act = None  # the last 系统提问 or 系统推荐
@@ -226,7 +229,7 @@ def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
 
 
 def clarified(entry: str, text: str) -> Attribute:
-    """``"Price: $25 to $50"`` -> attribute and value; the blank form ``"Price: $   $"`` has no value."""
+    """The attribute of a clarifying question: ``"Price: $25 to $50"`` has a value, the blank form ``"Price: $   $"`` has none."""
     name, _, value = entry.partition(":")
     return attribute_of(name, "" if not value.strip("$ ") else value, text)
 
@@ -259,7 +262,7 @@ def unique(items) -> list[str]:
 
 
 def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
-    """The title of each recommended product; of several titles the first one met."""
+    """The title of each recommended product; if it has several, the first."""
     titles = {}
     for conversation in conversations:
         for message in conversation.conversation:
@@ -272,7 +275,7 @@ def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
 
 
 def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop") -> pd.DataFrame:
-    """What ``read_pscon`` drops or cannot tell: columns ``what``, ``count`` and ``of``, how many there were."""
+    """What ``read_pscon`` drops or cannot know. Columns ``what``, ``count`` and ``of`` (how many there were)."""
     conversations = read_conversations(folder, encoding, Report(bad_records))
     messages = [message for conversation in conversations for message in conversation.conversation]
     titled = set(knowledge_of(conversations)["item_id_encrypt"])
@@ -282,23 +285,23 @@ def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop
     recommends = [message for message in systems if message.action == "Recommend"]
     spoken = [attribute for u in utterances if u.sender_type == "用户" for attribute in u.attributes]
     offered = [attribute for u in utterances if u.sender_type == "客服" for attribute in u.attributes if attribute.value]
-    said = sum(len(message.keywords) for message in users)
-    unheard = sum(len(message.keywords) for message in systems)
+    by_users = sum(len(message.keywords) for message in users)
+    by_systems = sum(len(message.keywords) for message in systems)
     found = {product.product_id for message in systems for product in message.search_results}
     ratings = sum(len(message.user_rating) for message in messages)
-    unlike = [message for message in users if message.intent in ("Chitchat", "Inquire", "Revise")]
-    alike = [message for message in systems if SYSTEM_ACTS[message.action] == "系统解释"]
+    other_intents = [message for message in users if message.intent in ("Chitchat", "Inquire", "Revise")]
+    explanations = [message for message in systems if SYSTEM_ACTS[message.action] == "系统解释"]
     empty = [message for message in recommends if not message.recommended_products]
     rows = [
-        ("user keywords that repeat an earlier one: dropped", said - len(spoken), said),
-        ("keywords on a system turn: dropped", unheard, said + unheard),
+        ("user keywords that repeat an earlier one: dropped", by_users - len(spoken), by_users),
+        ("keywords on a system turn: dropped", by_systems, by_users + by_systems),
         ("kept keywords that do not stand in the text: no span", sum(a.start < 0 for a in spoken), len(spoken)),
         (f"kept keywords whose attribute is unknown: {KEYWORD}", sum(a.key == KEYWORD for a in spoken), len(spoken)),
         ("values offered by the system, not in the text: no span", sum(a.start < 0 for a in offered), len(offered)),
         ("found products without a title: no candidates", len(found - titled), len(found)),
         ("recommendations without a product: nothing to predict", len(empty), len(recommends)),
         ("user ratings, given after the dialogue: dropped", ratings, ratings),
-        ("user turns of intent Chitchat, Inquire or Revise: no act of their own", len(unlike), len(users)),
-        ("system turns of action Chitchat, No answer or Inquire: all 系统解释", len(alike), len(systems)),
+        ("user turns of intent Chitchat, Inquire or Revise: no act of their own", len(other_intents), len(users)),
+        ("system turns of action Chitchat, No answer or Inquire: all 系统解释", len(explanations), len(systems)),
     ]
     return pd.DataFrame(rows, columns=["what", "count", "of"])

@@ -1,4 +1,4 @@
-"""Bytes on disk <-> text, JSON records and CSV fields. What is broken is handed back with its place, never dropped."""
+"""Bytes on disk <-> text, JSON records and CSV fields. Broken parts are returned with their place, never dropped."""
 
 import codecs
 import json
@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-SURROGATE = re.compile("[\ud800-\udfff]")  # no character: an undecodable byte (see decode), or half an escape in JSON
-# the one of UTF-32 begins with the one of UTF-16
+SURROGATE = re.compile("[\ud800-\udfff]")  # not a character: an undecodable byte (see decode), or half of an escape in JSON
+# UTF-32 comes before UTF-16, because its mark begins with UTF-16's.
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -21,8 +21,8 @@ QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 FIELD = re.compile(r'"(?:[^"]|"")*"(?=,|$)|[^,]*')
 LINE_BREAK = re.compile("[\r\n]")
 CONTROL_BYTES = bytes({*range(32), 127} - set(b"\t\n\r"))
-# Characters that show nothing: blanks of every width, control characters, and what Unicode lets a font ignore, such as
-# zero-width blanks and byte-order marks; also the blank letters of Hangul and of Braille.
+# Invisible characters: blanks of every width, control characters, and characters that a font may ignore by Unicode's rules,
+# such as zero-width blanks and byte-order marks; also the blank letters of Hangul and Braille.
 UNSEEN = (
     r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
@@ -35,19 +35,21 @@ UNSEEN_AROUND = re.compile(f"^[{UNSEEN}]+|[{UNSEEN}]+$")
 
 
 def decode(data: bytes, encoding: str) -> str:
-    """Text in ``encoding``; a byte-order mark decides over it. A byte that is none of the encoding's becomes U+DC00 plus it.
+    """Decode ``data`` from ``encoding``. A byte-order mark takes precedence over ``encoding``.
+
+    A byte that the encoding does not have becomes the character U+DC00 plus that byte.
 
     Raises:
-        LookupError: there is no such text encoding.
+        LookupError: if there is no such text encoding.
     """
-    encoding = next((its_own for mark, its_own in BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
+    encoding = next((marked for mark, marked in BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         codecs.register_error("keep_bytes", keep_bytes)
         is_utf_8 = codecs.lookup(encoding).name == "utf-8"
-        text = data.decode(encoding, "surrogateescape" if is_utf_8 else "keep_bytes")  # the same there, but fast
-    except (LookupError, ValueError):  # ValueError: of codecs that are no encodings of files, such as idna
+        text = data.decode(encoding, "surrogateescape" if is_utf_8 else "keep_bytes")  # the same result for UTF-8, but fast
+    except (LookupError, ValueError):  # ValueError comes from codecs that are not file encodings, such as idna
         raise LookupError(f"encoding {encoding!r} is unknown; known are utf-8, gb18030, big5, utf-16 and others") from None
     return text.removeprefix("\ufeff")
 
@@ -65,18 +67,18 @@ def holds_surrogate(text: str) -> bool:
 
 
 def holds_control(text: str) -> bool:
-    """Whether there is a control character besides tab and line breaks; fast on long texts too."""
+    """Whether ``text`` holds a control character other than tab and line breaks. Fast on long texts too."""
     data = text.encode("utf-8", "surrogatepass")
     return len(data.translate(None, CONTROL_BYTES)) < len(data)
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to be seen in ``text``: it is empty, or holds blanks and invisible characters only."""
+    """Whether nothing in ``text`` is visible: it is empty, or holds only blanks and invisible characters."""
     return BLANK.fullmatch(text) is not None
 
 
 def printable(text: str) -> str:
-    """``text`` with lone surrogates as the escapes that JSON has for them, so that it can be written in UTF-8."""
+    """``text`` with lone surrogates replaced by their JSON escapes, so that it can be written in UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -84,12 +86,18 @@ def printable(text: str) -> str:
 
 
 class RepeatedField(dict):
-    """An object that names a field twice; it holds the last value."""
+    """A JSON object that has one field twice. It holds the last value."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A stretch of a file that is no JSON: the line and column where it begins, and where and why reading failed."""
+    """A part of a file that is not valid JSON.
+
+    Attributes:
+        line, column: where it begins.
+        message: where and why reading failed.
+        text: the part itself.
+    """
 
     line: int
     column: int
@@ -98,10 +106,10 @@ class Broken:
 
 
 def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
-    """The records of a JSON list or of one object after another (JSON lines), and what lies broken between them.
+    """The records of a JSON list, or of one object after another (JSON lines), and the broken parts between them.
 
-    After a broken place the next object that has the field ``identifier`` is taken for the next record. Control characters
-    inside strings are read; a number that is none (NaN, Infinity) becomes ``None``.
+    After a broken part, reading goes on at the next object that has the field ``identifier``. Control characters inside
+    strings are accepted. NaN and Infinity become ``None``.
     """
     try:
         whole = DECODER.decode(text)
@@ -112,7 +120,7 @@ def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
     place = BETWEEN_RECORDS.match(text).end()
     in_list = text.startswith("[", place)
     place += in_list
-    line, counted = 1, 0  # the line at position ``counted``
+    line, counted = 1, 0  # ``line`` is the line of position ``counted``
     while True:
         place = BETWEEN_RECORDS.match(text, place).end()
         if in_list and text.startswith("]", place):
@@ -134,7 +142,7 @@ def parse_json(text: str, identifier: str) -> tuple[list[Any], list[Broken]]:
 
 
 def next_record(text: str, place: int, identifier: str) -> int:
-    """Where after ``place`` the next object begins that has ``identifier`` among its first plain fields; else the end."""
+    """Position of the next object after ``place`` that has ``identifier`` among its first plain fields, else the text's end."""
     opening = re.compile(r'\{(?=[^{}\[\]]*"%s"\s*:)' % re.escape(identifier)).search(text, place + 1)
     return opening.start() if opening else len(text)
 
@@ -162,16 +170,16 @@ DECODER = json.JSONDecoder(strict=False, object_pairs_hook=object_of, parse_floa
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines, whatever their ends. Cut at line breaks only: splitlines would also cut at rarer characters."""
+    """The lines of a text with any kind of line break. ``str.splitlines`` would also cut at rarer characters."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def split_fields(line: str, columns: int, free_text_last: bool) -> tuple[list[str], bool]:
     """The fields of a line, and whether one begins with a quote that is never closed.
 
-    A field is unquoted where it begins and ends with ``"`` and holds further quotes doubled only, as CSV writers put it; any
-    other quote stands for itself. With ``free_text_last`` the last of the ``columns`` fields is all that remains of the
-    line, commas included.
+    Quotes around a field are removed if it begins and ends with ``"`` and every quote inside is doubled, as CSV writers do.
+    Any other quote is an ordinary character. With ``free_text_last`` the last of the ``columns`` fields takes the rest of
+    the line, commas included.
     """
     if '"' not in line:
         return line.split(",", columns - 1 if free_text_last else -1), False
@@ -191,7 +199,7 @@ def split_fields(line: str, columns: int, free_text_last: bool) -> tuple[list[st
 
 
 def quote(field: str, free_text: bool = False) -> str:
-    """``field`` as ``split_fields`` reads it back; ``free_text`` is the last field of a line, where commas need no quotes."""
+    """``field``, quoted if ``split_fields`` needs it. Set ``free_text`` for the last field of a line, which may hold commas."""
     if field.startswith('"') or ("," in field and not free_text):
         return '"' + field.replace('"', '""') + '"'
     return field

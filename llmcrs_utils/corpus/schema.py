@@ -1,7 +1,7 @@
-"""The internal corpus format: U-NEED's release format, validated on the way in.
+"""The internal corpus format: U-NEED's release format, validated when it is read.
 
-A corpus is a folder with ``{train,valid,test}_dialogue.json``, ``item_kg.txt`` and
-``user_action.txt``; every other source is converted to it once and then read from it.
+A corpus is a folder with ``{train,valid,test}_dialogue.json``, ``item_kg.txt`` and ``user_action.txt``. Every other source is
+converted to this format.
 """
 
 import difflib
@@ -43,16 +43,16 @@ KNOWLEDGE_COLUMNS = ["item_id_encrypt", "seller_id_encrypt", "relation_name", "v
 BEHAVIOUR_COLUMNS = ["seller_id_encrypt", "user_id_encrypt", "item_id_encrypt", "actime", "action_id"]
 TOP_CATEGORY = "一级类目"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-TIME_TYPE = "datetime64[us]"  # of actime, whether or not there is any action
-WRITTEN_TIME = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[ T]\d")  # how a time begins; a bare number or day is none
+TIME_TYPE = "datetime64[us]"  # type of the column actime, also in an empty table
+WRITTEN_TIME = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[ T]\d")  # how a time begins; a bare number or a day alone is not a time
 ACTION_TIME = r"\d{4}-\d{1,2}-\d{1,2} \d{1,2}:\d{2}:[0-5]\d(\.\d{1,6})?"
 ODD_ESCAPES = ("\\u00", "\\b", "\\f", "\\ud", "\\uD")  # how JSON may write control characters and halves of characters
-HUGE = 10_000  # characters of an utterance
+HUGE = 10_000  # characters; a longer utterance gets a note
 NAMES_NOTHING = "holds nothing that can be seen"
-# How an attribute begins of which nothing is left where sets are taken apart, in Chinese or in English.
+# The beginning of an attribute that disappears when an answer is split at the separators of sets, in Chinese or in English.
 ONLY_SEPARATORS = re.compile(r"[\s;；]*(?:[:：]|$)")
 UNKNOWN_ITEM = "{} is not in the product knowledge"
-# clocks of U-NEED's messages differ by microseconds from their full seconds
+# Times of U-NEED's messages differ by microseconds from full seconds.
 CLOCK_TOLERANCE = timedelta(seconds=1)
 
 Act = Literal["用户需求", "系统提问", "用户回答", "系统推荐", "系统解释", "用户反馈"]
@@ -67,13 +67,13 @@ def as_written(time: Any) -> Any:
 Time = Annotated[NaiveDatetime, BeforeValidator(as_written)]
 
 
-def to_be_seen(name: str) -> str:
+def visible_name(name: str) -> str:
     if is_blank(name):
         raise PydanticCustomError("blank_name", NAMES_NOTHING)
     return name
 
 
-Name = Annotated[str, AfterValidator(to_be_seen)]  # of a dialogue, item, seller, category or attribute
+Name = Annotated[str, AfterValidator(visible_name)]  # name of a dialogue, item, seller, category or attribute
 
 
 class Record(BaseModel):
@@ -81,7 +81,7 @@ class Record(BaseModel):
 
 
 class Attribute(Record):
-    """One annotated (attribute, value); an attribute asked without a value has ``""`` and span -1,-1."""
+    """One annotated (attribute, value). An attribute without a value, as in a question, has value ``""`` and span -1,-1."""
 
     key: Name
     value: str
@@ -90,7 +90,7 @@ class Attribute(Record):
 
 
 class Utterance(Record):
-    """One message; ``rec_item_candidates`` is empty or holds one list per recommended item."""
+    """One message. ``rec_item_candidates`` is empty or holds one list per recommended item."""
 
     seq_no: int = Field(ge=0, lt=2**31)
     time: Time
@@ -116,7 +116,7 @@ class Dialogue(Record):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Dialogues by split, product knowledge (one row per item, relation, value) and behaviour (one row per action)."""
+    """Dialogues by split, product knowledge (one row per item, relation and value) and behaviour (one row per action)."""
 
     dialogues: dict[str, list[Dialogue]]
     knowledge: pd.DataFrame
@@ -125,9 +125,10 @@ class Corpus:
 
 @contextmanager
 def making_many_objects():
-    """Cyclic garbage collection waits: where millions of objects are made and kept, it looks through them all again and again.
+    """Pause cyclic garbage collection while the block runs.
 
-    A quarter of the time at U-NEED's size.
+    Where millions of objects are made and kept, the collector searches them all again and again. At U-NEED's size it takes a
+    quarter of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -140,7 +141,7 @@ def making_many_objects():
 
 # --- dialogues
 
-# What is wrong with a record that could be read as such: (kind, field, message) each.
+# One fault of a record that could be read as JSON: (kind, field, message).
 Finding = tuple[str, str, str]
 
 
@@ -151,15 +152,15 @@ def read_dialogues(
     sellers: dict[str, str] | None = None,
     elsewhere: dict[str, str] | None = None,
 ) -> list[Dialogue]:
-    """Dialogues of one file: a JSON list, or one JSON object after another, such as one per line.
+    """Read the dialogues of one file: a JSON list, or one JSON object after another, such as one per line.
 
     Args:
-        report: takes all faults, for its owner to finish; without one, any error raises.
-        sellers: item -> seller of the product knowledge; without it, nothing is said of items that it lacks.
-        elsewhere: sids of other splits -> their file; they may not occur here.
+        report: takes all faults; the caller finishes it. Without one, any error raises.
+        sellers: item -> seller of the product knowledge. ``None`` skips the checks of items and their sellers.
+        elsewhere: sid -> file, for the dialogues of other splits. They may not occur here.
 
     Raises:
-        CorpusError: without a ``report``, naming file, dialogue, field and remedy of each error.
+        CorpusError: without a ``report``; names file, dialogue, field and remedy of each error.
     """
     return read_records(path, Dialogue, "sid", encoding, report, lambda dialogue: dialogue_findings(dialogue, sellers), elsewhere)
 
@@ -173,12 +174,13 @@ def read_records(
     check: Callable[[Any], Iterator[Finding]] | None = None,
     elsewhere: dict[str, str] | None = None,
 ) -> list:
-    """Records of one file, validated as ``kind`` and by ``check``; the field ``identifier`` names a record and occurs once.
+    """Read the records of one file, validated as ``kind`` and by ``check``.
 
-    Fields that ``kind`` does not know are told where there is a ``check``: a source that is converted leaves many out.
+    The field ``identifier`` names a record; each value may occur once. Unknown fields are reported only if there is a
+    ``check``, because a source that is converted leaves many fields out.
 
     Raises:
-        CorpusError: without a ``report``, naming file, record, field and remedy of each error.
+        CorpusError: without a ``report``; names file, record, field and remedy of each error.
     """
     with collecting(report) as report:
         text = read_text(path, encoding, report)
@@ -206,8 +208,8 @@ def read_records(
                 findings.append(("two_splits", identifier, f"{shown(name)} is also in {elsewhere[name]}"))
             errors = [finding for finding in findings if finding[0] in ERRORS]
             if findings:
-                given = raw.get(identifier, "?") if isinstance(raw, dict) else "?"
-                label = f"{kind.__name__.lower()} {index} ({identifier} {str(given)[:60]})"
+                raw_name = raw.get(identifier, "?") if isinstance(raw, dict) else "?"
+                label = f"{kind.__name__.lower()} {index} ({identifier} {str(raw_name)[:60]})"
                 for fault, field, message in errors or findings:
                     report.add(fault, path, label, field, message, raw)
             if not errors:
@@ -217,7 +219,7 @@ def read_records(
 
 
 def read_record(raw: Any, kind: type[BaseModel], check: Callable | None) -> tuple[BaseModel | None, list[Finding]]:
-    """The record, ``None`` where it is invalid, and all that can be told of it."""
+    """The record (``None`` if it is invalid), and all findings about it."""
     findings = field_findings(raw, kind, "") if check else []
     try:
         record = kind.model_validate(raw)
@@ -229,7 +231,7 @@ def read_record(raw: Any, kind: type[BaseModel], check: Callable | None) -> tupl
 
 
 def finding_of(fault: dict) -> Finding:
-    """What pydantic says, by our kinds."""
+    """A fault that pydantic reports, as one of the kinds of ``ERRORS``."""
     *_, last = fault["loc"] or ("",)
     if fault["type"] == "missing":
         kind = "missing_field"
@@ -245,14 +247,14 @@ def finding_of(fault: dict) -> Finding:
     return kind, ".".join(map(str, fault["loc"])), fault["msg"] + given
 
 
-# of each kind of record its whole numbers, and the field that holds records, with their kind
+# For each kind of record: its fields, its whole numbers, and the field that holds other records, with their kind.
 FIELDS = {kind: frozenset(kind.model_fields) for kind in (Dialogue, Utterance, Attribute)}
 NUMBERS = {Dialogue: (), Utterance: ("seq_no",), Attribute: ("start", "exclusive_end")}
 NESTED_FIELDS = {Dialogue: ("dialogue", Utterance), Utterance: ("attributes", Attribute), Attribute: ("", None)}
 
 
 def field_findings(raw: Any, kind: type[BaseModel], prefix: str) -> list[Finding]:
-    """Fields that are unknown, misspelt or there twice, and true or false where a number belongs."""
+    """Unknown, misspelt or repeated fields, and true or false in place of a number."""
     if not isinstance(raw, dict):
         return []
     findings: list[Finding] = []
@@ -278,7 +280,7 @@ def field_findings(raw: Any, kind: type[BaseModel], prefix: str) -> list[Finding
 
 
 def dialogue_findings(dialogue: Dialogue, sellers: dict[str, str] | None) -> Iterator[Finding]:
-    """What contradicts itself in a valid dialogue, or should be seen of it."""
+    """Contradictions within a valid dialogue, and whatever else a person should look at."""
     if dialogue.domain not in CATEGORIES:
         yield "unknown_domain", "domain", shown(dialogue.domain)
     if is_blank(dialogue.userid):
@@ -338,8 +340,8 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
             yield "repeated_candidate", field, f"{len(candidates) - len(set(candidates))} of {len(candidates)} repeat another"
     if sellers is None:
         return
-    for field, named in [("rec_item_id", items), *((f"rec_item_candidates.{n}", given) for n, given in enumerate(lists))]:
-        for number, item in enumerate(named):
+    for field, names in [("rec_item_id", items), *((f"rec_item_candidates.{n}", names) for n, names in enumerate(lists))]:
+        for number, item in enumerate(names):
             if item not in sellers:
                 yield "unknown_item", f"{here}.{field}.{number}", UNKNOWN_ITEM.format(shown(item))
             elif sellers[item] != seller and field == "rec_item_id":
@@ -347,7 +349,7 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
 
 
 def odd_characters(raw: Any, surrogate: str) -> list[Finding]:
-    """Characters that are none, under the kind ``surrogate``, and control characters, by field."""
+    """Findings by field: lone surrogates, under the kind ``surrogate``, and control characters."""
     findings = []
     for path, text in texts_of(raw, ""):
         if SURROGATE.search(text):
@@ -358,8 +360,8 @@ def odd_characters(raw: Any, surrogate: str) -> list[Finding]:
 
 
 def texts_of(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """All texts in a JSON value, names of fields included, with their paths."""
-    stack = [(path, value)]  # no recursion: a hostile value may be nested deeper than Python calls
+    """(path, text) of all texts in a JSON value, names of fields included."""
+    stack = [(path, value)]  # no recursion: a hostile value may be nested deeper than Python's stack
     while stack:
         path, value = stack.pop()
         if isinstance(value, str):
@@ -375,10 +377,10 @@ def texts_of(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def read_knowledge(path: Path, encoding: str = "utf-8", report: Report | None = None) -> pd.DataFrame:
-    """Product knowledge, columns ``KNOWLEDGE_COLUMNS``, each row once; a value may itself hold a comma.
+    """Read product knowledge, columns ``KNOWLEDGE_COLUMNS``, each row once. A value may hold commas.
 
     Raises:
-        CorpusError: without a ``report``, naming file, row, field and remedy of each error.
+        CorpusError: without a ``report``; names file, row, field and remedy of each error.
     """
     with collecting(report) as report:
         table = Table(path, KNOWLEDGE_COLUMNS, encoding, report, free_text_last=True)
@@ -395,13 +397,13 @@ def read_knowledge(path: Path, encoding: str = "utf-8", report: Report | None = 
 def read_behaviour(
     path: Path, encoding: str = "utf-8", report: Report | None = None, sellers: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Shoppers' actions sorted by time, columns ``BEHAVIOUR_COLUMNS`` with ``actime`` a timestamp.
+    """Read shoppers' actions, sorted by time, columns ``BEHAVIOUR_COLUMNS``; ``actime`` is a timestamp.
 
     Args:
-        sellers: item -> seller of the product knowledge; without it, nothing is said of items that it lacks.
+        sellers: item -> seller of the product knowledge. ``None`` skips the checks of items and their sellers.
 
     Raises:
-        CorpusError: without a ``report``, naming file, row, field and remedy of each error.
+        CorpusError: without a ``report``; names file, row, field and remedy of each error.
     """
     with collecting(report) as report:
         table = Table(path, BEHAVIOUR_COLUMNS, encoding, report)
@@ -421,8 +423,8 @@ def read_behaviour(
 
 
 def times_of(written: pd.Series) -> pd.Series:
-    """Times, NaT where what is written is none."""
-    # pandas takes "now" for a time and the 60th second for the next minute
+    """The texts as times; NaT for a text that is not a time."""
+    # The pattern comes first: pandas accepts "now" as a time, and reads the 60th second as the next minute.
     plain = written.where(written.str.fullmatch(ACTION_TIME))
     times = pd.to_datetime(plain, errors="coerce", format=TIME_FORMAT)
     fractions = plain[times.isna()].dropna()
@@ -432,7 +434,7 @@ def times_of(written: pd.Series) -> pd.Series:
 
 
 class Table:
-    """Rows of a CSV file while they are checked; ``rows`` is indexed by line number, from 2 on."""
+    """The rows of a CSV file while they are checked. ``rows`` is indexed by line number, which starts at 2."""
 
     def __init__(self, path: Path, columns: list[str], encoding: str, report: Report, free_text_last: bool = False):
         self.file, self.report = str(path), report
@@ -450,10 +452,10 @@ class Table:
             return
         commas = len(columns) - 1
         numbered = [(number, line) for number, line in enumerate(self.lines[1:], start=2) if line]
-        # most lines are plain and are split all at once, the others one by one
+        # Most lines are plain and are split all at once. The others are split one by one.
         plain = [] if undecodable else [(n, line) for n, line in numbered if line.count(",") == commas and '"' not in line]
         cells = ",".join([line for _, line in plain]).split(",") if plain else []
-        found = {column: cells[place :: commas + 1] for place, column in enumerate(columns)}
+        values = {column: cells[place :: commas + 1] for place, column in enumerate(columns)}
         numbers = [number for number, _ in plain]
         if len(plain) < len(numbered):
             done = set(numbers)
@@ -461,18 +463,18 @@ class Table:
             for number, row in self.split_others(others, columns, encoding, free_text_last):
                 numbers.append(number)
                 for column, field in zip(columns, row, strict=True):
-                    found[column].append(field)
+                    values[column].append(field)
         report.records[self.file] = len(numbered)
         if not numbered:
             report.add("no_records", path, message="holds no records")
-        self.rows = pd.DataFrame(found, index=numbers, dtype=str).sort_index()
+        self.rows = pd.DataFrame(values, index=numbers, dtype=str).sort_index()
         if holds_control(text):
             for column in columns:
                 odd = np.array([holds_control(field) for field in self.rows[column].to_numpy(object)], dtype=bool)
                 self.note("control_character", odd, column, shown)
 
     def split_others(self, lines: list[tuple[int, str]], columns: list[str], encoding: str, free_text_last: bool):
-        """(line number, fields) of the lines that have them all."""
+        """(line number, fields) of each line that has all fields. The other lines are reported."""
         for number, line in lines:
             fields, unclosed = split_fields(line, len(columns), free_text_last)
             if SURROGATE.search(line):
@@ -488,7 +490,7 @@ class Table:
         self.report.add(kind, self.file, f"row {number}", field, message, self.lines[number - 1])
 
     def note(self, kind: str, where, field: str, message: Callable[[str], str]) -> None:
-        """Tell of the rows where ``where`` is true; ``message`` makes one of the field's value."""
+        """Report the rows where ``where`` is true. ``message`` turns the value of ``field`` into the message."""
         numbers = self.rows.index[where]
         for number, value in self.rows.loc[numbers, field].items() if len(numbers) else ():
             self.add(kind, number, field, message(value))
@@ -502,7 +504,7 @@ class Table:
             self.error(kind, self.blank(column), column, empty_or_blank)
 
     def blank(self, column: str) -> pd.Series:
-        """Where nothing can be seen in a column."""
+        """True for each row in which the column holds nothing visible."""
         return self.rows[column].isin([value for value in self.rows[column].unique() if is_blank(value)])
 
     def drop_bad(self) -> None:
@@ -520,7 +522,7 @@ def empty_or_blank(value: str) -> str:
 
 
 def read_text(path: Path, encoding: str, report: Report) -> str:
-    """The text of a file; ``""`` and a fault where there is none."""
+    """The text of a file. An unreadable or empty file is reported and gives ``""``."""
     try:
         text = decode(Path(path).read_bytes(), encoding)
     except OSError as error:
@@ -536,10 +538,10 @@ def read_text(path: Path, encoding: str, report: Report) -> str:
 
 
 def write_corpus(corpus: Corpus, folder: Path) -> None:
-    """Write ``corpus`` as a folder that ``read_corpus`` of ``u_need`` reads back as it is.
+    """Write ``corpus`` to a folder from which ``read_corpus`` of ``u_need`` reads the same corpus.
 
     Raises:
-        CorpusError: where a field of a table holds a line break.
+        CorpusError: if a field of a table holds a line break.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

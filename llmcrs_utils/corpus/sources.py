@@ -1,4 +1,4 @@
-"""Where dialogues come from: one name per source, all of them read into the same ``Corpus``."""
+"""Sources of dialogues: one name each. All of them are read into the same ``Corpus``."""
 
 from pathlib import Path
 
@@ -16,15 +16,17 @@ SOURCES = {
 
 
 def read_source(corpus: str, data_dir: str, *, seed: int = 1, encoding: str = "utf-8", report: Report | None = None) -> Corpus:
-    """The corpus named by a key of ``SOURCES`` from its files in ``data_dir``; a generated one has none (``world.generate``).
+    """Read a corpus from its files in ``data_dir``. A generated corpus has no files (see ``world.simulate``).
 
     Args:
-        seed: of PSCon's split.
-        encoding: of the files.
-        report: says whether bad records stop or are set aside, and where to; holds what was found afterwards.
+        corpus: a key of ``SOURCES``.
+        seed: seed of PSCon's split.
+        encoding: encoding of the files.
+        report: says whether bad records stop the reading or are set aside, and where. Afterwards it holds all findings.
 
     Raises:
-        CorpusError: as ``read_corpus`` and ``read_pscon`` do.
+        CorpusError: as ``read_corpus`` and ``read_pscon`` raise it.
+        ValueError: for a corpus that is not read from files.
     """
     if corpus == "u_need":
         return read_corpus(data_dir, encoding, report)
@@ -34,14 +36,14 @@ def read_source(corpus: str, data_dir: str, *, seed: int = 1, encoding: str = "u
 
 
 def source_files(corpus: str, data_dir: str | Path) -> list[Path]:
-    """The files that ``read_source`` reads, sorted; none for a generated corpus, and none that is missing.
+    """The files that ``read_source`` reads, sorted. A generated corpus has none, and missing files are left out.
 
-    Where a file is there twice, which ``read_source`` refuses, both are named.
+    If a file exists twice, both are listed; ``read_source`` refuses such a folder.
 
     Raises:
-        ValueError: for a name that ``SOURCES`` does not have.
+        ValueError: for a name that is not in ``SOURCES``.
     """
-    known(corpus)
+    check_source(corpus)
     if corpus == "generated":
         return []
     folder = data_folder(data_dir)
@@ -51,17 +53,17 @@ def source_files(corpus: str, data_dir: str | Path) -> list[Path]:
 
 
 def corpus_note(corpus: str, train_dialogues: int, valid_dialogues: int, test_dialogues: int, data_dir: str = "") -> str:
-    """What tables and figures call the data.
+    """The name of the data in tables and figures.
 
     Args:
         train_dialogues, valid_dialogues, test_dialogues: sizes of a generated corpus.
-        data_dir: folder of another one. Files in U-NEED's format that do not have U-NEED's own names may be anybody's, so they
-            are called by their folder.
+        data_dir: folder of any other corpus. Files in U-NEED's format whose names are not U-NEED's may hold any corpus, so
+            that corpus takes the name of its folder.
 
     Raises:
-        ValueError: for a name that ``SOURCES`` does not have.
+        ValueError: for a name that is not in ``SOURCES``.
     """
-    known(corpus)
+    check_source(corpus)
     if corpus == "generated":
         return f"Synthetic corpus of {train_dialogues + valid_dialogues + test_dialogues} dialogues"
     if corpus == "pscon":
@@ -72,6 +74,6 @@ def corpus_note(corpus: str, train_dialogues: int, valid_dialogues: int, test_di
     return "U-NEED"
 
 
-def known(corpus: str) -> None:
+def check_source(corpus: str) -> None:
     if corpus not in SOURCES:
         raise ValueError(f"corpus {corpus!r} is unknown; known: {', '.join(SOURCES)}")

@@ -2,7 +2,8 @@
 
     python -m llmcrs_utils.corpus.validate FOLDER [--encoding gb18030] [--bad-records set_aside] [--report report.json]
 
-Prints how much there is and all that is wrong. Exit code: 0 in order (perhaps with notes), 1 errors in the data, 2 cannot be run.
+Prints the size of the data and everything that is wrong with it. Exit code: 0 if the data are in order (notes are allowed), 1 if
+they have errors, 2 if the check cannot run.
 """
 
 import argparse
@@ -22,7 +23,7 @@ IN_ORDER, NOT_IN_ORDER, NOT_RUN = 0, 1, 2
 
 
 def sizes_of(corpus: Corpus) -> dict:
-    """Dialogues without errors by split and category, and the number of utterances, items, tuples and actions."""
+    """Number of dialogues without errors by split and category, and numbers of utterances, items, tuples and actions."""
     dialogues = {split: dict(Counter(dialogue.domain for dialogue in corpus.dialogues[split])) for split in SPLITS}
     return {
         "dialogues": dialogues,
@@ -43,12 +44,12 @@ def sizes_table(sizes: dict) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.corpus.validate", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", help="holds the corpus in U-NEED's release format (docs/your-data.md)")
-    parser.add_argument("--encoding", default="utf-8", help="of all files (default: %(default)s)")
+    parser.add_argument("folder", help="folder with the corpus in U-NEED's release format (docs/your-data.md)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of all files (default: %(default)s)")
     parser.add_argument(
-        "--bad-records", default="stop", choices=BAD_RECORDS, help="what a run would do about them (default: %(default)s)"
+        "--bad-records", default="stop", choices=BAD_RECORDS, help="what a run would do with bad records (default: %(default)s)"
     )
-    parser.add_argument("--set-aside", metavar="FILE", help="where --bad-records set_aside writes them (default: nowhere)")
+    parser.add_argument("--set-aside", metavar="FILE", help="file for what --bad-records set_aside leaves out (default: none)")
     parser.add_argument("--report", metavar="FILE", help="write the findings as JSON")
     try:
         chosen = parser.parse_args(arguments)
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int:
     report = Report(chosen.bad_records, chosen.set_aside)
     try:
         corpus = collect_corpus(folder, chosen.encoding, report)
-        with contextlib.suppress(CorpusError):  # it would say what the summary says
+        with contextlib.suppress(CorpusError):  # the summary below says the same
             report.finish()
         found, sizes = report.to_json(), sizes_of(corpus)
         if chosen.report:
@@ -80,7 +81,7 @@ def main(arguments: list[str]) -> int:
         return NOT_RUN
     except OSError as error:
         path = Path(error.filename)
-        path = path.parent if path.suffix == ".part" else path  # a file is first written under a name of its own
+        path = path.parent if path.suffix == ".part" else path  # a file is first written under a temporary name
         print(f"error: {path}: cannot be written ({error.strerror})", file=sys.stderr)
         return NOT_RUN
     print(f"{sizes_table(sizes)}\n{report.summary()}")
@@ -89,5 +90,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Task samples -> what UniMIND reads."""
+"""Task samples -> the inputs of UniMIND."""
 
 import pandas as pd
 from transformers import PreTrainedTokenizerFast
@@ -20,19 +20,23 @@ def encode_samples(
 ) -> tuple[list[dict], pd.DataFrame]:
     """One example per sample, in order, and the report of ``fitting.fit``.
 
-    ``cutoff_len`` and ``max_target_len`` are lowered to the model's positions, which ``load_tokenizer`` notes.
+    An example holds ``input_ids`` and, for text tasks, ``labels``. For recommend it holds ``gold``, ``history`` and ``helped``
+    (item indices; ``helped`` is ``len(items)`` if the assistant chose no item).
 
-    An example holds ``input_ids`` and, for text tasks, ``labels``; for recommend ``gold``, ``history`` and
-    ``helped`` (item indices; ``len(items)`` where the assistant chose none).
+    Args:
+        items: item id -> index.
+        cutoff_len, max_target_len: most tokens of an input and of a label. Both are lowered to the model's number of positions,
+            which ``load_tokenizer`` stores in the tokenizer.
+        helped: the assistant's help, one row per sample; ``None`` without an assistant.
 
     Raises:
-        ValueError: where an input is longer than the model's positions even without the current turn's text.
+        ValueError: for an input that exceeds the model's positions even without the current turn's text.
     """
     rows = samples.to_dict("records")
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
     special = special_of(tokenizer)
     texts = [crs_pieces(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
-    # A model has no state for what stands beyond its positions.
+    # A model cannot read beyond its positions.
     cutoff_len, max_target_len = (min(length, tokenizer.model_max_length) for length in (cutoff_len, max_target_len))
     input_ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
     too_long = report["tokens"] > tokenizer.model_max_length

@@ -1,4 +1,4 @@
-"""What a trained UniMIND answers."""
+"""Answers of a trained UniMIND."""
 
 import pandas as pd
 import torch
@@ -24,9 +24,9 @@ def predict(
     max_target_len: int,
     batch_size: int,
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed, and ``catalogue``), in the order of ``samples``.
+    """Predictions in the order of ``samples``: columns of ``predictions.SCHEMA`` without system and seed, and ``catalogue``.
 
-    ``catalogue`` holds for recommend the 50 best item ids of the whole catalogue, best first.
+    For recommend, ``catalogue`` holds the 50 best item ids of the whole catalogue, best first.
     """
     model.eval()
     device = model.item_bias.device
@@ -44,7 +44,7 @@ def predict(
 
 
 def write_texts(model: UniMind, tokenizer, batch: dict, num_beams: int, max_target_len: int) -> list[str]:
-    """Texts; whatever else the backbone's generation settings say (``no_repeat_ngram_size``) holds, as in the published code."""
+    """Generated texts. Other generation settings of the backbone (``no_repeat_ngram_size``) apply, as in the published code."""
     max_target_len = min(max_target_len, model.backbone.config.max_position_embeddings)
     written = model.backbone.generate(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],

@@ -1,4 +1,4 @@
-"""A CRS from parameters to answers: what it reads, how it is trained, what it answers."""
+"""A CRS from parameters to answers: its data, training and predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from llmcrs_utils.text.prompts import Prompts, prompts_of
 
 @dataclass(frozen=True)
 class Material:
-    """What a CRS is trained on and answers.
+    """The data of a CRS: samples to train on and to answer, and their encoding.
 
     Attributes:
-        parameters: of ``03_train_crs``.
+        parameters: parameters of ``03_train_crs``.
         helped: the assistant's help, one row per sample; ``None`` without an assistant.
-        splits: split -> its samples; ``held_out`` is a fold's.
-        examples: split -> what the model reads, one for each sample.
+        splits: split -> its samples; ``held_out`` holds those of the held-out fold.
+        examples: split -> the model's inputs, one per sample.
         fits: split -> the report of ``text.fitting.fit``.
     """
 
@@ -54,19 +54,22 @@ def prepare(parameters: dict) -> Material:
 
 
 def initial_item_vectors(material: Material) -> torch.Tensor:
-    """[n_items, item_dim]: item2vec on the behaviour of all shoppers but those whose dialogues are answered unseen; NaN: no behaviour."""
-    corpus = read_corpus(f"{material.parameters['dataset_dir']}/corpus")
+    """[n_items, item_dim]: item2vec on the behaviour of all shoppers, except those of dialogues outside the training split.
+
+    Rows of items without behaviour are NaN.
+    """
+    corpus, parameters = read_corpus(f"{material.parameters['dataset_dir']}/corpus"), material.parameters
     unseen = {sid for name, samples in material.splits.items() if name != "train" for sid in samples["sid"]}
-    barred = {dialogue.userid for part in corpus.dialogues.values() for dialogue in part if dialogue.sid in unseen}
-    return item2vec(corpus.behaviour, barred, material.dataset.index, material.parameters["item_dim"], seed=material.parameters["seed"])
+    excluded = {dialogue.userid for part in corpus.dialogues.values() for dialogue in part if dialogue.sid in unseen}
+    return item2vec(corpus.behaviour, excluded, material.dataset.index, parameters["item_dim"], seed=parameters["seed"])
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
-    """Train UniMIND in ``output_dir``; returns the history of both stages."""
-    own, token_type = material.parameters, material.parameters["generation_token_type"]
+    """Train UniMIND in ``output_dir``. Returns the history of both stages."""
+    parameters, token_type = material.parameters, material.parameters["generation_token_type"]
     model = new_unimind(
-        own["model_name_or_path"], len(material.tokenizer), initial_item_vectors(material), own["max_history"],
-        own["recommend_loss_reaches_backbone"], own["seed"], token_type if token_type >= 0 else None,
+        parameters["model_name_or_path"], len(material.tokenizer), initial_item_vectors(material), parameters["max_history"],
+        parameters["recommend_loss_reaches_backbone"], parameters["seed"], token_type if token_type >= 0 else None,
     ).to(device())  # fmt: skip
     names = (
         "stage_one_epochs", "stage_one_learning_rate", "stage_two_epochs", "stage_two_learning_rate", "per_device_train_batch_size",
@@ -74,17 +77,18 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
     )  # fmt: skip
     return train_two_stages(
         model, material.examples["train"], material.examples["valid"], material.tokenizer, output_dir=output_dir,
-        **{name: own[name] for name in names},
+        **{name: parameters[name] for name in names},
     )  # fmt: skip
 
 
 def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
     """Predictions of the trained model for these splits, without system and seed."""
-    own, model = material.parameters, UniMind.from_pretrained(output_dir).to(device())
+    parameters, model = material.parameters, UniMind.from_pretrained(output_dir).to(device())
     return pd.concat(
         predict(
             model, material.tokenizer, material.splits[name], material.examples[name], material.dataset.index, material.prompts,
-            num_beams=own["num_beams"], max_target_len=own["max_target_len"], batch_size=own["eval_batch_size"],
+            num_beams=parameters["num_beams"], max_target_len=parameters["max_target_len"],
+            batch_size=parameters["eval_batch_size"],
         )
         for name in splits
     )  # fmt: skip

@@ -26,13 +26,13 @@ def train_two_stages(
     stage_two_learning_rate: float,
     **options,
 ) -> pd.DataFrame:
-    """Train in place and save in ``output_dir``; ``options`` go to ``trainer.train``.
+    """Train in place and save in ``output_dir``. ``options`` go to ``trainer.train``.
 
     Returns:
-        Its history with a column ``stage``.
+        The history of ``trainer.train`` with a column ``stage``.
 
     Raises:
-        ValueError: where training or validation recommends nothing.
+        ValueError: if training or validation has no recommend sample.
     """
     collate = unimind_collator(tokenizer.pad_token_id, model.config.n_items)
     output_dir = Path(output_dir)
@@ -41,7 +41,7 @@ def train_two_stages(
     if not recommend or not valid_recommend:
         raise ValueError("no recommend sample in training or validation; UniMIND needs recommendations in both splits")
     if not model.config.recommend_loss_reaches_backbone:
-        # The backbone stands still in stage one: its states are computed once instead of once an epoch.
+        # The backbone is frozen in stage one, so its states are computed once instead of once per epoch.
         batch = options["per_device_train_batch_size"]
         recommend = with_states(model, recommend, collate, batch)
         valid_recommend = with_states(model, valid_recommend, collate, batch)

@@ -12,7 +12,7 @@ from llmcrs_utils.training.processes import loss_weights
 
 
 class UniMindConfig(PretrainedConfig):
-    """Shape of a UniMIND: its backbone's config and decoding settings, the number of items, and the item head."""
+    """Shape of a UniMIND: the config and decoding settings of its backbone, the number of items, and the item head."""
 
     model_type = "unimind"
 
@@ -36,11 +36,11 @@ class UniMindConfig(PretrainedConfig):
 
 
 class UniMind(PreTrainedModel):
-    """UniMIND(BART) or UniMIND(CPT), as its backbone is.
+    """UniMIND(BART) or UniMIND(CPT), depending on its backbone.
 
-    The user representation is a linear fusion of the backbone's state and the state of a causal self-attentive
-    behaviour encoder; an item's score is its dot product with the item's embedding plus the item's bias. With an
-    assistant, the embedding of the item it chose is added to the user representation (equation 4).
+    The user representation is a linear fusion of the backbone's state and the state of a causal self-attentive behaviour
+    encoder. An item's score is the dot product of the user representation and the item's embedding, plus the item's bias. With
+    an assistant, the embedding of the item that it chose is added to the user representation (equation 4).
     """
 
     config_class = UniMindConfig
@@ -56,17 +56,17 @@ class UniMind(PreTrainedModel):
         self.fusion = nn.Linear(config.item_dim + self.state_dim, config.item_dim)
         nn.init.xavier_uniform_(self.item_embedding.weight)
         with torch.no_grad():
-            self.item_embedding.weight[config.n_items].zero_()  # the pad is no item
+            self.item_embedding.weight[config.n_items].zero_()  # the padding index
         self.post_init()
-        # Sharding wraps these; a BART's list is every BART's, and a CPT has no layers of its encoder.
+        # Sharding wraps modules of these classes. The list may name only classes of this model, and a backbone's list names more.
         self._no_split_modules = {type(module).__name__ for module in self.modules()} & set(self._no_split_modules)
 
     def _init_weights(self, module):
-        """The parts initialise themselves; a loaded backbone must not be touched again."""
+        """Does nothing: the parts initialise themselves, and a loaded backbone must keep its weights."""
 
     @property
     def understands(self) -> bool:
-        """Whether the backbone has an understanding decoder beside the one that writes: CPT."""
+        """Whether the backbone has an understanding decoder besides the generation decoder, as CPT has."""
         return isinstance(self.backbone, CPTForConditionalGeneration)
 
     @property
@@ -74,12 +74,11 @@ class UniMind(PreTrainedModel):
         return self.backbone.config.d_model * (2 if self.understands else 1)
 
     def backbone_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[batch, ``state_dim``]: what the backbone has made of each text, which ends with its one end-of-sequence token.
+        """[batch, ``state_dim``]: the backbone's state for each text. A text has one end-of-sequence token, at its end.
 
         BART: the decoder's state at the column of that token. CPT: the understanding decoder's state at the first column,
-        then the generation decoder's at the end column. The model is called without labels, so the decoder reads the
-        input shifted right and its state at the end column has read the token before the end (as the published code
-        does).
+        then the generation decoder's at the end column. The model is called without labels, so the decoder reads the input
+        shifted right, and its state at the end column has read all tokens but the last (as in the published code).
         """
         output = self.backbone.model(input_ids=input_ids, attention_mask=attention_mask)
         rows, end = torch.arange(len(input_ids), device=input_ids.device), attention_mask.sum(dim=1) - 1
@@ -93,7 +92,7 @@ class UniMind(PreTrainedModel):
             states: [batch, ``state_dim``] of ``backbone_states``.
             history: [batch, slots] item indices, padded with ``n_items``.
             history_length: [batch].
-            helped: [batch] index of the item the assistant chose, ``n_items`` where it chose none.
+            helped: [batch] index of the item that the assistant chose, ``n_items`` if it chose none.
 
         Returns:
             [batch, n_items].
@@ -103,21 +102,21 @@ class UniMind(PreTrainedModel):
         return user @ self.item_embedding.weight[:-1].T + self.item_bias
 
     def forward(self, generation: dict | None = None, recommendation: dict | None = None, return_loss: bool = True):
-        """Sum of the losses of what the batch holds: the text tasks' (equation 1) and recommend's (equation 3)."""
-        words = 0 if generation is None else int((generation["labels"] != -100).sum())
+        """The sum of the losses of the batch's parts: text tasks (equation 1) and recommend (equation 3)."""
+        tokens = 0 if generation is None else int((generation["labels"] != -100).sum())
         choices = 0 if recommendation is None else len(recommendation["gold"])
-        of_words, of_choices = loss_weights([words, choices], self.device)
+        token_weight, choice_weight = loss_weights([tokens, choices], self.device)
         losses = []
         if generation is not None:
-            losses.append(of_words * self.backbone(**generation).loss)
+            losses.append(token_weight * self.backbone(**generation).loss)
         if recommendation is not None:
-            losses.append(of_choices * self.recommend_loss(**recommendation))
+            losses.append(choice_weight * self.recommend_loss(**recommendation))
         return {"loss": torch.stack(losses).sum()}
 
     def recommend_loss(
         self, gold, history, history_length, helped, input_ids=None, attention_mask=None, states=None
     ) -> Tensor:
-        """Cross entropy over the whole catalogue; ``states`` replaces the backbone's pass where they are cached."""
+        """Cross entropy over the whole catalogue. Cached ``states`` replace the forward pass of the backbone."""
         if states is None:
             with torch.set_grad_enabled(self.config.recommend_loss_reaches_backbone and torch.is_grad_enabled()):
                 states = self.backbone_states(input_ids, attention_mask)
@@ -133,8 +132,14 @@ def new_unimind(
     seed: int,
     generation_token_type: int | None = None,
 ) -> UniMind:
-    """A UniMIND on a pretrained backbone; rows of ``item_vectors`` ([n_items, item_dim]) that are NaN keep their random start."""
-    set_seed(seed)  # new tokens and the item head start random
+    """A new UniMIND on a pretrained backbone.
+
+    Args:
+        vocabulary_size: number of tokens of the tokenizer, segment tokens included.
+        item_vectors: [n_items, item_dim], the initial item embeddings. Rows that are NaN start at random.
+        generation_token_type: as for ``load_seq2seq``.
+    """
+    set_seed(seed)  # new tokens and the item head are initialised at random
     backbone = load_seq2seq(model_name_or_path, generation_token_type)
     backbone.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     config = UniMindConfig(

@@ -1,1 +1,1 @@
-"""Reading and writing files, each whole or not at all: text, JSON and Parquet, content hashes and locks. Nothing here knows what a file means."""
+"""Reading and writing files completely or not at all: text, JSON, Parquet, hashes, locks. Nothing here knows a file's meaning."""

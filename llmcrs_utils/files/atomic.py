@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a name of their own, then renamed; by one of several processes."""
+"""Writes files atomically: under a temporary name, which is then replaced. Of several processes only the first writes."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ from typing import Any
 
 
 def first_process() -> bool:
-    """Whether this process writes the files: of those that ``accelerate launch`` started together only the first does."""
+    """Whether this process writes files. Of the processes that ``accelerate launch`` starts together, only the first does."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file to write, which takes the name ``path`` when the block ends without an error.
+    """Yield a temporary file to write. It replaces ``path`` when the block ends without an error.
 
-    Its name is this call's own, so that two processes that write one file do not meet; the last one to end wins.
+    Each call has its own temporary name, so two processes can write one file; the last one to finish wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,26 +35,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def current_umask() -> int:
-    """The permissions that new files of this process do not get."""
+    """The permission bits that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file that a reader never sees half written; of several processes the first writes."""
+    """Write a text file that no reader ever sees incomplete. Of several processes only the first writes."""
     if first_process():
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON for people to read too, as ``write_atomically`` does."""
+    """Write indented JSON as ``write_atomically`` does."""
     write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_json_or_none(path: str | Path) -> Any:
-    """What a JSON file holds; ``None`` where it is missing or was cut off."""
+    """The content of a JSON file; ``None`` if the file is missing or incomplete."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A lock that one process holds at a time. The system frees it when that process ends, however it ends."""
+"""A lock that one process holds at a time. The operating system releases it when that process ends in any way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,19 @@ from filelock import FileLock, Timeout
 
 
 class Busy(RuntimeError):
-    """Another process holds the lock; the message says what it is doing and what to do."""
+    """Another process holds the lock. The message says what that process does, and the remedy."""
 
 
 @contextmanager
 def held(path: str | Path, doing: str, seconds: float = 0) -> Iterator[None]:
-    """Hold the lock file ``path`` for the length of the block. The file stays and means nothing by itself.
+    """Hold the lock on the file ``path`` while the block runs. The file remains afterwards, but the lock does not.
 
     Args:
-        doing: what the message says that another process is doing.
-        seconds: how long to wait for it to end.
+        doing: the message's words for what the other process does.
+        seconds: how long to wait for the other process.
 
     Raises:
-        Busy: where another process still holds the lock.
+        Busy: if another process still holds the lock.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Parquet tables: written whole or not at all, read back as plain Python lists and text."""
+"""Parquet tables: written atomically, read as plain Python lists and text."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from llmcrs_utils.files.atomic import first_process, replacing
 
 
 def write_parquet(frame: pd.DataFrame, path: str | Path, schema: pa.Schema | None = None) -> None:
-    """Write ``frame`` as Parquet, atomically; of several processes only the first does."""
+    """Write ``frame`` as Parquet, atomically. Of several processes only the first writes."""
     if first_process():
         table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
         with replacing(path) as temporary:
@@ -18,10 +18,10 @@ def write_parquet(frame: pd.DataFrame, path: str | Path, schema: pa.Schema | Non
 
 
 def read_parquet(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet table; list columns come back as Python lists, text as ``object``.
+    """Read a Parquet table. List columns become Python lists, text has dtype ``object``.
 
     Raises:
-        FileNotFoundError: naming the file and what makes it.
+        FileNotFoundError: names the file and how to make it.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file; run the notebooks before this one first (`make demo` runs them all)")
@@ -29,5 +29,5 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
 
 
 def plain_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table as a frame of plain Python values: list columns as lists, text as ``object``."""
+    """An Arrow table as a frame of plain Python values: list columns as lists, text with dtype ``object``."""
     return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=None) for name in table.column_names})

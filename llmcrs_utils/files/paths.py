@@ -1,8 +1,8 @@
-"""Paths that a user names."""
+"""Paths from users."""
 
 from pathlib import Path
 
 
 def located(path: str | Path) -> Path:
-    """The path with a leading ``~`` as the user's home folder: whoever checks a path and whoever uses it mean the same."""
+    """The path with a leading ``~`` replaced by the home folder. All code resolves paths here, so checks and uses agree."""
     return Path(path).expanduser()

@@ -1,4 +1,4 @@
-"""Instruction data -> what a causal LM reads."""
+"""Instruction data -> the inputs of a causal LM."""
 
 import pandas as pd
 from transformers import PreTrainedTokenizerFast
@@ -9,7 +9,7 @@ from llmcrs_utils.text.instructions import render_input, without_label
 from llmcrs_utils.text.prompts import TEMPLATES, Prompts
 from llmcrs_utils.text.shielding import plain, special_of
 
-LETTER_TOKENS = 4  # a blank, a letter, the end token, and one to spare
+LETTER_TOKENS = 4  # tokens reserved for a letter as answer: a blank, the letter, the end token, and one to spare
 
 
 def encode_instructions(
@@ -22,12 +22,18 @@ def encode_instructions(
 ) -> tuple[list[dict], pd.DataFrame]:
     """One example per row, in order, and the report of ``fitting.fit``.
 
-    An example holds ``prompt`` and ``answer`` (token ids, the answer closed by the end token). ``cutoff_len`` counts
-    both: a prompt may take ``cutoff_len - max_new_tokens``, before a letter ``cutoff_len - LETTER_TOKENS``; it is lowered to the
-    model's positions, which ``load_tokenizer`` notes. Typed special tokens are plain text, in prompt and answer.
+    An example holds ``prompt`` and ``answer`` as token ids; the answer ends with the end token. Special tokens that people typed
+    are plain text in both.
+
+    Args:
+        template: one of ``TEMPLATES``.
+        cutoff_len: most tokens of prompt and answer together. A prompt may have ``cutoff_len - max_new_tokens``, or
+            ``cutoff_len - LETTER_TOKENS`` if the answer is a letter. It is lowered to the model's number of positions, which
+            ``load_tokenizer`` stores in the tokenizer.
+        max_new_tokens: most tokens of an answer.
 
     Raises:
-        ValueError: for an unknown template, and for a tokenizer without an end token or, where it is asked for, a chat template.
+        ValueError: for an unknown template, for a tokenizer without end token, and with ``chat`` for one without chat template.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
@@ -61,15 +67,15 @@ def encode_instructions(
         if template == "chat":
             return chat_ids(texts, tokenizer)
         ids = tokenizer(texts)["input_ids"]
-        # Some tokenizers close every text with the end token; a prompt must stay open.
+        # Some tokenizers add the end token to every text, but a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
-    # A letter needs next to nothing of the room that a text answer may take.
+    # A letter as answer needs far fewer tokens than a text.
     reserves = [LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
-    letters = [sum(len(spoken) for _, spoken in turn) for turn in turns]
-    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves], letters)
+    shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
+    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves], shortenable)
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report

@@ -1,4 +1,4 @@
-"""What a tuned LLM answers: greedy text, and for recommend a ranking by the logits of the 20 letters."""
+"""Answers of a tuned LLM: greedy text, and for recommend a ranking by the logits of the 20 letters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def predict(
     max_new_tokens: int,
     batch_size: int,
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``."""
+    """Predictions (columns of ``predictions.SCHEMA`` without system and seed), in the order of ``samples``."""
     model.eval()
     rows = samples.to_dict("records")
     letters = letter_tokens(tokenizer)
@@ -46,10 +46,10 @@ def predict(
 
 
 def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """The tokens of each letter A-T, as an answer is tokenised in training: one, or several (a blank, then the letter).
+    """The tokens of each letter A-T, as in an answer in training: one token, or several (a blank, then the letter).
 
     Raises:
-        ValueError: where two letters are the same tokens, or one only begins another.
+        ValueError: if two letters have the same tokens, or the tokens of one begin those of another.
     """
     letters = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
     if any(one == other[: len(one)] for one, other in permutations(letters, 2)):
@@ -58,17 +58,18 @@ def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
 
 
 def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
-    """Candidates by the probability of their letter, all its tokens together, among the 20.
+    """Rank the candidates by the probability of their letter (of all its tokens together) among the 20.
 
-    Wherever letters part, a forward pass tells how likely each goes on: behind the prompt where each is one token; behind
-    prompt and blank where each is a blank and one token; behind both where some are one token and some are two.
+    One forward pass is needed for each common beginning after which letters differ. If every letter is one token, that is
+    after the prompt. If every letter is a blank and one token, it is after prompt and blank. If some are one token and some two,
+    it is after both.
     """
     starts = {tuple(letter[:n]) for letter in letters for n in range(len(letter))}
     scores = torch.zeros(len(rows), len(letters), device=model.device)
     for start in sorted(starts):
         following = [(place, letter[len(start)]) for place, letter in enumerate(letters) if tuple(letter[: len(start)]) == start]
         shared = len(following) == len(letters) and len({token for _, token in following}) == 1
-        if not shared:  # a blank before every letter changes nothing among them
+        if not shared:  # a token that all letters share does not change their order
             batch = left_padded([[*prompt, *start] for prompt in prompts_ids], tokenizer.pad_token_id)
             batch = {name: tensor.to(model.device) for name, tensor in with_positions(model, batch).items()}
             with exact_head(model):
@@ -83,10 +84,10 @@ def rank(model, tokenizer, rows, prompts_ids, letters) -> list[dict]:
 
 
 def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A left-padded batch with each token's place in its own row, where the model is told places.
+    """The left-padded batch with ``position_ids``, each token's place in its own row, if the model takes them.
 
-    GPT-2, left to itself, counts the padding too, so that a row's answer would depend on the rows beside it; ``generate`` gives
-    places by itself. ChatGLM reads them off the ids.
+    Without them GPT-2 would count the padding too, so a row's answer would depend on the other rows. (``generate`` passes
+    positions itself.) ChatGLM computes positions from the ids.
     """
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     if "position_ids" not in signature(inner.forward).parameters:
@@ -96,9 +97,9 @@ def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> di
 
 @contextmanager
 def exact_head(model: PreTrainedModel) -> Iterator[None]:
-    """Logits in float32 of the states as they are: bfloat16 rounds those of two letters to one number.
+    """Compute logits in float32 within the block, because bfloat16 may round the logits of two letters to one number.
 
-    Where the head is no plain linear layer (LoRA on it, say), logits stay what the model makes of them.
+    If the head is not a plain linear layer (for example, with LoRA on it), logits do not change.
     """
     head = model.get_output_embeddings()
     if isinstance(head, ModulesToSaveWrapper):

@@ -1,4 +1,4 @@
-"""An LLM from parameters to answers: what it reads, how it is tuned, what it answers."""
+"""An LLM from parameters to answers: its data, tuning and predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,15 @@ from llmcrs_utils.text.prompts import Prompts, prompts_of
 
 @dataclass(frozen=True)
 class Material:
-    """What an LLM is tuned on and answers.
+    """The data of an LLM: samples to tune on and to answer, and their encoding.
 
     Attributes:
-        parameters: of ``04_tune_llm``.
-        base: the checkpoint that is tuned, published adapters merged into it.
+        parameters: parameters of ``04_tune_llm``.
+        base: the checkpoint that is tuned, with published adapters merged into it.
         helped: the assistant's help, one row per sample; ``None`` without an assistant.
-        splits: split -> its samples; ``held_out`` is a fold's.
+        splits: split -> its samples; ``held_out`` holds those of the held-out fold.
         instructions: split -> its samples as instruction data.
-        examples: split -> what the model reads, one for each sample.
+        examples: split -> the model's inputs, one per sample.
         fits: split -> the report of ``text.fitting.fit``.
     """
 
@@ -44,7 +44,7 @@ class Material:
 
 
 def prepare(parameters: dict) -> Material:
-    """Read the data, merge adapters where there are any, and encode every sample."""
+    """Read the data, merge adapters if there are any, and encode every sample."""
     prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
     helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
     merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
@@ -59,32 +59,35 @@ def prepare(parameters: dict) -> Material:
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
-    """Tune a LoRA adapter in ``output_dir``; returns the training history."""
-    own = material.parameters
-    of_adapter = (
+    """Tune a LoRA adapter in ``output_dir``. Returns the training history."""
+    parameters = material.parameters
+    adapter_names = (
         "quantization_bit", "dtype", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
     )  # fmt: skip
-    of_training = (
+    training_names = (
         "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",
         "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
-    model = new_lora(material.base, **{name: own[name] for name in of_adapter})
+    model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, material.examples["train"], material.examples["valid"], material.tokenizer, output_dir=output_dir,
-        **{name: own[name] for name in of_training},
+        **{name: parameters[name] for name in training_names},
     )  # fmt: skip
 
 
 def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
-    """Predictions of the tuned model for these splits, without system and seed; with ``merge_adapter`` it is also saved whole."""
-    own, model = material.parameters, load_tuned(output_dir, material.parameters["quantization_bit"])
+    """Predictions of the tuned model for these splits, without system and seed.
+
+    With the parameter ``merge_adapter`` the merged model is saved too.
+    """
+    parameters, model = material.parameters, load_tuned(output_dir, material.parameters["quantization_bit"])
     answers = pd.concat(
         predict(
             model, material.tokenizer, material.splits[name], material.examples[name], material.prompts,
-            max_new_tokens=own["max_new_tokens"], batch_size=own["eval_batch_size"],
+            max_new_tokens=parameters["max_new_tokens"], batch_size=parameters["eval_batch_size"],
         )
         for name in splits
     )  # fmt: skip
-    if own["merge_adapter"]:
+    if parameters["merge_adapter"]:
         merge(output_dir, Path(output_dir) / "merged")
     return answers

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from llmcrs_utils.checkpoints.checks import named
+from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.checkpoints.merging import writing_folder
 from llmcrs_utils.files.atomic import first_process
@@ -31,8 +31,8 @@ def new_lora(
 ) -> PeftModel:
     """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``.
 
-    ``["all-linear"]`` stands for every linear layer but the head, whatever an architecture calls them. The base, which stands
-    still, is held in ``dtype`` (``load_causal``); whatever is trained is float32.
+    ``lora_target=["all-linear"]`` means every linear layer except the head, in any architecture. The frozen base has ``dtype``
+    (see ``load_causal``); all trained weights are float32.
     """
     model = load_causal(model_name_or_path, quantization_bit, dtype=dtype)
     if quantization_bit:
@@ -40,7 +40,7 @@ def new_lora(
     elif gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    set_seed(seed)  # LoRA's first matrix starts random
+    set_seed(seed)  # LoRA's first matrix is initialised at random
     model = get_peft_model(
         model,
         LoraConfig(
@@ -60,9 +60,9 @@ def new_lora(
 
 
 def join_dtypes(model: PeftModel) -> None:
-    """Let float32 copies of ``modules_to_save`` work inside a base of another dtype: they take its states and give it its own.
+    """Let float32 copies of ``modules_to_save`` work inside a base of another dtype: their inputs and outputs are converted.
 
-    What the head gives stays float32: these are the logits.
+    The head's output stays float32, because it is the logits.
     """
     head = model.get_output_embeddings()
     for module in model.modules():
@@ -78,14 +78,16 @@ def join_dtypes(model: PeftModel) -> None:
 
 
 def float_states(value, dtype: torch.dtype):
-    """A tensor of floats in this dtype; anything else (ids, masks) as it is."""
+    """A tensor of floats converted to this dtype. Anything else (ids, masks) is returned unchanged."""
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, **options) -> pd.DataFrame:
-    """Tune in place with ``training.train``, to which ``options`` go; ``examples`` as ``encode_instructions`` makes them.
+    """Tune in place with ``trainer.train`` and return its history.
 
-    Returns its history.
+    Args:
+        examples, valid_examples: as ``encode_instructions`` returns them.
+        options: passed to ``trainer.train``.
     """
     collate = causal_collator(tokenizer.pad_token_id)
     return train(
@@ -94,24 +96,24 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tok
 
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
-    """A saved adapter on its base model."""
-    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), named(adapter)).to(device())
+    """Load a saved adapter with its base model."""
+    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), resolved(adapter)).to(device())
 
 
 def merge(adapter: str | Path, output_dir: str | Path) -> None:
-    """Fold an adapter into its base model and save a plain checkpoint with tokenizer; of several processes the first does.
+    """Merge an adapter into its base model and save a plain checkpoint with tokenizer. Only the first process does so.
 
-    The base is taken as it is, and its dtype kept: one that was quantised for tuning gives, unquantised, other logits by what rounding to 4 or 8
-    bits did to them, so that the merged model's answers can differ from those the adapter gave on the quantised base.
+    The base is loaded unquantised and keeps its dtype. If it was quantised to 4 or 8 bits for tuning, its logits differ from
+    those during tuning, so the merged model's answers can differ from those of the adapter on the quantised base.
     """
     if not first_process():
         return
     with writing_folder(output_dir) as folder:
-        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), named(adapter))
+        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), resolved(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
 
 
 def base_of(adapter: str | Path) -> str:
     """The base model an adapter was tuned on."""
-    return LoraConfig.from_pretrained(named(adapter)).base_model_name_or_path
+    return LoraConfig.from_pretrained(resolved(adapter)).base_model_name_or_path

@@ -1,13 +1,13 @@
-"""Look-up exercises: what a small causal LM has to learn before it can choose among described candidates.
+"""Look-up exercises: they teach a small causal LM to choose among described candidates.
 
-A published LLM finds "which of A-T is made of leather" in a list it reads. A small model pretrained on a corpus's dialogues does
-not, and the few recommendations of such a corpus do not teach it. Exercises do: lists of described candidates in the very
-words of the instruction data, followed by questions with one right answer. The loss is on the answers alone, and one list
-serves many questions, since reading it is what costs.
+A published LLM can answer "which of A-T is made of leather" about a list that it reads. A small model pretrained on a corpus's
+dialogues cannot, and the few recommendations of such a corpus do not teach it. Exercises do. They are lists of described
+candidates, worded exactly as the instruction data, followed by questions with one right answer. The loss is on the answers alone.
+One list has many questions, because reading the list is the costly part.
 
-Candidates are made up: each has the relations of an item of the catalogue, with values redrawn among those of its top category.
-So no list is ever seen twice, and lists of the catalogue's own items (``held_out_lookups``) are new to the model. What a shopper
-calls a value comes from training dialogues alone (``spoken_words``).
+Candidates are invented: each has the relations of a catalogue item, with values drawn from all values of its top category. So
+no list is seen twice, and lists of the catalogue's own items (``held_out_lookups``) are new to the model. Shoppers' words for a
+value come from training dialogues alone (``spoken_words``).
 """
 
 import math
@@ -32,20 +32,20 @@ Fact = tuple[str, str]  # relation and value
 Item = dict[str, str]  # relation -> value
 ExercisePart = tuple[str, bool]  # text, and whether it is an answer
 
-SIZES = (2, 3, 4, 6, 8, 12, 16, 20)  # candidates of a list, in the order they are learnt
-ROUNDS = 12  # of training, and points of the learning curve
-QUESTIONS = 8  # asked of one list
-LOOKUPS = 100  # held out, for each length of list
+SIZES = (2, 3, 4, 6, 8, 12, 16, 20)  # candidates per list, in the order of training
+ROUNDS = 12  # rounds of training; each is a point of the learning curve
+QUESTIONS = 8  # most questions about one list
+LOOKUPS = 100  # held-out questions for each length of list
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """What exercises are made of.
+    """The products and words from which exercises are made.
 
     Attributes:
-        items: top category -> its items, each as relation -> values.
-        values: (top category, relation) -> values, as often as items have them.
-        words: fact -> what it may be called in a question: the catalogue's words first, then shoppers'.
+        items: top category -> its items, each as relation -> value.
+        values: (top category, relation) -> values, each as often as items have it.
+        words: fact -> its possible names in a question: the catalogue's words first, then shoppers' words.
     """
 
     items: dict[str, list[Item]]
@@ -54,11 +54,12 @@ class Shelf:
 
 
 def make_shelf(knowledge: pd.DataFrame, dialogues: list[Dialogue], prompts: Prompts, min_support: int = 3) -> Shelf:
-    """The catalogue by top category, with the words of its facts.
+    """The catalogue by top category, with the words for its facts.
 
     Args:
         knowledge: product knowledge (``KNOWLEDGE_COLUMNS``).
-        dialogues: training dialogues, for shoppers' words; ``min_support`` as ``spoken_words`` takes it.
+        dialogues: training dialogues, for shoppers' words.
+        min_support: as for ``spoken_words``.
     """
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
     top = knowledge[knowledge["relation_name"] == TOP_CATEGORY].drop_duplicates("item_id_encrypt")
@@ -72,30 +73,31 @@ def make_shelf(knowledge: pd.DataFrame, dialogues: list[Dialogue], prompts: Prom
     for item, facts in of_item.items():
         items[category.get(item, "")].append(facts)
     words = {(relation, value): [f"{relation}{prompts.pair}{value}", value] for (_, relation), some in values.items() for value in some}
-    for fact, said in spoken_words(dialogues, of_item, prompts, min_support).items():
-        words[fact] += [word for word in said if word not in words[fact]]
+    for fact, spoken in spoken_words(dialogues, of_item, prompts, min_support).items():
+        words[fact] += [word for word in spoken if word not in words[fact]]
     return Shelf(dict(items), dict(values), words)
 
 
 def spoken_words(dialogues: list[Dialogue], items: dict[str, Item], prompts: Prompts, min_support: int) -> dict[Fact, list[str]]:
-    """Fact -> what shoppers say when they mean it, by counting what the staff recommended to those who had said it.
+    """Fact -> shoppers' words for it, inferred from what the staff recommended after these words.
 
-    A need (attribute, words) and an item recommended after it make one observation. An attribute speaks of the relation of the
-    same name; without one, of the relation whose value its words tell best (``association``). Words mean the value observed most
-    often, if it was ``min_support`` times, in half of the observations or more, and relatively more often than without the
-    words. Words that were a turn's only need are given as uttered, too.
+    A need (attribute, words) and an item recommended later in its dialogue are one observation. An attribute refers to the
+    relation of the same name. If there is none, it refers to the relation that its words predict best (``association``). Words
+    mean the value observed most often with them, if it was observed at least ``min_support`` times, in at least half of the
+    observations, and relatively more often than without the words. If such a need was a turn's only one, the whole text of
+    the turn counts as words for the fact, too.
     """
     seen: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))  # attribute -> relation -> observations
     utterances: dict[tuple[str, str], list[str]] = defaultdict(list)
     for dialogue in dialogues:
-        said: dict[tuple[str, str], None] = {}
+        needs: dict[tuple[str, str], None] = {}
         for turn in merge_turns(dialogue):
             if turn.by_user:
-                said |= {need: None for need in turn.needs if need[1]}
+                needs |= {need: None for need in turn.needs if need[1]}
                 if len(turn.needs) == 1 and turn.text not in utterances[turn.needs[0]]:
                     utterances[turn.needs[0]].append(turn.text)
             for facts in (items.get(item, {}) for item in turn.items):
-                for attribute, words in said:
+                for attribute, words in needs:
                     for relation, value in facts.items():
                         seen[attribute][relation][dialogue.domain, words, value] += 1
     meant: dict[Fact, list[str]] = defaultdict(list)
@@ -118,10 +120,10 @@ def spoken_words(dialogues: list[Dialogue], items: dict[str, Item], prompts: Pro
 
 
 def association(observations: Counter, min_support: int) -> float:
-    """How much words tell of values within a domain: the likelihood ratio G less its expectation under independence, twice over.
+    """How well words predict values within a domain: the likelihood ratio G minus twice its expectation under independence.
 
-    Across domains nearly all words tell of nearly all values, since both tell of the domain. Words observed fewer than
-    ``min_support`` times are left out.
+    Domains are counted separately, because across domains nearly all words predict nearly all values: both depend on the
+    domain. Words observed fewer than ``min_support`` times are left out.
 
     Args:
         observations: (domain, words, value) -> count.
@@ -141,7 +143,7 @@ def association(observations: Counter, min_support: int) -> float:
 
 
 def made_up_items(shelf: Shelf, size: int, random: Random) -> list[Item]:
-    """Items of one top category: the relations of items of the catalogue, their values redrawn."""
+    """Invented items of one top category: each has the relations of a catalogue item, with newly drawn values."""
     category = random.choices(list(shelf.items), [len(items) for items in shelf.items.values()])[0]
     return [
         {relation: random.choice(shelf.values[category, relation]) for relation in random.choice(shelf.items[category])}
@@ -154,18 +156,19 @@ def description(item: Item, prompts: Prompts) -> str:
 
 
 def candidate_list(items: list[Item], prompts: Prompts) -> str:
-    """The line of a recommendation's prompt that describes the candidates."""
-    told = zip(LETTERS, items, strict=False)
-    described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in told]
+    """The line that describes the candidates in a recommendation's prompt."""
+    lettered = zip(LETTERS, items, strict=False)
+    described = [prompts.candidate.format(letter=letter) + description(item, prompts) for letter, item in lettered]
     return prompts.candidates + prompts.items.join(described) + "\n"
 
 
 def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Random) -> list[ExercisePart]:
-    """A list of candidates and questions about it, as the prompt of a recommendation has them.
+    """A list of candidates and questions about it, in the form of a recommendation's prompt.
 
-    Half of the exercises name what is wanted before the list, as a dialogue does, half of them a ranking to go by. Further
-    questions follow the list, a line each: what has this value, what does this letter stand for, whose is this description.
-    Of several candidates that have what is wanted, the answer is the one ranked first; without a ranking none is asked for.
+    Half of the exercises name a wanted value before the list, as a dialogue does. Half of them give a ranking. Further questions
+    follow the list, one per line: which candidate has this value, what does this letter name, which candidate has this
+    description. If several candidates have the value, the answer is the one ranked first; without a ranking such values are
+    not asked for.
     """
     holders: dict[Fact, list[int]] = defaultdict(list)
     for place, item in enumerate(items):
@@ -176,7 +179,8 @@ def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Ra
     answers = {
         fact: min(places, key=rank.get) if ranking else places[0] for fact, places in holders.items() if ranking or len(places) == 1
     }
-    asked = random.sample(sorted(answers), min(QUESTIONS, (len(answers) + 1) // 2))  # all of them would let answers be told by elimination
+    # Only half of the facts are asked for: with all of them, answers could be found by elimination.
+    asked = random.sample(sorted(answers), min(QUESTIONS, (len(answers) + 1) // 2))
     opening, first = "", None
     if asked and random.random() < 0.5:
         wanted = asked.pop()
@@ -201,17 +205,18 @@ def write_exercise(items: list[Item], shelf: Shelf, prompts: Prompts, random: Ra
 
 
 def called(fact: Fact, shelf: Shelf, random: Random) -> str:
-    """The catalogue's words half of the time, else a shopper's where any are known."""
+    """Words for a fact, drawn at random: half of the time the catalogue's, else a shopper's if any are known."""
     words = shelf.words[fact]
     return random.choice(words[2:] if len(words) > 2 and random.random() < 0.5 else words[:2])
 
 
 def encode_pieces(exercises: list[list[ExercisePart]], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
-    """``input_ids`` and ``labels`` (-100 but for the answers), opened as prompts are; the end token closes the last answer.
+    """``input_ids`` and ``labels`` (-100 except for answers) of exercises.
 
-    A tokenizer that puts something between prompt and answer (ChatGLM's ``[gMASK] <sop>``) has it before the first answer.
+    They begin as prompts do, and the end token follows the last answer. If a tokenizer adds tokens between prompt and answer
+    (ChatGLM's ``[gMASK] <sop>``), they come before the first answer.
     """
-    # What a prompt has around it; some tokenizers close every text, and a prompt must stay open.
+    # The tokens that the tokenizer adds around a prompt, without an end token: the prompt must stay open.
     marked = tokenizer("A")["input_ids"]
     (bare,) = tokenizer(["A"], add_special_tokens=False)["input_ids"]
     start = next(i for i in range(len(marked)) if marked[i : i + len(bare)] == bare)
@@ -236,11 +241,15 @@ def held_out_lookups(
 ) -> pd.DataFrame:
     """Questions about lists of the catalogue's own items, which exercises never show: which candidate has this value?
 
-    The words are the catalogue's. Half of the questions stand before the list, where a dialogue would, half behind it.
+    The words are the catalogue's. Half of the questions come before the list, as a dialogue does, and half after it.
+
+    Args:
+        sizes: lengths of lists.
+        count: number of questions for each length.
 
     Returns:
-        Columns ``size``, ``place`` (question before or after the list), ``prompt``, ``answer`` (a letter). No rows of a size that no
-        top category has items for.
+        Columns ``size``, ``place`` (question before or after the list), ``prompt``, ``answer`` (a letter). There are no rows for
+        a size if no top category has enough items.
     """
     random = Random(f"held-out look-ups {seed}")
     rows = []
@@ -254,9 +263,9 @@ def held_out_lookups(
                 continue
             (relation, value), place = random.choice(single)
             question = f"{prompts.user}{relation}{prompts.pair}{value}\n"
-            told = candidate_list(items, prompts)
+            candidates = candidate_list(items, prompts)
             before = number % 2 == 0
-            prompt = question + told if before else told + question
+            prompt = question + candidates if before else candidates + question
             rows.append({"size": size, "place": "before" if before else "after", "prompt": prompt, "answer": LETTERS[place]})
     return pd.DataFrame(rows, columns=["size", "place", "prompt", "answer"])
 
@@ -265,8 +274,8 @@ def held_out_lookups(
 def lookup_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lookups: pd.DataFrame, batch_size: int = 32
 ) -> pd.Series:
-    """Whether each of ``held_out_lookups`` is answered rightly by the likeliest letter of its list, as a recommendation is."""
-    if lookups.empty:  # a catalogue too small for any list
+    """Whether the model answers each of ``held_out_lookups`` correctly. Its answer is the most likely letter of the list."""
+    if lookups.empty:  # the catalogue is too small for any list
         return pd.Series(dtype=bool, index=lookups.index)
     model.eval()
     pieces = [[(row.prompt, False), (row.answer, True)] for row in lookups.itertuples()]
@@ -278,7 +287,7 @@ def lookup_accuracy(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = collate([examples[i] for i in rows])
-        # An example ends in the letter and the end token: the letter is told by the state before it.
+        # An example ends with the letter and the end token; the state before the letter predicts it.
         last = batch["attention_mask"].sum(dim=1) - 3
         inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
         logits = model(**inputs).logits[torch.arange(len(rows)), last.to(model.device)][:, letters.to(model.device)].cpu()
@@ -290,7 +299,7 @@ def lookup_accuracy(
 def draw_exercises(
     tokenizer: PreTrainedTokenizerBase, shelf: Shelf, prompts: Prompts, sizes: tuple[int, ...], tokens: float, random: Random
 ) -> list[dict]:
-    """Exercises of about ``tokens`` tokens in all, equally many for each size of list."""
+    """Exercises with about ``tokens`` tokens in total, divided equally among the sizes of lists."""
     examples = []
     for size in sizes:
         left = tokens / len(sizes)
@@ -320,13 +329,14 @@ def pretrain_with_exercises(
 ) -> pd.DataFrame:
     """Train a new causal LM in place on ``texts`` and on look-up exercises, in rounds.
 
-    Every round takes its share of ``num_train_epochs`` passes over the texts and of ``exercise_tokens`` tokens of fresh exercises.
-    Lists grow from 2 candidates to 20 over the first three quarters of the rounds, and shorter ones stay in use; the learning
-    rate falls from round to round. Called again after a kill, finished rounds are not repeated. ``options`` go to ``training.train``.
+    Each round uses its share of ``num_train_epochs`` passes over the texts, and its share of ``exercise_tokens`` tokens of new
+    exercises. Lists grow from 2 to 20 candidates over the first three quarters of the rounds, and shorter lists stay in use. The
+    learning rate falls from round to round. A call after a kill does not repeat finished rounds. ``options`` go to
+    ``trainer.train``.
 
     Returns:
-        One row per round: ``epoch, train_loss, valid_loss`` (of the held-out texts), ``exercise_tokens`` so far, and
-        ``accuracy_N``, the share of ``held_out_lookups`` among N candidates that is answered rightly (no column without any).
+        One row per round: ``epoch, train_loss, valid_loss`` (on the held-out texts), ``exercise_tokens`` so far, and
+        ``accuracy_N``, the share of correct answers to ``held_out_lookups`` among N candidates (no column without such lists).
     """
     blocks, held_out = text_blocks(tokenizer, texts, block_size, seed)
     order = Random(f"texts {seed}")

@@ -1,4 +1,4 @@
-"""What a small backbone's folder holds, so that the workflow can name these files before they are there."""
+"""The files in a small backbone's folder, so that the workflow can list them before they exist."""
 
 MODEL = ("config.json", "generation_config.json", "model.safetensors", "tokenizer_config.json")
 FILES = {
@@ -6,6 +6,6 @@ FILES = {
     "cpt": (*MODEL, "tokenizer.json"),
     "llama": (*MODEL, "tokenizer.json"),
     "chatglm": (*MODEL, "ice_text.model"),
-    "bert": (*(name for name in MODEL if name != "generation_config.json"), "tokenizer.json"),  # it writes no text
+    "bert": (*(name for name in MODEL if name != "generation_config.json"), "tokenizer.json"),  # BERT does not generate
     "gpt2": (*MODEL, "tokenizer.json"),
 }

@@ -1,10 +1,10 @@
-"""Small backbones for corpora without pretrained weights, each pretrained on its architecture's own task.
+"""Small backbones for use without published weights, each pretrained on its architecture's own task.
 
-BART fills in text (Lewis et al. 2020), CPT does so through both of its decoders (Shao et al. 2021), LLaMA and GPT-2 predict the
-next token, ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022), BERT names masked tokens (Devlin et al. 2019).
+BART fills in text (Lewis et al. 2020), and CPT does so with both of its decoders (Shao et al. 2021). LLaMA and GPT-2 predict the
+next token. ChatGLM continues a text after ``[gMASK]`` (Du et al. 2022). BERT predicts masked tokens (Devlin et al. 2019).
 
-They see the text of training dialogues and the verbalised product knowledge, nothing of validation or test, and are
-saved as ordinary checkpoint folders that the rest of the project loads like a published model.
+They read the text of training dialogues and the product knowledge in words, and nothing of validation or test. They are saved as
+ordinary checkpoint folders, which the rest of the project loads like published models.
 """
 
 from pathlib import Path
@@ -38,17 +38,17 @@ from llmcrs_utils.training.collators import pretraining_collator
 from llmcrs_utils.training.trainer import train
 
 ARCHITECTURES = ("bart", "cpt", "llama", "chatglm", "bert", "gpt2")
-# Those whose tokenizer closes a text as well as opening it.
+# Architectures whose tokenizer adds an end token to a text, not only a start token.
 ENCODERS = ("bart", "cpt", "bert")
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
 def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """A tokenizer of at most ``vocab_size`` tokens, of the kind the architecture reads.
+    """Train a tokenizer of at most ``vocab_size`` tokens, of the kind that the architecture needs.
 
-    ChatGLM's is its own sentencepiece one. The others' is a fast BPE: one token per Chinese character, digit or sign, subwords
-    elsewhere; blanks survive. BART's, CPT's and BERT's closes a text with ``[CLS] … [SEP]``; LLaMA's and GPT-2's opens it with
-    ``[CLS]`` and leaves the end open.
+    ChatGLM has its own sentencepiece tokenizer. The others have a fast BPE: one token per Chinese character, digit or sign, and
+    subwords elsewhere; blanks are kept. For BART, CPT and BERT a text becomes ``[CLS] text [SEP]``, for LLaMA and GPT-2
+    ``[CLS] text``.
     """
     if architecture == "chatglm":
         return train_chatglm_tokenizer(texts, vocab_size)
@@ -61,7 +61,7 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
     )
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     specials = [PAD, UNKNOWN, START, END, MASK]
-    # Letters name candidates and may occur in no training text.
+    # Letters name candidates, but training texts may lack some of them.
     alphabet = [chr(code) for code in range(ord("A"), ord("Z") + 1)] + [chr(code) for code in range(ord("0"), ord("9") + 1)]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
@@ -79,12 +79,12 @@ def train_tokenizer(texts: list[str], architecture: str, vocab_size: int) -> Pre
 def new_backbone(
     architecture: str, tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, layers: int, heads: int, max_positions: int, seed: int
 ) -> PreTrainedModel:
-    """A model with random weights: a causal one of ``layers`` layers, or an encoder and a decoder of as many each.
+    """A model with random weights: a causal model or encoder of ``layers`` layers, or an encoder and a decoder of as many each.
 
-    CPT has ``layers`` in each of its three parts: shared encoder, understanding decoder and generation decoder.
+    CPT has ``layers`` layers in each of its three parts: shared encoder, understanding decoder and generation decoder.
     """
     set_seed(seed)
-    start = hidden_size**-0.5  # the published 0.02 suits widths near 1,000; at 128 attention would take ages to leave uniform
+    start = hidden_size**-0.5  # the published 0.02 suits widths near 1,000; at 128, attention would stay uniform for very long
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     if architecture in ("bart", "cpt"):
         sizes = {
@@ -95,7 +95,7 @@ def new_backbone(
         }  # fmt: skip
         if architecture == "bart":
             return BartForConditionalGeneration(BartConfig(encoder_layers=layers, **sizes))
-        # Nothing published to agree with: what reads a text is the same in generation as in training.
+        # There is no published model to agree with, so generation encodes the text as training does.
         return CPTForConditionalGeneration(CPTConfig(encoder_layers=2 * layers, generation_token_type=1, **sizes))
     if architecture == "chatglm":
         return ChatGLMForConditionalGeneration(
@@ -119,7 +119,7 @@ def new_backbone(
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=start, **ids,
             )
         )  # fmt: skip
-        model.loss_type = "ForCausalLM"  # which the library does not tell from the name of its class
+        model.loss_type = "ForCausalLM"  # transformers does not derive it from the name of this class
         return model
     return LlamaForCausalLM(
         LlamaConfig(
@@ -139,9 +139,9 @@ def pretrain(
     seed: int,
     **options,
 ) -> pd.DataFrame:
-    """Train a new backbone in place on ``texts`` packed into blocks; one block in twenty is held out for the loss shown.
+    """Train a new backbone in place on ``texts``, packed into blocks. One block in twenty is held out for the validation loss.
 
-    ``options`` go to ``training.train``. Returns its history.
+    ``options`` go to ``trainer.train``. Returns its history.
     """
     examples, held_out = text_blocks(tokenizer, texts, block_size, seed)
     collate = pretraining_collator(model.config.model_type, tokenizer)
@@ -151,7 +151,7 @@ def pretrain(
 def text_blocks(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], block_size: int, seed: int
 ) -> tuple[list[dict], list[dict]]:
-    """The texts, each closed by the end token, cut into blocks (``input_ids``): those to learn from, and one in twenty held out."""
+    """The texts, each with an end token, cut into blocks (``input_ids``): training blocks, and one in twenty held out."""
     special = special_of(tokenizer)
     texts = [plain(text, special) for text in texts]
     ids = [token for text in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in [*text, tokenizer.eos_token_id]]
@@ -163,7 +163,7 @@ def text_blocks(
 
 
 def pretraining_texts(dialogues: list[Dialogue], facts: list[str], prompts: Prompts) -> list[str]:
-    """Training dialogues with their annotation, and what is known of each item, as running text."""
+    """Training dialogues with their annotation, and the facts of each item, as running text."""
     texts = []
     for dialogue in dialogues:
         lines = []
@@ -176,7 +176,7 @@ def pretraining_texts(dialogues: list[Dialogue], facts: list[str], prompts: Prom
 
 
 def prompt_texts(prompts: Prompts) -> list[str]:
-    """The fixed words models will read, so that the tokenizer knows them."""
+    """The fixed texts that models will read, so that the tokenizer learns their words."""
     groups = (prompts.crs, prompts.instruction, prompts.hint, prompts.help)
     single = (prompts.user, prompts.system, prompts.dialogue, prompts.candidates, prompts.needs, prompts.ask, prompts.satisfying)
     return [*(text for group in groups for text in group.values()), *single, prompts.satisfied, "[Round 0]"]

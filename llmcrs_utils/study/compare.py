@@ -2,8 +2,8 @@
 
     python -m llmcrs_utils.study.compare A B [--output changes.csv] [--limit 10] [--study FOLDER] [--language zh]
 
-A and B are folders of runs/ or results/, folders of predictions, or files of one system's predictions.
-Exit code: 0 compared, 2 not.
+A and B are folders of runs/ or results/, folders of predictions, or files with one system's predictions.
+Exit code: 0 if they were compared, else 2.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import SYSTEMS
 from llmcrs_utils.text.prompts import PROMPTS, prompts_of
 
-WIDEST = 60  # columns of a terminal that an answer takes
+WIDEST = 60  # most terminal columns of an answer
 LABELS = ["task", "sid", "domain", "label"]
 
 
@@ -32,12 +32,13 @@ def read_side(path: str, study: str | None, language: str | None) -> tuple[pd.Da
     """Test samples and test predictions of one side.
 
     Args:
-        path: folder of a run or of results, folder of predictions, or file of one system's predictions.
-        study: folder whose samples were answered; ``None``: that which the path lies in, and for a file from elsewhere ``STUDY``.
-        language: of the samples; ``None``: that of their labels.
+        path: folder of a run or of results, folder of predictions, or file with one system's predictions.
+        study: folder whose samples were answered. ``None``: the folder that contains the path, or ``STUDY`` for a file outside
+            of any.
+        language: language of the samples; ``None``: the language of their labels.
 
     Raises:
-        ValueError, OSError: naming what is missing or wrong.
+        ValueError, OSError: for what is missing or wrong; names it.
     """
     place = Path(path)
     if not place.exists():
@@ -68,14 +69,14 @@ def _samples_of(place: Path, study: str | None) -> pd.DataFrame:
 
 
 def check_samples(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Both sides are asked the same things.
+    """Check that both sides have the same samples.
 
     Raises:
-        ValueError: naming the first sample that only one side has, or that the two label otherwise.
+        ValueError: names the first sample that only one side has, or whose labels differ.
     """
     ours, theirs = one.set_index("sample_id"), other.set_index("sample_id")
-    for side, mine, others in (("A", ours.index, theirs.index), ("B", theirs.index, ours.index)):
-        left = mine.difference(others, sort=False)
+    for side, ids, others in (("A", ours.index, theirs.index), ("B", theirs.index, ours.index)):
+        left = ids.difference(others, sort=False)
         if len(left):
             raise ValueError(f"{left[0]}: a test sample of {side} only ({len(left)} such samples); compare runs on the same data")
     theirs = theirs.loc[ours.index]
@@ -88,10 +89,12 @@ def check_samples(one: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 def matched(one: pd.DataFrame, other: pd.DataFrame) -> list[tuple[str, str]]:
-    """The systems to compare, as (A's, B's): those of one name, or the only ones, in the order of the tables' rows.
+    """The pairs of systems to compare, as (A's, B's), in the order of the tables' rows.
+
+    These are the systems with the same name. If each side has only one system, these two are compared whatever their names.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there is no pair.
     """
     ours, theirs = sorted(one["system"].unique()), sorted(other["system"].unique())
     shared = [name for name in ours if name in theirs]
@@ -111,13 +114,14 @@ def compare(
     """Gains of B over A on each task's ``HEADLINE`` metric, over all categories and in each.
 
     Args:
-        one: A's scores, as ``metrics.score`` returns them; ``other``: B's.
-        pairs: what ``matched`` returns.
-        moved: (``pair_name``, task) of those with changed answers: where none changed, there is nothing to test.
+        one: A's scores, as ``metrics.score`` returns them.
+        other: B's scores.
+        pairs: pairs of systems from ``matched``.
+        moved: (``pair_name``, task) of the pairs with changed answers. Pairs without a changed answer are left out.
 
     Returns:
-        Two tables, ``system, task, [category,] metric, A, B, gain, low, high, p, p (Holm)`` and ``note`` (on the seeds): in the
-        first Holm's correction is for all its rows, in the second, by category, for all rows of a system.
+        Two tables with ``system, task, [category,] metric, A, B, gain, low, high, p, p (Holm)`` and ``note`` (on the seeds). In
+        the first table Holm's correction is for all rows. In the second, by category, it is for all rows of a system.
     """
     names, places = [], category_names(one)
     for task, metric in HEADLINE.items():
@@ -144,21 +148,21 @@ def compare(
 
 
 def _kind(key: str) -> tuple:
-    """Systems of a family are taken to be alike from seed to seed."""
+    """The group whose systems are assumed to vary alike from seed to seed: those of one family."""
     return (SYSTEMS[key].family if key in SYSTEMS else key,)
 
 
 def _gains(rows: list[tuple]) -> pd.DataFrame:
-    """The rows' (about, B's scores, A's scores, kind) with means, gain, interval and p."""
-    table, found = pd.DataFrame([about for about, *_ in rows]), {}
+    """A table of the rows (about, B's scores, A's scores, kind) with means, gain, interval and p."""
+    table, gains = pd.DataFrame([about for about, *_ in rows]), {}
     for metric in dict.fromkeys(about["metric"] for about, *_ in rows):
         chosen = [place for place, (about, *_) in enumerate(rows) if about["metric"] == metric]
         kinds = [(rows[place][0]["task"], *rows[place][3]) for place in chosen]
-        found |= dict(zip(chosen, gains_of_pairs([rows[place][1:3] for place in chosen], metric, kinds)))
+        gains |= dict(zip(chosen, gains_of_pairs([rows[place][1:3] for place in chosen], metric, kinds)))
     for column, side in (("A", 2), ("B", 1)):
         table[column] = [row[side][row[0]["metric"]].mean() for row in rows]
     for place, column in enumerate(("gain", "low", "high", "p")):
-        table[column] = [found[row][place] for row in range(len(rows))]
+        table[column] = [gains[row][place] for row in range(len(rows))]
     return table
 
 
@@ -169,16 +173,18 @@ def pair_name(system: str, counterpart: str) -> str:
 def changed_answers(
     samples: pd.DataFrame, sides: list[tuple[pd.DataFrame, pd.DataFrame]], pairs: list[tuple[str, str]]
 ) -> pd.DataFrame:
-    """Answers that differ between A and B, run by run where the seeds are the same, those first whose scores differ most.
+    """The answers that differ between A and B, those with the largest change of score first.
+
+    Runs with the same seed are compared. If each side has a single run, these are compared whatever their seeds.
 
     Args:
         samples: the test samples.
         sides: predictions and scores of A, and of B.
-        pairs: what ``matched`` returns.
+        pairs: pairs of systems from ``matched``.
 
     Returns:
         ``system, seed, sample_id, task, category, asked, gold, A, B, metric, score A, score B, change``. An unusable answer is
-        empty, a ranking is its items with ``；`` between them; ``asked`` is what was said last, empty where the samples do not hold it.
+        empty. A ranking is its items joined by ``；``. ``asked`` is the current turn, empty if the samples do not hold it.
     """
     about = samples.assign(asked=samples["current"].map(" ".join) if "current" in samples else "")
     about = about.assign(category=about["domain"].map(category_name)).rename(columns={"label": "gold"})
@@ -187,7 +193,7 @@ def changed_answers(
     for systems in pairs:
         one, other = (_answers(*side, system) for side, system in zip(sides, systems))
         if one["seed"].nunique() == other["seed"].nunique() == 1:
-            other["seed"] = one["seed"].iloc[0]  # a single run each, whatever its seed is called
+            other["seed"] = one["seed"].iloc[0]  # a single run on each side, so their seeds may differ
         both = one.merge(other, on=["seed", "sample_id"], suffixes=(" A", " B"))
         both = both[both["answer A"] != both["answer B"]]
         parts.append(both.assign(system=pair_name(*systems)))
@@ -217,15 +223,15 @@ def _answers(predictions: pd.DataFrame, scores: pd.DataFrame, system: str) -> pd
     """``seed, sample_id, answer, score`` of a system."""
     chosen = predictions[predictions["system"] == system]
     ranked = chosen["ranking"].map(lambda ranking: "；".join(ranking or []))
-    said = ranked.where(ranked != "", chosen["text"]).where(chosen["valid"].astype(bool), "").fillna("")
-    answers = chosen[["seed", "sample_id"]].assign(answer=said)
-    own = scores[scores["system"] == system]
-    values = pd.concat([part[HEADLINE[task]] for task, part in own.groupby("task")])
-    return answers.merge(own[["seed", "sample_id"]].assign(score=values), on=["seed", "sample_id"])
+    texts = ranked.where(ranked != "", chosen["text"]).where(chosen["valid"].astype(bool), "").fillna("")
+    answers = chosen[["seed", "sample_id"]].assign(answer=texts)
+    scored = scores[scores["system"] == system]
+    values = pd.concat([part[HEADLINE[task]] for task, part in scored.groupby("task")])
+    return answers.merge(scored[["seed", "sample_id"]].assign(score=values), on=["seed", "sample_id"])
 
 
 def changes_text(changes: pd.DataFrame, limit: int) -> str:
-    """The first changed answers, one below the other."""
+    """The first ``limit`` changed answers as text, one below the other."""
     lines = []
     for row in changes.head(limit).to_dict("records"):
         scores = f"{row['metric']} {row['score A']:.3f} -> {row['score B']:.3f}"
@@ -235,7 +241,7 @@ def changes_text(changes: pd.DataFrame, limit: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text on one line, cut where it is wider than ``WIDEST``; an empty one is told."""
+    """The text on one line, cut to the width ``WIDEST``. An empty text becomes a remark."""
     line = "".join(character if character.isprintable() else " " for character in text)
     if screen_width(line) > WIDEST:
         while screen_width(line) > WIDEST - 1:
@@ -248,12 +254,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.compare", description=__doc__.split("\n")[0])
     for side in ("A", "B"):
         parser.add_argument(side, help="folder of runs/ or results/, folder of predictions, or file of one system")
-    parser.add_argument("--output", metavar="FILE.csv", help="write all changed answers there")
+    parser.add_argument("--output", metavar="FILE.csv", help="file for all changed answers")
     parser.add_argument("--limit", type=int, default=10, metavar="N", help="changed answers to show (default: %(default)s)")
     parser.add_argument(
-        "--study", metavar="FOLDER", help=f"whose samples were answered (default: that which A or B lies in, else {STUDY})"
+        "--study", metavar="FOLDER", help=f"folder whose samples were answered (default: the folder of A or B, else {STUDY})"
     )
-    parser.add_argument("--language", choices=sorted(PROMPTS), help="of the samples (default: that of their labels)")
+    parser.add_argument("--language", choices=sorted(PROMPTS), help="language of the samples (default: that of their labels)")
     try:
         chosen = parser.parse_args(arguments)
     except SystemExit as stop:
@@ -270,7 +276,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """What the command does; raises ValueError or OSError with the message to show."""
+    """Run the command with parsed arguments. Raises ValueError or OSError with the message to show."""
     (samples, ours), (others, theirs) = (read_side(path, chosen.study, chosen.language) for path in (chosen.A, chosen.B))
     check_samples(samples, others)
     samples = samples if "current" in samples else others
@@ -317,5 +323,5 @@ def _shown(table: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

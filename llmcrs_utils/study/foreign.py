@@ -1,4 +1,4 @@
-"""Anybody's answers as predictions: tables of ``sample_id`` and ``text`` or ``ranking``, as other tools write them."""
+"""Answers from other software -> predictions: tables of ``sample_id`` and ``text`` or ``ranking``."""
 
 import json
 import math
@@ -14,20 +14,22 @@ from llmcrs_utils.text.prompts import LETTERS, Prompts
 
 FORMATS = (".parquet", ".csv", ".jsonl", ".json")
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
-# A list as Python or NumPy prints it, and one name in it.
+# A list as Python or NumPy prints it, and one member of it.
 PRINTED = re.compile(r"""\[\s*((?:'[^']*'|"[^"]*")[\s,]*)*\]""")
 IN_QUOTES = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
 class AnswersError(ValueError):
-    """A table of answers that cannot be used; the message names file, row, column and remedy."""
+    """A table of answers that cannot be used. The message names file, row, column and remedy."""
 
 
 def read_answers(path: str | Path) -> pd.DataFrame:
-    """A table of answers as it is: Parquet, CSV (UTF-8, commas), JSON lines or a JSON list; values of a CSV file are text.
+    """Read a table of answers: Parquet, CSV (UTF-8, commas), JSON lines or a JSON list.
+
+    Values are not converted; those of a CSV file are text.
 
     Raises:
-        AnswersError: if there is no such file, it is of another format, or it cannot be read as what it is called.
+        AnswersError: if the file is missing, has another format, or does not have the format of its name.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,8 +46,8 @@ def read_answers(path: str | Path) -> pd.DataFrame:
         raise AnswersError(f"{path}: cannot be read as {path.suffix[1:]} ({message}); write it again") from None
     answers.columns = [str(name).strip() for name in answers.columns]
     if "sample_id" not in answers or not {"text", "ranking"} & set(answers):
-        found = ", ".join(answers.columns) or "none"
-        raise AnswersError(f"{path}: needs the columns sample_id and text or ranking, but has {found}; rename or add them")
+        columns = ", ".join(answers.columns) or "none"
+        raise AnswersError(f"{path}: needs the columns sample_id and text or ranking, but has {columns}; rename or add them")
     if answers.empty:
         raise AnswersError(f"{path}: holds no answers; write a row per sample")
     return answers
@@ -57,18 +59,18 @@ def to_predictions(
     """Answers as predictions, columns as in ``predictions.SCHEMA``.
 
     An answer that is empty, or that its task cannot use, is not ``valid``. For ``recommend`` a ``ranking`` holds item ids, best
-    first; a ``text`` alone is a ranking of one item. Where the candidates are known, ids must be among them, a text that is none
-    of them is no usable answer, and where their order is known too, their letters A-T are read.
+    first; a ``text`` alone is a ranking of one item. If the candidates are known, ids must be among them, and a text that is not
+    among them is an unusable answer. If their order is known too, the letters A-T are read as candidates.
 
     Args:
-        answers: what ``read_answers`` returns; ``system``, ``seed``, ``split``, ``scores``, ``raw`` and ``valid`` may be missing.
-        path: of the file; messages name it, and without ``system`` its stem is the system's name.
-        samples: the study's: ``sample_id, split, task`` and perhaps ``candidates``: a list of item ids, or a set where
-            their order is not known; empty or ``None`` where nothing is.
-        name: of the system, instead of what the file says; for a file of one system.
+        answers: as ``read_answers`` returns them. ``system, seed, split, scores, raw`` and ``valid`` may be missing.
+        path: path of the file. Messages name it, and its stem is the system's name if there is no ``system``.
+        samples: samples of the study: ``sample_id, split, task`` and optionally ``candidates``: a list of item ids, a set if
+            their order is unknown, or empty or ``None`` if they are unknown.
+        name: name of the system, in place of the file's; only for a file of one system.
 
     Raises:
-        AnswersError: naming the first row that cannot be used, or whose sample is unknown, answered twice or missing.
+        AnswersError: names the first row that cannot be used, or the first sample that is unknown, answered twice or missing.
     """
     name, stem = _name(name, "--name"), _name(Path(path).stem, str(path))
     known = samples.set_index("sample_id").to_dict("index")
@@ -93,7 +95,7 @@ def to_predictions(
         if sample["task"] == "recommend":
             answer = _ranked(row, sample, where, sample_id)
         else:
-            answer = _said(row, sample, where, sample_id, prompts)
+            answer = _written(row, sample, where, sample_id, prompts)
         raw, usable = _text(row.get("raw"), f"{where}, raw"), _flag(row.get("valid"), f"{where}, valid")
         rows.append(about | answer | {"raw": raw or answer["raw"], "valid": answer["valid"] and usable})
     predictions = pd.DataFrame(rows, columns=SCHEMA.names)
@@ -107,16 +109,16 @@ def to_predictions(
 
 
 def with_candidates(samples: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Samples with their ``candidates``: as the study lists them, else all items that anybody ranked there, in no order."""
+    """The samples with ``candidates``: the study's list or, without one, the set of all items that any system ranked there."""
     if "candidates" in samples:
         return samples
     ranked = predictions[predictions["ranking"].map(lambda ranking: len(ranking or []) > 1)]
-    found = {name: set().union(*rankings) for name, rankings in ranked.groupby("sample_id")["ranking"]}
-    return samples.assign(candidates=samples["sample_id"].map(found))
+    items = {name: set().union(*rankings) for name, rankings in ranked.groupby("sample_id")["ranking"]}
+    return samples.assign(candidates=samples["sample_id"].map(items))
 
 
 def unread_columns(answers: pd.DataFrame) -> list[str]:
-    """Columns that are no part of a prediction."""
+    """The columns that are not part of a prediction."""
     return [name for name in answers.columns if name not in SCHEMA.names]
 
 
@@ -154,7 +156,7 @@ def _missing(value) -> bool:
 
 
 def _text(value, where: str) -> str:
-    """Text; a whole number is the name that it spells, nothing is empty."""
+    """The value as text. A whole number becomes its digits, and a missing value becomes ``""``."""
     if _missing(value):
         return ""
     if isinstance(value, str):
@@ -165,7 +167,7 @@ def _text(value, where: str) -> str:
 
 
 def _name(value, where: str) -> str:
-    """A system's name on one line; blanks at its ends do not count."""
+    """A system's name on one line, without blanks at its ends."""
     name = " ".join(_text(value, f"{where}, system").split())
     if not name.isprintable():
         raise AnswersError(f"{where}: the system's name {name!r} holds control characters; write a name that can be printed")
@@ -173,7 +175,7 @@ def _name(value, where: str) -> str:
 
 
 def _seed(value, where: str) -> int:
-    """The seed; 1 where none is named."""
+    """The seed; 1 if the row has none."""
     text = _text(value, f"{where}, seed").strip() or "1"
     if not re.fullmatch(r"-?\d{1,18}", text):
         raise AnswersError(f"{where}, seed: {text!r} is no whole number; write 1, 2, ...")
@@ -181,7 +183,7 @@ def _seed(value, where: str) -> int:
 
 
 def _flag(value, where: str) -> bool:
-    """Whether an answer is marked as usable; it is where nothing is said."""
+    """Whether an answer is marked as usable. An answer without a mark is."""
     if isinstance(value, bool) or _missing(value):
         return value is not False
     text = str(value).strip().lower()
@@ -191,7 +193,7 @@ def _flag(value, where: str) -> bool:
 
 
 def _list(value, where: str) -> list:
-    """A list as Parquet, JSON or a CSV cell holds it."""
+    """A list from Parquet, JSON or a CSV cell."""
     if _missing(value):
         return []
     if isinstance(value, (list, tuple)):
@@ -207,8 +209,8 @@ def _list(value, where: str) -> list:
     raise AnswersError(f"{where}: {text[:60]!r} is no list; write it as JSON or part its members by ；")
 
 
-def _said(row: dict, sample: dict, where: str, sample_id: str, prompts: Prompts) -> dict:
-    """The answer to a task that wants text."""
+def _written(row: dict, sample: dict, where: str, sample_id: str, prompts: Prompts) -> dict:
+    """The answer to a task that is answered by text."""
     if "text" not in row:
         raise AnswersError(
             f"{where}: {sample_id} is a question of {sample['task']}, which is answered by text; add the column text"
@@ -240,23 +242,23 @@ def _ranked(row: dict, sample: dict, where: str, sample_id: str) -> dict:
     return {"text": ranking[0] if ranking else "", "ranking": ranking, "scores": scores, "raw": text, "valid": bool(ranking)}
 
 
-def _item(named: str, candidates, where: str) -> str:
-    """An item that is named by its id or by its letter among the candidates; anything else stays as it is."""
-    letter = named.strip(" .。、:：")
-    if named in candidates or len(letter) != 1 or letter not in LETTERS:
-        return named
+def _item(text: str, candidates, where: str) -> str:
+    """The item id for a text that is an item id or a candidate's letter. Any other text is returned unchanged."""
+    letter = text.strip(" .。、:：")
+    if text in candidates or len(letter) != 1 or letter not in LETTERS:
+        return text
     if not isinstance(candidates, list):
         raise AnswersError(
-            f"{where}: {named!r} is a letter, and this study does not say which item it stands for; write item ids, "
+            f"{where}: {text!r} is a letter, and this study does not say which item it stands for; write item ids, "
             "or give the run folder in which the questions were made by --study runs/PROFILE"
         )
-    return candidates[LETTERS.index(letter)] if LETTERS.index(letter) < len(candidates) else named
+    return candidates[LETTERS.index(letter)] if LETTERS.index(letter) < len(candidates) else text
 
 
 def _scores(value, ranking: list, where: str) -> list[float]:
-    given = _list(value, f"{where}, scores")
+    numbers = _list(value, f"{where}, scores")
     try:
-        scores = [float(number) for number in given]
+        scores = [float(number) for number in numbers]
     except (TypeError, ValueError):
         raise AnswersError(f"{where}, scores: not all are numbers; correct them or drop the column") from None
     if scores and len(scores) != len(ranking):
@@ -265,7 +267,7 @@ def _scores(value, ranking: list, where: str) -> list[float]:
 
 
 def _complete(predictions: pd.DataFrame, samples: pd.DataFrame, path: str | Path) -> None:
-    """Every run answers all samples of a split's task, each once, or none."""
+    """Check that every run answers, for each task and split, either all samples, each once, or none."""
     run = ["system", "seed", "sample_id"]
     twice = predictions[predictions.duplicated(run)]
     if len(twice):

@@ -1,8 +1,9 @@
-"""One job of the workflow: execute a notebook with the parameters it is told, and end when whoever started it is gone.
+"""One job of the workflow: executes a notebook with parameters, and ends when the process that started it has ended.
 
     python -m llmcrs_utils.study.job NOTEBOOK LOG '{"parameters": {...}, "recipe": 1}'
 
-Parameters come as JSON and reach the notebook as they are. Of several processes that train together only the first keeps a log.
+Parameters are JSON, and the notebook gets them with unchanged types. Of several processes that train together only the first
+writes a log.
 """
 
 import json
@@ -21,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def execute(notebook: str, log: str, parameters: dict) -> None:
-    """Run the notebook in the current folder; the executed one becomes ``log``, also where it fails."""
+    """Run the notebook in the current folder and save the executed notebook as ``log``, also after an error."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(
         str(notebook_path(notebook)), log if first_process() else os.devnull, parameters, kernel_name="python3", progress_bar=False,
@@ -30,7 +31,10 @@ def execute(notebook: str, log: str, parameters: dict) -> None:
 
 
 def end_with(*processes: int) -> None:
-    """End this process, and by it the kernel, as soon as one of ``processes`` has ended: nobody waits for its results."""
+    """End this process, and with it the kernel, as soon as its parent or one of ``processes`` has ended.
+
+    The results would no longer be needed.
+    """
 
     def watch() -> None:
         parent = os.getppid()
@@ -42,18 +46,18 @@ def end_with(*processes: int) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether a process with this number exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's, and there
+    except PermissionError:  # it exists and belongs to another user
         return True
     return True
 
 
 if __name__ == "__main__":
-    name, log, told = sys.argv[1:]
+    name, log, job = sys.argv[1:]
     started_by = os.environ.get("STARTED_BY")
     end_with(*([int(started_by)] if started_by else []))
-    execute(name, log, json.loads(told)["parameters"])
+    execute(name, log, json.loads(job)["parameters"])

@@ -1,8 +1,8 @@
-"""Runs a profile: checks it, then hands it to Snakemake, which executes the notebooks.
+"""Runs a profile: checks it, and then starts Snakemake, which executes the notebooks.
 
     python -m llmcrs_utils.study.launch params/demo.yaml [key=value ...] [--set "key=value ..."] [--cores 2] [-- options of Snakemake]
 
-A profile is run by one process at a time.
+Only one process at a time can run a profile.
 """
 
 import argparse
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.launch", description=__doc__.split("\n")[0])
     parser.add_argument("profile", help="a YAML file of params/")
     parser.add_argument("settings", nargs="*", help="key=value: a profile's key, or a parameter of the data")
-    parser.add_argument("--set", default="", help="more of these in one text, as a shell would read it")
-    parser.add_argument("--cores", default="2", help="jobs side by side (default: %(default)s)")
+    parser.add_argument("--set", default="", help="more settings in one text, split as a shell would")
+    parser.add_argument("--cores", default="2", help="jobs at the same time (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     try:
         settings = read_settings([*shlex.split(chosen.set), *chosen.settings])
@@ -41,25 +41,25 @@ def main(arguments: list[str]) -> int:
 
 
 def split_at(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
-    """What stands before the first ``mark``, the mark, and what stands behind it."""
+    """The arguments before the first ``mark``, the mark, and the arguments after it."""
     place = arguments.index(mark) if mark in arguments else len(arguments)
     return arguments[:place], mark, arguments[place + 1 :]
 
 
 def snakemake(config: Path, cores: str, further: list[str]) -> int:
-    """Run the workflow in this process, which so keeps the lock; returns the exit code."""
-    from snakemake.cli import main as run  # seconds, and not needed where the check fails
+    """Run the workflow in this process, which so keeps the lock, and return the exit code."""
+    from snakemake.cli import main as run  # this import takes seconds and is not needed if the check fails
 
-    own = ["--snakefile", "workflow/Snakefile", "--configfile", str(config), "--nolock", "--rerun-incomplete"]
+    options = ["--snakefile", "workflow/Snakefile", "--configfile", str(config), "--nolock", "--rerun-incomplete"]
     if not any(option.startswith(("--profile", "--workflow-profile")) for option in further):
-        own += ["--cores", cores, "--resources", "gpu=1", "--quiet", "all"]
+        options += ["--cores", cores, "--resources", "gpu=1", "--quiet", "all"]
     try:
-        run([*own, *further])
+        run([*options, *further])
     except SystemExit as end:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Parameters of notebooks: names and types are checked before papermill, which ignores what it does not know."""
+"""Parameters of notebooks. Names and types are checked here, because papermill ignores unknown parameters."""
 
 import ast
 import difflib
@@ -15,16 +15,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmcrs_utils.systems.registry import register
 
-# What an annotation of a parameter may be made of.
+# The types from which a parameter's annotation may be built.
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 class ParameterError(ValueError):
-    """A wrong parameter; the message names file, parameter and remedy."""
+    """A wrong parameter. The message names file, parameter and remedy."""
 
 
 def project_root() -> Path:
-    """The folder that holds ``notebooks/`` and ``params/``, looked for upwards from the current one."""
+    """The nearest folder with ``notebooks/`` and ``params/``: the current folder or one above it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
             return folder
@@ -34,21 +38,21 @@ def project_root() -> Path:
 def start_notebook() -> None:
     """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill.
 
-    Three notices that no reader of a notebook can act on are kept out of its output; all others stay.
+    Three notices are hidden, because a reader of the notebook cannot act on them.
     """
     os.chdir(project_root())
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of optional kernels it would rather have
-    warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress bars survive in saved notebooks
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft's call, transformers' notice
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # recommends optional kernels
+    warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress bars are kept in saved notebooks
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # transformers, about peft's call
 
 
 def settings_of(notebook: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    """The values in force of a notebook's parameters, e.g. ``settings_of("03_train_crs", globals())``.
+    """The current values of a notebook's parameters, e.g. ``settings_of("03_train_crs", globals())``.
 
-    The systems that its parameter ``models`` adds are registered.
+    The systems of its parameter ``models`` are registered.
 
     Raises:
-        ParameterError: where a value has the wrong type (papermill does not check).
+        ParameterError: for a value of the wrong type (papermill does not check).
     """
     path = notebook_path(notebook)
     values = {name: namespace[name] for name in notebook_parameters(path)}
@@ -58,7 +62,7 @@ def settings_of(notebook: str, namespace: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_defaults(notebook: str, values: dict[str, Any]) -> dict[str, Any]:
-    """All parameters of a notebook: ``values``, and where they say nothing the notebook's own.
+    """All parameters of a notebook: ``values``, and the notebook's defaults for the others.
 
     Raises:
         ParameterError: for an unknown or mistyped parameter.
@@ -69,10 +73,10 @@ def with_defaults(notebook: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def register_models(models: dict[str, dict[str, str]], source: str | Path) -> None:
-    """``systems.registry.register`` with ``source`` named in what it refuses.
+    """Call ``systems.registry.register``, and name ``source`` in the error message.
 
     Raises:
-        ParameterError: as ``register``.
+        ParameterError: where ``register`` raises a ``ValueError``.
     """
     try:
         register(models)
@@ -81,10 +85,10 @@ def register_models(models: dict[str, dict[str, str]], source: str | Path) -> No
 
 
 def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> dict[str, Any]:
-    """``values``, with the notebook's defaults for what a group of settings leaves out.
+    """``values``, checked. Groups of settings are completed with the notebook's defaults.
 
     Raises:
-        ParameterError: unless every value is a parameter of the notebook and of its type.
+        ParameterError: for a value that is not a parameter of the notebook or has another type.
     """
     if not isinstance(values, dict):
         raise ParameterError(f"{source}: holds no parameters; write name: value lines")
@@ -124,7 +128,7 @@ def notebook_parameters(notebook: str | Path) -> dict[str, tuple[Any, Any]]:
     """name -> (type, default) of the notebook's ``parameters`` cell, as papermill reads it.
 
     Raises:
-        ParameterError: where not exactly one cell is tagged, or a line of it is none that papermill understands.
+        ParameterError: if not exactly one cell is tagged, or papermill does not understand one of its lines.
     """
     path = Path(notebook).resolve()
     return read_parameters(path, path.stat().st_mtime_ns)
@@ -132,18 +136,18 @@ def notebook_parameters(notebook: str | Path) -> dict[str, tuple[Any, Any]]:
 
 @lru_cache
 def read_parameters(notebook: Path, changed: int) -> dict[str, tuple[Any, Any]]:
-    """What ``notebook_parameters`` returns; ``changed`` makes a changed notebook be read again."""
+    """As ``notebook_parameters``, cached. ``changed`` is the time of the last change; a changed notebook is read again."""
     cells = [cell for cell in load_notebook_node(str(notebook)).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ParameterError(f"{notebook}: {len(cells)} cells are tagged 'parameters'; tag exactly one")
-    found = inspect_notebook(str(notebook))
+    inspected = inspect_notebook(str(notebook))
     lines = [line for line in cells[0].source.splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
-        told = found.get(line.partition(":")[0].strip())
-        if told is None or told["inferred_type_name"] == "None" or not told["help"]:
+        about = inspected.get(line.partition(":")[0].strip())
+        if about is None or about["inferred_type_name"] == "None" or not about["help"]:
             raise ParameterError(f"{notebook}: parameters cell, line {number}: write name: type = value  # help")
-    # The annotations are lines of this project's own notebooks: built-in types and their combinations.
+    # The annotations come from this project's own notebooks and are built-in types and their combinations.
     return {
-        name: (eval(told["inferred_type_name"], {"__builtins__": {}}, TYPES), ast.literal_eval(told["default"]))
-        for name, told in found.items()
+        name: (eval(about["inferred_type_name"], {"__builtins__": {}}, TYPES), ast.literal_eval(about["default"]))
+        for name, about in inspected.items()
     }

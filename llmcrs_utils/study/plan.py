@@ -1,4 +1,4 @@
-"""The runs that a profile asks for, each with its parameters and files: what the workflow carries out."""
+"""The jobs of a profile, each with its parameters and files. The workflow executes them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEM
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
 from llmcrs_utils.tasks.folds import HELD_OUT
 
-# Where runs of a kind keep what they make: in the profile's folder itself, or in one of these folders of it.
+# Subfolders of the profile's folder for the runs of cross-fitting. All other runs use the profile's folder itself.
 CROSS_FITTED, FOLDS = "cross_fitted/", "folds/"
 TABLE_NUMBERS = (1, 2, 3, "3b", 4)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to be executed.
+    """One execution of a notebook.
 
     Attributes:
-        rule: the workflow's name for jobs of this kind.
-        name: the run's name; with ``kind`` before it, it tells jobs of one rule apart.
-        kind: folder of the profile's folder that it works in: ``CROSS_FITTED``, ``FOLDS`` or none.
-        parameters: what the notebook is told; it has its own values for all others.
-        inputs: files that have to be there, and newer than what they replace makes the job run again.
-        outputs: files that are there when it has ended.
-        log: where the executed notebook goes.
-        recipe: number of the way in which something is trained; another number makes the job run again.
+        rule: the workflow's rule for such jobs.
+        name: the run's name. ``kind`` and ``name`` together identify a job of a rule.
+        notebook: name of the notebook.
+        parameters: parameters for the notebook; it uses its defaults for all others.
+        inputs: files that must exist. The job runs again if one of them changes.
+        outputs: files that the job writes.
+        log: path for the executed notebook.
+        kind: subfolder of the profile's folder: ``CROSS_FITTED``, ``FOLDS`` or ``""``.
+        recipe: recipe number of the model. The job runs again if it changes.
     """
 
     rule: str
@@ -71,7 +72,7 @@ class Plan:
 
     @cached_property
     def seeds(self) -> list[int | None]:
-        """Every CRS and LLM is trained once per seed; ``None``: with its section's."""
+        """The seeds with which every CRS and LLM is trained. ``None`` is the seed of its section."""
         return self.profile.get("seeds", [None])
 
     def systems(self, *families: str) -> list[System]:
@@ -102,7 +103,7 @@ class Plan:
         return f"{self.folder}/{kind}assistance/{run_name(system.key, self.seed_of(system, seed))}.parquet"
 
     def answers(self, systems: list[System], seeds: list[int | None], kind: str = "") -> list[str]:
-        """Predictions of these systems' runs, and the catalogue's rankings of those who score every item."""
+        """Predictions of these systems' runs, and the catalogue rankings of the systems that score every item."""
         files = [(self.predictions(system, seed, kind), system) for system in systems for seed in seeds]
         return [path for path, _ in files] + [str(catalogue_file(path)) for path, system in files if system.ranks_catalogue]
 
@@ -112,7 +113,7 @@ class Plan:
 
     @property
     def bounds(self) -> list[str]:
-        """The floors of the tables and, where a world was generated that knows it, the ceiling."""
+        """The floors of the tables and, for a generated corpus, the ceiling."""
         names = [*FLOORS, *([ORACLE] if self.synthetic else [])]
         return [f"{self.folder}/predictions/{name}.parquet" for name in names] + [
             f"{self.folder}/predictions/catalogue/{name}.parquet" for name in RANKING_FLOORS
@@ -120,7 +121,7 @@ class Plan:
 
     @property
     def predicted(self) -> list[str]:
-        """What the notebooks of saved predictions read."""
+        """The files that the notebooks of saved predictions read."""
         trained = self.systems("crs", "llm")
         return [self.data[0], *self.bounds, *self.answers(self.systems("typical"), [USUAL_SEED]), *self.answers(trained, self.seeds)]
 
@@ -130,11 +131,11 @@ class Plan:
     # --- jobs
 
     def jobs(self) -> list[Job]:
-        """Every job, each after those whose files it reads."""
+        """All jobs. Each comes after the jobs whose files it reads."""
         return [self.build_data(), *self.backbones(), *self.trainings(), *self.typical(), *self.analyses()]
 
     def job(self, rule: str, run: Run, given: dict[str, Any], outputs: list[str], log: str, kind: str = "") -> Job:
-        """The job that makes ``run``; what will be small backbones' files is named though it may not be there yet."""
+        """The job that makes ``run``. Its inputs include the files of small backbones, even if they do not exist yet."""
         inputs = run.inputs
         for architecture, names in FILES.items():
             folder = self.backbone(architecture)
@@ -155,7 +156,7 @@ class Plan:
         return self.job("build_data", run_of("01_build_data", given), given, outputs, self.log("01_build_data"))
 
     def backbones(self) -> Iterator[Job]:
-        """Small models that stand in where the profile names no checkpoint."""
+        """The small models that are used if the profile names no checkpoint."""
         trained = self.systems("crs", "llm")
         needed = {system.backbone for system in trained if not system_parameters(self.profile, system.key).get("model_name_or_path")}
         own = self.profile.get(TRAINED_BY["typical"], {})
@@ -168,7 +169,7 @@ class Plan:
             yield self.job("prepare_backbone", run, given, outputs, self.log("02_prepare_backbones", architecture))
 
     def trainings(self) -> Iterator[Job]:
-        """Every CRS and LLM for every seed, the help that collaborations get, and what cross-fitting needs besides."""
+        """The training of every CRS and LLM with every seed, the help for collaborations, and the jobs of cross-fitting."""
         assistants = {system.assistant for system in self.collaborations}
         for system in self.systems("crs", "llm"):
             for seed in self.seeds:
@@ -211,7 +212,7 @@ class Plan:
         return self.job("collaborate", run, given, [file], self.log("05_collaborate", run.name, kind), kind)
 
     def typical(self) -> Iterator[Job]:
-        """One notebook for all typical systems."""
+        """The one job of all typical systems."""
         systems = self.systems("typical")
         if not systems:
             return
@@ -228,12 +229,12 @@ class Plan:
         yield Job("typical_systems", "typical", notebook, given, inputs, self.answers(systems, [USUAL_SEED]), self.log(notebook), recipe=recipes)
 
     def models(self, notebook: str) -> dict[str, Any]:
-        """What the profile adds to the registry, for a notebook that takes it."""
+        """The profile's ``models`` as parameters, if the notebook has this parameter."""
         takes = "models" in notebook_parameters(notebook_path(notebook))
         return {"models": self.profile["models"]} if takes and self.profile.get("models") else {}
 
     def analyses(self) -> Iterator[Job]:
-        """Notebooks of saved predictions; what ``07_tables`` calls the corpus, and its language, hold for all."""
+        """The notebooks of saved predictions. The corpus note and the language of ``07_tables`` are used in all of them."""
         built = with_defaults("01_build_data", self.build)
         names = ("corpus", "train_dialogues", "valid_dialogues", "test_dialogues", "data_dir")
         shared = {"corpus_note": corpus_note(**{name: built[name] for name in names}), "language": built["language"]}

@@ -1,4 +1,4 @@
-"""Checks before a run, in seconds: parameters, data and checkpoints.
+"""Checks parameters, data and checkpoints before a run. This takes seconds.
 
 python -m llmcrs_utils.study.preflight PROFILE.yaml [key=value ...]
 """
@@ -21,7 +21,7 @@ from llmcrs_utils.text.prompts import PROMPTS, TEMPLATES
 from llmcrs_utils.world import Knobs
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
-# Parameters that sections share: the default, and who has to agree (an assistant's answers are read by seed).
+# Parameters that sections share: the default, and the sections that must agree. (An assistant's answers are found by seed.)
 SHARED_PARAMETERS = {
     "language": (
         "zh", ("01_build_data", "02_prepare_backbones", "03_train_crs", "04_tune_llm", "05_collaborate", "06_typical_systems", "07_tables")
@@ -33,12 +33,12 @@ CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8), "dtype": ("auto
 
 
 def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
-    """The checked profile and what was found in its data.
+    """The checked profile, and the report on its data.
 
     Raises:
-        ParameterError: for the first fault of a parameter.
-        CorpusError: for all errors in the data, or, where bad records are set aside, for a file that cannot be used at all.
-        CheckpointError: for a checkpoint that is missing.
+        ParameterError: for the first wrong parameter.
+        CorpusError: for errors in the data or, if bad records are set aside, for a file that cannot be used at all.
+        CheckpointError: for a checkpoint that is missing or unfit.
     """
     profile = load_profile(path, overrides)
     check_systems(profile, path)
@@ -59,7 +59,11 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
 
 
 def check_systems(profile: dict, path: str) -> None:
-    """Raise ``ParameterError`` unless all systems are known, each with those it needs, and one of them is a collaboration."""
+    """Check that all systems are known, that base and assistant of each are listed, and that one of them is a collaboration.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
     systems = profile["systems"]
     for key in systems:
         try:
@@ -81,19 +85,27 @@ def check_languages(profile: dict, path: str) -> None:
 
 
 def check_agreement(profile: dict, trained: dict[str, dict], path: str) -> None:
-    """Raise ``ParameterError`` where sections that share a parameter (``SHARED_PARAMETERS``) give it different values."""
+    """Check that sections which share a parameter (``SHARED_PARAMETERS``) agree on its value.
+
+    Raises:
+        ParameterError: if they do not.
+    """
     typical = any(SYSTEMS[key].family == "typical" for key in profile["systems"])
     for name, (default, users) in SHARED_PARAMETERS.items():
         left_out = {"02_prepare_backbones", *([] if typical else [TRAINED_BY["typical"]])} - profile.keys()
         values = {key: profile.get(key, {}).get(name, default) for key in users if key not in left_out}
         values |= {key: profile[key][name] for key in trained if name in profile.get(key, {})}
         if len(set(values.values())) > 1:
-            said = ", ".join(f"{key}: {value}" for key, value in values.items())
-            raise ParameterError(f"{path}: {name} differs between sections ({said}); give the same everywhere")
+            listed = ", ".join(f"{key}: {value}" for key, value in values.items())
+            raise ParameterError(f"{path}: {name} differs between sections ({listed}); give the same everywhere")
 
 
 def check_choices(key: str, values: dict, path: str) -> None:
-    """Raise ``ParameterError`` unless parameters with few possible values have one of these, and the logger is installed."""
+    """Check that parameters with a fixed set of values (``CHOICES``) have one of them, and that the logger is installed.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
     where = f"{path}: section {key} or {TRAINED_BY[SYSTEMS[key].family]}"
     for name, choices in CHOICES.items():
         if values.get(name, next(iter(choices))) not in choices:
@@ -104,7 +116,11 @@ def check_choices(key: str, values: dict, path: str) -> None:
 
 
 def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
-    """Raise ``ParameterError`` unless accelerate's configuration is a file that goes with the systems' settings."""
+    """Check that accelerate's configuration file exists and fits the systems' settings.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
     if not config:
         return
     if not Path(config).is_file():
@@ -116,7 +132,12 @@ def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
 
 
 def check_base(profile: dict, key: str, values: dict, path: str) -> None:
-    """Raise unless a system's checkpoint is named and usable, or a small one will be made for it."""
+    """Check that a system's checkpoint is named and usable, or that a small model will be made for it.
+
+    Raises:
+        CheckpointError: for an unusable checkpoint.
+        ParameterError: if there is no checkpoint.
+    """
     system = SYSTEMS[key]
     name = values.get("model_name_or_path")
     if name:
@@ -129,7 +150,11 @@ def check_base(profile: dict, key: str, values: dict, path: str) -> None:
 
 
 def check_tuning(key: str, values: dict, path: str) -> None:
-    """Raise ``ParameterError`` unless an LLM has the layers to be tuned and, where it is asked for, a chat template."""
+    """Check that an LLM has the layers that are to be tuned and, for ``template: chat``, a chat template.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
     notebook = TRAINED_BY["llm"]
     defaults = notebook_parameters(project_root() / "notebooks" / f"{notebook}.ipynb")
     layers, whole, template, adapters = (
@@ -148,7 +173,11 @@ def check_tuning(key: str, values: dict, path: str) -> None:
 
 
 def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
-    """As ``check_base``, for the BERT or the GPT-2 that the profile's typical systems share."""
+    """As ``check_base``, for the BERT or the GPT-2 of the profile's typical systems.
+
+    Raises:
+        ParameterError: if it is unusable or missing.
+    """
     section, parameter = TRAINED_BY["typical"], f"{backbone}_model_name_or_path"
     name = profile.get(section, {}).get(parameter)
     if name:
@@ -161,7 +190,11 @@ def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
 
 
 def check_data(build: dict, where: str) -> Report:
-    """What is found in the data that the section ``build`` of a profile names; nothing is written. Raises as ``check`` does."""
+    """The report on the data that the section ``build`` of a profile names. Nothing is written.
+
+    Raises:
+        ParameterError, CorpusError: as ``check``.
+    """
     corpus, bad_records = build.get("corpus", "generated"), build.get("bad_records", "stop")
     for name, value, known in (("corpus", corpus, SOURCES), ("bad_records", bad_records, BAD_RECORDS)):
         if value not in known:
@@ -182,7 +215,7 @@ def check_data(build: dict, where: str) -> Report:
 
 
 def report_of(path: str, profile: dict, report: Report) -> str:
-    """What the check ends with: what was found in the data, and that all is in order."""
+    """The text that a successful check prints: the report on the data, and that everything is in order."""
     lines = [report.summary()] if report.faults or report.joins else []
     return "\n".join([*lines, f"{path}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}"])
 
@@ -201,5 +234,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

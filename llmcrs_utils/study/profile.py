@@ -1,7 +1,7 @@
-"""Profiles: which systems take part, and with which parameters of which notebook.
+"""Profiles: the systems of a study, and the parameters of each notebook.
 
-A profile is a YAML file of ``params/``. It may extend another (``extends: grid``) and add models of its own (``models``).
-Settings of the command line (``key=value``) are read here and nowhere else.
+A profile is a YAML file in ``params/``. It can extend another one (``extends: grid``) and add its own models (``models``).
+Settings from the command line (``key=value``) are read only here.
 """
 
 from pathlib import Path
@@ -21,8 +21,11 @@ from llmcrs_utils.study.parameters import (
 )
 from llmcrs_utils.systems.registry import SYSTEMS, system_of, working_alone
 
-# Keys that belong to no notebook. seeds: to train every CRS and LLM with; cross_fit_folds: parts of the training dialogues for
-# cross-fitted help (0: none), with which every collaboration is trained once more; models: CRSs and LLMs of the profile's own.
+# Keys that belong to no notebook.
+# seeds: every CRS and LLM is trained once with each.
+# cross_fit_folds: number of parts of the training dialogues for cross-fitted help (0: none). With such help every collaboration
+#   is trained a second time.
+# models: CRSs and LLMs that the profile adds.
 PROFILE_KEYS = {
     "profile": str,
     "extends": str,
@@ -32,30 +35,30 @@ PROFILE_KEYS = {
     "cross_fit_folds": int,
     "models": dict[str, dict[str, Any]],
 }
-OF_MODEL = ("name", "family", "backbone")  # what an entry of ``models`` says of the system; all else are its parameters
+OF_MODEL = ("name", "family", "backbone")  # keys of an entry of ``models`` that describe the system; the others are parameters
 # The notebook that trains a family's systems.
 TRAINED_BY = {"crs": "03_train_crs", "llm": "04_tune_llm", "typical": "06_typical_systems"}
-# No profile is called with these: they mean something to a shell, a file system or Snakemake.
+# Characters that a profile's name may not have: they have a meaning in a shell, in a file system or in Snakemake.
 NOT_IN_NAMES = set('{}\\*?"\'<>|:$`;!~\n\r\t\0')
 
 
 def load_profile(path: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A checked profile: ``PROFILE_KEYS``, a section per notebook and, where a system needs its own values, one per system.
+    """Read and check a profile: ``PROFILE_KEYS``, sections of notebooks, and sections of systems with their own values.
 
     Raises:
-        ParameterError: on an unknown or mistyped name or value, with the nearest known name.
+        ParameterError: for an unknown or mistyped name or value; names the nearest known name.
     """
     return check_profile(read_profile(path), path, overrides)
 
 
 def read_profile(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A profile as written, over what it extends (another profile of the same folder, or of ``params/``).
+    """A profile merged with the profile that it extends (in the same folder, or in ``params/``).
 
-    Sections are merged, value by value; so are groups of settings in them; a list replaces the other, and ``null`` takes
-    away what the other profile has.
+    Sections, and groups of settings in them, are merged value by value. A list replaces the other list. ``null`` removes a value
+    of the extended profile.
 
     Raises:
-        ParameterError: for a file that is missing or no profile, and for profiles that extend each other.
+        ParameterError: for a missing file, for a file that is not a profile, and for profiles that extend each other.
     """
     path = Path(path)
     if not path.exists():
@@ -81,15 +84,18 @@ def read_profile(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[s
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """``above`` over ``below``, dictionaries merged key by key; what ``above`` says is ``null`` is left out."""
+    """``below`` updated with ``above``. Dictionaries are merged key by key, and a ``null`` in ``above`` removes a key."""
     both = {key: merged(below[key], value) for key, value in above.items() if isinstance(value, dict) and isinstance(below.get(key), dict)}
     return {key: value for key, value in {**below, **above, **both}.items() if value is not None}
 
 
 def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """``profile`` with ``overrides`` in their sections, checked; ``source`` is what messages call it.
+    """The checked ``profile`` with ``overrides`` in their sections. Messages call it ``source``.
 
-    The systems of ``models`` are registered, and their parameters become sections of their own.
+    The systems of ``models`` are registered, and their parameters become sections.
+
+    Raises:
+        ParameterError: for an unknown or mistyped name or value; names the nearest known name.
     """
     profile = with_models({key: dict(value) if isinstance(value, dict) else value for key, value in profile.items()}, source)
     for key, value in (overrides or {}).items():
@@ -123,29 +129,37 @@ def check_profile(profile: dict[str, Any], source: str | Path, overrides: dict[s
 
 
 def with_models(profile: dict[str, Any], source: str | Path) -> dict[str, Any]:
-    """``profile`` with its ``models`` registered: what an entry says besides ``OF_MODEL`` goes to the section of that name."""
+    """Register the ``models`` of a profile. Values of an entry other than ``OF_MODEL`` move to the section of that name."""
     models = profile.get("models", {})
     check_value(f"{source}: models", models, PROFILE_KEYS["models"])
     about = {key: {name: entry[name] for name in OF_MODEL if name in entry} for key, entry in models.items()}
     register_models(about, source)
     for key, entry in models.items():
-        own = {name: value for name, value in entry.items() if name not in OF_MODEL}
-        if own:
-            profile[key] = merged(own, profile.get(key, {}))
+        parameters = {name: value for name, value in entry.items() if name not in OF_MODEL}
+        if parameters:
+            profile[key] = merged(parameters, profile.get(key, {}))
     return {**profile, "models": about} if models else profile
 
 
 def check_name(name: str, source: str | Path) -> None:
-    """Raise ``ParameterError`` unless the profile's name can be a folder below ``runs/`` everywhere it is written."""
+    """Check that the profile's name can be a folder below ``runs/``, wherever it is written.
+
+    Raises:
+        ParameterError: if it cannot.
+    """
     parts = Path(name).parts
     wrong = sorted(NOT_IN_NAMES & set(name))
     if wrong or not name.strip() or name != name.strip() or Path(name).is_absolute() or ".." in parts or any(p.startswith((".", "-")) for p in parts):
-        told = f"it holds {' '.join(map(repr, wrong))}" if wrong else "it is no name of a folder below runs/"
-        raise ParameterError(f"{source}: profile {name!r}: {told}; take letters, digits, blanks, - and _")
+        reason = f"it holds {' '.join(map(repr, wrong))}" if wrong else "it is no name of a folder below runs/"
+        raise ParameterError(f"{source}: profile {name!r}: {reason}; take letters, digits, blanks, - and _")
 
 
 def check_repetitions(profile: dict, source: str | Path) -> None:
-    """Raise ``ParameterError`` unless seeds and folds are such that every run has a name of its own and something to train on."""
+    """Check seeds and folds: every run needs its own name and something to train on.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
     seeds, folds = profile.get("seeds"), profile.get("cross_fit_folds", 0)
     if seeds is not None:
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
@@ -157,43 +171,43 @@ def check_repetitions(profile: dict, source: str | Path) -> None:
         raise ParameterError(f"{source}: cross_fit_folds {folds}: give 2 or more, or 0 for no cross-fitting")
 
 
-# --- settings of the command line
+# --- settings from the command line
 
 
 def overrides() -> dict[str, tuple[str, str]]:
-    """Settings that are places, taken as they are written -> section and parameter."""
-    found = {"data_dir": ("01_build_data", "data_dir")}
-    found |= {f"{system.key}_model": (system.key, "model_name_or_path") for family in ("crs", "llm") for system in working_alone(family)}
-    return found | {f"{name}_model": (TRAINED_BY["typical"], f"{name}_model_name_or_path") for name in ("bert", "gpt2")}
+    """Setting -> section and parameter, for the settings that are paths. Their values are not parsed."""
+    paths = {"data_dir": ("01_build_data", "data_dir")}
+    paths |= {f"{system.key}_model": (system.key, "model_name_or_path") for family in ("crs", "llm") for system in working_alone(family)}
+    return paths | {f"{name}_model": (TRAINED_BY["typical"], f"{name}_model_name_or_path") for name in ("bert", "gpt2")}
 
 
 def settings() -> dict[str, tuple[str, str]]:
-    """Setting that may be given from outside -> section and parameter: ``overrides``, and any parameter of the data."""
+    """Setting -> section and parameter, for all settings of the command line: ``overrides``, and all parameters of the data."""
     data = notebook_parameters(notebook_path("01_build_data"))
     alone = data.keys() - {"seed", "language", "output_dir", "predictions_dir"}  # other notebooks' too, or the workflow's to say
     return {name: ("01_build_data", name) for name in data if name in alone} | overrides()
 
 
-def read_settings(given: list[str]) -> dict[str, Any]:
-    """``key=value`` texts as settings: a name or place as it is written, anything else as YAML reads it.
+def read_settings(texts: list[str]) -> dict[str, Any]:
+    """Settings from ``key=value`` texts. Names and paths are not parsed; other values are read as YAML.
 
     Raises:
-        ParameterError: for a text without ``=``, and a value that YAML cannot read.
+        ParameterError: for a text without ``=``, and for a value that is not YAML.
     """
-    found = {}
-    for text in given:
+    values = {}
+    for text in texts:
         key, sign, value = text.partition("=")
         if not sign:
             raise ParameterError(f"{text}: no setting; write key=value, in quotes where the value holds blanks")
-        found[key] = setting_value(value, key)
-    return found
+        values[key] = setting_value(value, key)
+    return values
 
 
 def setting_value(text: str, key: str) -> Any:
-    """One setting's value, of the text that was given.
+    """The value of the setting ``key`` in ``text``.
 
     Raises:
-        ParameterError: where YAML cannot read it.
+        ParameterError: if it is not YAML.
     """
     try:
         return text if key in ("data_dir", "profile", "accelerate") or key.endswith("_model") else yaml.safe_load(text)
@@ -202,8 +216,10 @@ def setting_value(text: str, key: str) -> Any:
 
 
 def system_parameters(profile: dict[str, Any], key: str) -> dict[str, Any]:
-    """What a profile says for the training notebook of one system: the notebook's section, over it the section of the
-    system it started from (a collaboration is tuned like its base), over that its own.
+    """A profile's parameters for the training of one system.
+
+    They come from the section of the training notebook, then that of the system's base (a collaboration is tuned like its base),
+    then its own section. Later sections take precedence.
     """
     system = system_of(key)
     sections = (TRAINED_BY[system.family], system.base, key)

@@ -1,4 +1,4 @@
-"""What was run: parameters, versions, commit, files, device, time and memory, as one JSON per run."""
+"""The record of a run as JSON: parameters, versions, commit, files, device, time and memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from llmcrs_utils.study.run import Run
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "pandas", "gensim", "papermill")
-STARTED = time.monotonic()  # a notebook imports this module first thing
+STARTED = time.monotonic()  # close to the start of the notebook, which imports this module early
 
 
 def write_provenance(run: Run, path: str | Path, key: dict | None = None) -> dict[str, Any]:
-    """Write the record of a run to ``path`` and return it; ``key`` is the run's, where it has been made already."""
+    """Write the record of a run to ``path`` and return it. ``key`` is the run's key, if it was already computed."""
     path = Path(path)
     hashes = key["inputs"] if key else {what: file_hash(file) for what, file in run.inputs.items()}
     record = {
@@ -36,15 +36,15 @@ def write_provenance(run: Run, path: str | Path, key: dict | None = None) -> dic
         "wall_seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)),
     }
-    made = read_json_or_none(path.parent / "finished.json")
-    if made:  # the model may be older than this run, which then only used it
-        record["model_made_at"] = made["git"]
+    finished = read_json_or_none(path.parent / "finished.json")
+    if finished:  # the model may be older than this call, which then only used it
+        record["model_made_at"] = finished["git"]
     write_json(path, record)
     return record
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether the working tree differs from it; ``None`` outside a repository."""
+    """The commit, and whether the working tree differs from it. Both are ``None`` outside a repository."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout

@@ -1,11 +1,11 @@
-"""The run, the study's one unit: what is made, with which parameters, of which files.
+"""The run, the unit of the study: what a notebook makes, with which parameters and from which files.
 
-A ``Run`` follows from a notebook's parameters (``run_of``). Its name, its key, whether it can go on where it stopped, its
-provenance and the workflow's inputs follow from the ``Run``, and from nothing else.
+A notebook's parameters determine its ``Run`` (``run_of``). The ``Run`` alone determines its name, its key, whether it can resume,
+its provenance and the workflow's inputs.
 
-    key = parameters that matter + SHA-256 of every input file + the recipe number of what is trained
+    key = parameters that matter + SHA-256 of every input file + recipe number of the model
 
-A folder that was made under another key is set aside, never deleted; ``make clean-runs`` removes what was set aside.
+A folder with another key is set aside, never deleted. ``make clean-runs`` removes folders that were set aside.
 """
 
 import hashlib
@@ -33,36 +33,36 @@ from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
 from llmcrs_utils.training.folders import STAGES
 
-# In a run's folder: the key that it is made under, what it ended with, and the record for readers.
+# Files in a run's folder: its key, the record of its finished model, and the record for people.
 KEY_FILE, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
-ANSWERED = ["valid", "test"]  # by systems that assist nobody
+ANSWERED = ["valid", "test"]  # splits that a system answers if it assists no other
 SET_ASIDE = "set_aside"
-WAIT_SECONDS = 30  # for the last moments of a process whose parent was killed
+WAIT_SECONDS = 30  # a process whose parent was killed may take a moment to end
 CORPUS = [f"corpus/{name}" for name in ("train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt")]
-# The seed that names do not say.
+# The seed that names of runs leave out.
 USUAL_SEED = 1
-# Places of what is read and written: what is read counts by its content, what is written not at all.
+# Parameters that are paths. They are not in the key: files that are read count by content, files that are written do not matter.
 PLACES = {"data_dir", "dataset_dir", "output_dir", "predictions_dir", "predictions_file", "output_file", "assistance_file", "fold_files"}
-# What a checkpoint is called counts only where it is a hub id.
+# Parameters that name checkpoints. The key holds the name and commit of a hub id, but not the path of a folder.
 CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
-# Parameters of answering, which a trained model does not depend on.
+# Parameters of answering. A trained model does not depend on them.
 OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "report_to", "models"}
 TYPICAL_NOTEBOOK = "06_typical_systems"
 SHARED_BY_TYPICAL = ("dataset_dir", "language", "seed", "warmup_steps", "weight_decay", "report_to", "eval_batch_size")
 
 
 class Run(BaseModel):
-    """One thing that a notebook makes.
+    """One product of a notebook.
 
     Attributes:
-        notebook: whose parameters these are.
-        system: key of the system; of a small backbone its architecture; else the notebook itself.
-        seed: of weights, order and dropout.
-        fold: the part of the training dialogues that is left out, from 1; 0 for none.
-        parameters: all of the notebook's, as they are in force.
-        inputs: every file that is read: what it is -> where it is.
-        output_dir: the folder that it is made in.
-        predictions_file: where its answers go; empty where it gives none.
+        notebook: the notebook that makes it.
+        system: key of the system; for a small backbone its architecture; otherwise the notebook's name.
+        seed: seed of weights, order and dropout.
+        fold: number of the part of the training dialogues that is left out, from 1; 0 for none.
+        parameters: the values of all parameters of the notebook.
+        inputs: role -> path, for every file that is read.
+        output_dir: the folder of the product.
+        predictions_file: the file for its answers; empty if there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ class Run(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the run's files are called: ``bcrs``, ``bcrs_seed2``, ``bcrs_seed2_fold1``."""
+        """The name of the run's files: ``bcrs``, ``bcrs_seed2``, ``bcrs_seed2_fold1``."""
         return run_name(self.system, self.seed, self.fold)
 
     @property
@@ -87,10 +87,10 @@ class Run(BaseModel):
         return RECIPES[self.notebook](self.system) if self.notebook in RECIPES else 0
 
     def key(self) -> dict:
-        """What the result depends on; reads every input file.
+        """Everything on which the result depends. This reads every input file.
 
         Raises:
-            FileNotFoundError: where an input is missing, naming it.
+            FileNotFoundError: if an input is missing; names it.
         """
         missing = next((path for path in self.inputs.values() if not Path(path).is_file()), None)
         if missing:
@@ -109,7 +109,7 @@ def run_name(system: str, seed: int, fold: int = 0) -> str:
 
 
 def run_of(notebook: str, values: dict[str, Any]) -> Run:
-    """The run that a notebook with these parameters makes; those not given are the notebook's defaults.
+    """The run of a notebook with these parameters. The others have the notebook's defaults.
 
     Raises:
         ParameterError: for an unknown or mistyped parameter.
@@ -139,7 +139,7 @@ def run_of(notebook: str, values: dict[str, Any]) -> Run:
 
 
 def typical_run(values: dict[str, Any], system: str) -> Run:
-    """The run of one typical system, of the parameters of the notebook that they share."""
+    """The run of one typical system, from the parameters of the notebook that all typical systems share."""
     shared = with_defaults(TYPICAL_NOTEBOOK, values)
     backbone = system_of(system).backbone
     model = shared[f"{backbone}_model_name_or_path"] if backbone else None
@@ -180,21 +180,23 @@ RECIPES = {
 
 
 class Outcome(NamedTuple):
-    """What a run ended with: the training history, and its answers (``None`` of a backbone)."""
+    """The result of a run: the training history, and the answers (``None`` for a backbone)."""
 
     history: pd.DataFrame
     predictions: pd.DataFrame | None
 
 
 def conduct(run: Run, material: Any = None) -> Outcome:
-    """Train, unless the run has finished before, then answer and write what was done; called again after a kill, it goes on.
+    """Train the model, answer the samples, and write predictions and provenance.
+
+    A finished model is not trained again. A call after a kill resumes the training.
 
     Args:
-        material: what the family's ``prepare`` made of the run's parameters, where a notebook has shown it already.
+        material: the result of the family's ``prepare`` for the run's parameters, if the caller already has it.
 
     Raises:
-        Busy: where another process works on the same folder.
-        FileNotFoundError: where an input is missing.
+        Busy: if another process works on the same folder.
+        FileNotFoundError: if an input is missing.
     """
     family = family_of(run)
     material = family.prepare(run.parameters) if material is None else material
@@ -213,7 +215,7 @@ def conduct(run: Run, material: Any = None) -> Outcome:
 
 
 def family_of(run: Run) -> ModuleType:
-    """The module that prepares, trains and answers. Imported here, since each of them loads torch."""
+    """The module of the run's family, with ``prepare``, ``train`` and ``answer``. Imported here, because each loads torch."""
     if run.notebook == "02_prepare_backbones":
         from llmcrs_utils.small import system
     elif run.notebook == "03_train_crs":
@@ -225,12 +227,12 @@ def family_of(run: Run) -> ModuleType:
     return system
 
 
-# --- its folder
+# --- the run's folder
 
 
 @contextmanager
 def opened(run: Run) -> Iterator[dict]:
-    """The run's folder, held by this process alone and with nothing of another run in it; gives the run's key."""
+    """Lock the run's folder for this process, set aside what another run left in it, and yield the run's key."""
     folder, key = Path(run.output_dir), run.key()
     if not first_process():
         await_the_first()
@@ -243,7 +245,7 @@ def opened(run: Run) -> Iterator[dict]:
 
 
 def await_the_first() -> None:
-    """Of several processes the others go on when the first has come here too."""
+    """Wait until all processes of this training have reached this point."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState  # loads torch
 
@@ -251,7 +253,7 @@ def await_the_first() -> None:
 
 
 def claim(folder: Path, key: dict) -> None:
-    """Make ``folder`` this key's: what another key made there is set aside, what was set aside under this key comes back."""
+    """Prepare ``folder`` for this key. A folder with another key is set aside, and a folder with this key is brought back."""
     found = read_json_or_none(folder / KEY_FILE)
     if found == key:
         return
@@ -270,7 +272,7 @@ def claim(folder: Path, key: dict) -> None:
 
 
 def set_aside(folder: Path, name: str) -> Path:
-    """Move a folder out of the way; one of the same name that was set aside before has to be of the same key, and gives way."""
+    """Move a folder to ``SET_ASIDE`` and return the new path. A number is added if the name is taken."""
     aside = folder.parent / SET_ASIDE / f"{folder.name}-{name}"
     number = 1
     while aside.exists():
@@ -282,12 +284,12 @@ def set_aside(folder: Path, name: str) -> Path:
 
 
 def digest(key: dict) -> str:
-    """Twelve hexadecimal digits that tell one key from another."""
+    """Twelve hexadecimal digits that identify a key."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 
 
 def differences(found: dict, wanted: dict) -> str:
-    """In one line, what of a key is other than wanted: parameters, files, recipe."""
+    """The differences between two keys on one line: parameters, files, recipe."""
     told = []
     for what in ("notebook", "system", "fold", "recipe"):
         if found.get(what) != wanted[what]:
@@ -302,7 +304,7 @@ def differences(found: dict, wanted: dict) -> str:
 
 
 def finished_history(run: Run, key: dict) -> pd.DataFrame | None:
-    """The training history where the folder holds the finished model of this key, whole; else ``None``."""
+    """The training history if the folder holds the complete finished model of this key, else ``None``."""
     folder = Path(run.output_dir)
     record = read_json_or_none(folder / FINISHED)
     if not record or record["key"] != key:
@@ -315,7 +317,7 @@ def finished_history(run: Run, key: dict) -> pd.DataFrame | None:
 
 
 def mark_finished(run: Run, key: dict, history: pd.DataFrame) -> None:
-    """Note beside a model, after all of it is written, what made it; then remove what only its making needed."""
+    """Write the record of a finished model, after all its files, and then remove the files that only training needed."""
     folder = Path(run.output_dir)
     if not first_process():
         return

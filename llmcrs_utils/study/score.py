@@ -1,8 +1,9 @@
-"""Scores answers from outside on the samples of a study, beside the systems of that study.
+"""Scores answers of other software on the samples of a study, and shows them beside the study's systems.
 
     python -m llmcrs_utils.study.score PREDICTIONS [--study results/study-cpu] [--against KEY ...] [--name NAME] [--output FOLDER]
 
-PREDICTIONS is a table with sample_id and text or ranking: Parquet, CSV or JSON lines (docs/score.md). Exit code: 0 scored, 2 not.
+PREDICTIONS is a table with sample_id and text or ranking: Parquet, CSV or JSON lines (docs/score.md). Exit code: 0 if it was
+scored, else 2.
 """
 
 import argparse
@@ -37,28 +38,32 @@ DONE, NOT_DONE = 0, 2
 
 
 def study_samples(folder: str | Path) -> pd.DataFrame:
-    """The samples of a results folder (``samples.parquet``) or of a run's (``data/samples.parquet``).
+    """The samples of a results folder (``samples.parquet``) or of a run's folder (``data/samples.parquet``).
 
     Raises:
-        FileNotFoundError: naming what is missing.
+        FileNotFoundError: if the folder has neither file.
     """
     places = [Path(folder) / "samples.parquet", Path(folder) / "data" / "samples.parquet"]
-    found = [place for place in places if place.is_file()]
-    if not found:
+    files = [place for place in places if place.is_file()]
+    if not files:
         raise FileNotFoundError(
             f"{folder}: holds no samples.parquet nor data/samples.parquet; name a folder of results/ or runs/"
         )
-    return read_parquet(found[0])
+    return read_parquet(files[0])
 
 
 def language_of(samples: pd.DataFrame) -> str:
-    """The language of the samples' labels: Chinese where any holds a Chinese character, else English."""
+    """The language of the samples' labels: Chinese if any has a Chinese character, else English."""
     texts = samples.loc[samples["task"] != "recommend", "label"]
     return "zh" if texts.map(lambda text: re.search("[\u4e00-\u9fff]", text) is not None).any() else "en"
 
 
 def check_names(mine: pd.DataFrame, theirs: pd.DataFrame, path: str) -> None:
-    """Refuse a system that is called as one of the study's is, or as a row of floors and ceiling."""
+    """Check that no new system has the key of a system of the study, or of a row of floors and ceiling.
+
+    Raises:
+        ValueError: if one has.
+    """
     taken = [name for name in mine["system"].unique() if name in {*theirs["system"], *BOUNDS, *SYSTEMS}]
     if taken:
         raise ValueError(
@@ -67,7 +72,7 @@ def check_names(mine: pd.DataFrame, theirs: pd.DataFrame, path: str) -> None:
 
 
 def strongest(scores: pd.DataFrame, task: str) -> list[str]:
-    """The best floor and the best trained system of a task by its ``HEADLINE`` metric; the ceiling is neither."""
+    """The best floor and the best trained system of a task by its ``HEADLINE`` metric. The ceiling is left out."""
     means = scores[scores["task"] == task].groupby("system", sort=False)[HEADLINE[task]].mean().drop(ORACLE, errors="ignore")
     floors = means.index.isin(FLOORS)
     return [part.idxmax() for part in (means[floors], means[~floors]) if len(part)]
@@ -77,12 +82,13 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
     """Paired gains of ``mine`` over others on each task's ``HEADLINE`` metric.
 
     Args:
-        scores: of all of them, as ``metrics.score`` returns them.
-        against: keys; empty: the strongest floor and system of each task.
-        single: those of ``mine`` who name one item only where they recommend: they are compared by Acc.
+        scores: scores of all systems, as ``metrics.score`` returns them.
+        mine: the systems whose gains are computed.
+        against: keys of the other systems; empty: the strongest floor and the strongest system of each task.
+        single: the systems among ``mine`` that recommend only one item per sample. They are compared by Acc.
 
     Returns:
-        One row per system, task and other: ``system, task, metric, over, gain, low, high, p, p (Holm), note``.
+        One row per system, task and other system: ``system, task, metric, over, gain, low, high, p, p (Holm), note``.
     """
     rows, pairs, kinds = [], [], []
     theirs = scores[~scores["system"].isin(mine)]
@@ -100,12 +106,12 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
                 pairs.append(tuple(pair))
                 kinds.append((system, SYSTEMS[other].family if other in SYSTEMS else other))
     table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note"])
-    found = pd.Series([None] * len(rows), dtype=object)
+    gains = pd.Series([None] * len(rows), dtype=object)
     for (_, metric), chosen in table.groupby(["task", "metric"]):
         values = gains_of_pairs([pairs[place] for place in chosen.index], metric, [kinds[place] for place in chosen.index])
-        found.loc[chosen.index] = pd.Series(values, chosen.index, dtype=object)
+        gains.loc[chosen.index] = pd.Series(values, chosen.index, dtype=object)
     for place, column in enumerate(("gain", "low", "high", "p")):
-        table[column] = [float(values[place]) for values in found]
+        table[column] = [float(values[place]) for values in gains]
     table["p (Holm)"] = holm(table["p"])
     return table[["system", "task", "metric", "over", "gain", "low", "high", "p", "p (Holm)", "note"]]
 
@@ -115,7 +121,7 @@ def p_value_text(value: float) -> str:
 
 
 def gains_text(table: pd.DataFrame) -> str:
-    """Gains as text: a star where the corrected p-value is below 0.05."""
+    """The gains as text, with a star if the corrected p-value is below 0.05."""
     shown = table.drop(columns=["low", "high", "note"], errors="ignore")
     cells = zip(table["gain"], table["low"], table["high"], table["p (Holm)"])
     shown["gain"] = [f"{gain:+.3f}{'*' if p < 0.05 else ''}{interval_text(low, high, '+.3f')}" for gain, low, high, p in cells]
@@ -125,12 +131,12 @@ def gains_text(table: pd.DataFrame) -> str:
 
 
 def interval_text(low: float, high: float, style: str = ".3f") -> str:
-    """`` [low, high]``; nothing where there is no interval."""
+    """`` [low, high]``, or ``""`` if there is no interval."""
     return "" if pd.isna(low) else f" [{low:{style}}, {high:{style}}]"
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table for the terminal: every column as wide as its longest cell, the index is left out."""
+    """The table as text for the terminal. Every column is as wide as its longest cell, and the index is left out."""
     columns = [[str(name), *map(str, table[name])] for name in table]
     widths = [max(map(screen_width, column)) for column in columns]
     lines = ["  ".join(cell + " " * (wide - screen_width(cell)) for cell, wide in zip(row, widths)).rstrip() for row in zip(*columns)]
@@ -138,7 +144,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def screen_width(text: str) -> int:
-    """Columns that a text takes in a terminal, where a Chinese character takes two."""
+    """The width of a text in terminal columns. A Chinese character has two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -152,18 +158,18 @@ def table_text(task: str, metrics: pd.DataFrame, mine: list[str]) -> str:
     rows.insert(0, "key", in_total["system"].unique())
     lines = [f"Table {TABLES[task].number}: {TABLES[task].title}, {total}, {count} samples", as_text(rows)]
     for system in mine:
-        own = part[(part["system"] == system) & (part["category"] != total)]
-        if len(own):
-            cells = [f"{row.value:.3f}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in own.itertuples()]
-            by_category = own.assign(cell=cells).pivot(index="category", columns="metric", values="cell")
-            by_category = by_category.reindex(index=own["category"].unique(), columns=list(TABLES[task].metrics))
-            by_category.insert(0, "samples", own.groupby("category")["n"].first())
+        scored = part[(part["system"] == system) & (part["category"] != total)]
+        if len(scored):
+            cells = [f"{row.value:.3f}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in scored.itertuples()]
+            by_category = scored.assign(cell=cells).pivot(index="category", columns="metric", values="cell")
+            by_category = by_category.reindex(index=scored["category"].unique(), columns=list(TABLES[task].metrics))
+            by_category.insert(0, "samples", scored.groupby("category")["n"].first())
             lines += [f"{system} by category", as_text(by_category.reset_index())]
     return "\n".join(lines)
 
 
 def unusable_text(scores: pd.DataFrame) -> list[str]:
-    """A line per system and task that has answers without use."""
+    """One line per system and task with unusable answers."""
     counted = scores.groupby(["system", "task"], sort=False)["valid"].agg(["size", "sum"])
     return [
         f"{system}, {task}: {row['size'] - row['sum']} of {row['size']} answers are unusable and count as wrong"
@@ -178,7 +184,7 @@ def main(arguments: list[str]) -> int:
         "--study": {
             "default": STUDY,
             "metavar": "FOLDER",
-            "help": "of results/ or runs/, whose samples were answered (default: %(default)s)",
+            "help": "folder of results/ or runs/ whose samples were answered (default: %(default)s)",
         },
         "--against": {
             "nargs": "+",
@@ -186,10 +192,10 @@ def main(arguments: list[str]) -> int:
             "metavar": "KEY",
             "help": "systems to compare with (default: a task's best floor and best system)",
         },
-        "--name": {"default": "", "help": "of your system (default: the column system, or the file's name)"},
-        "--language": {"choices": sorted(PROMPTS), "help": "of the samples (default: that of their labels)"},
-        "--output": {"metavar": "FOLDER", "help": "write the predictions, the gains and Tables 1-4 with all systems there"},
-        "--corpus-note": {"help": "what the written tables call the corpus (default: the folder of the study)"},
+        "--name": {"default": "", "help": "name of your system (default: the column system, or the file's name)"},
+        "--language": {"choices": sorted(PROMPTS), "help": "language of the samples (default: that of their labels)"},
+        "--output": {"metavar": "FOLDER", "help": "folder for the predictions, the gains and Tables 1-4 with all systems"},
+        "--corpus-note": {"help": "name of the corpus in the written tables (default: the folder of the study)"},
     }
     parser.add_argument(
         "predictions", metavar="PREDICTIONS", help="table with sample_id and text or ranking: .parquet, .csv or .jsonl"
@@ -212,7 +218,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """What the command does; raises ValueError or OSError with the message to show."""
+    """Run the command with parsed arguments. Raises ValueError or OSError with the message to show."""
     samples = study_samples(chosen.study)
     samples = samples[samples["split"].isin(["train", "valid", "test"])]
     language = chosen.language or language_of(samples)
@@ -224,8 +230,8 @@ def run(chosen: argparse.Namespace) -> None:
     names = list(mine["system"].unique())
     unknown = [key for key in chosen.against if key not in {*theirs["system"], *names}]
     if unknown:
-        there = ", ".join(sorted(set(theirs["system"])))
-        raise ValueError(f"--against {unknown[0]}: no system of {chosen.study}; there are {there}")
+        keys = ", ".join(sorted(set(theirs["system"])))
+        raise ValueError(f"--against {unknown[0]}: no system of {chosen.study}; there are {keys}")
 
     tasks = dict(zip(samples["sample_id"], samples["task"]))
     answered = set(mine["sample_id"].map(tasks))
@@ -233,14 +239,14 @@ def run(chosen: argparse.Namespace) -> None:
     scores = score(samples, pd.concat([beside, mine], ignore_index=True), language)
     single = {name for name, part in mine.groupby("system") if part["ranking"].map(len).max() == 1}
     gained = gains_over(scores, names, chosen.against, single)
-    own = scores[scores["system"].isin(names)]
+    scored = scores[scores["system"].isin(names)]
 
-    print(f"{chosen.predictions}: {len(own)} test answers of {', '.join(names)}, scored on {chosen.study} ({language})")
-    if len(own) < len(mine):
-        print(f"{len(mine) - len(own)} answers to other splits are not scored")
+    print(f"{chosen.predictions}: {len(scored)} test answers of {', '.join(names)}, scored on {chosen.study} ({language})")
+    if len(scored) < len(mine):
+        print(f"{len(mine) - len(scored)} answers to other splits are not scored")
     if unread_columns(answers):
         print(f"not read: {', '.join(unread_columns(answers))}")
-    print(*unusable_text(own), sep="\n", end="\n" if unusable_text(own) else "")
+    print(*unusable_text(scored), sep="\n", end="\n" if unusable_text(scored) else "")
     metrics = metrics_table(scores) if chosen.output else summaries(scores, names)
     for task in [task for task in TASKS if task in answered]:
         print(f"\n{table_text(task, metrics, names)}")
@@ -261,5 +267,5 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that cannot show Chinese
+    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show Chinese
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The typical systems' runs as notebook 6 shows them: one after the other, each with a worked example, then all beside the floors."""
+"""The runs of the typical systems for notebook 6: one after the other, each with a worked example, then all beside the floors."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from llmcrs_utils.typical import systems as typical
 
 
 class Study(NamedTuple):
-    """The runs of the systems that are asked for, and the data, which is read once for all of them."""
+    """The runs of the requested systems, and the data, which are read once for all of them."""
 
     settings: dict
     runs: dict[str, Run]
@@ -25,13 +25,13 @@ class Study(NamedTuple):
 
 
 def open_study(settings: dict) -> Study:
-    """The runs that the notebook's ``settings`` ask for, and their data."""
+    """The runs that the notebook's ``settings`` request, and their data."""
     data = typical.prepare(settings)
     return Study(settings, {key: typical_run(settings, key) for key in settings["systems"]}, data)
 
 
 def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
-    """Conduct one system's run and tell how it went; returns the training history, ``None`` of a system that is not asked for."""
+    """Conduct one system's run and print its result. Returns the training history, or ``None`` if it was not requested."""
     if key not in study.runs:
         print(f"{key} is not among this run's systems")
         return None
@@ -45,7 +45,7 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
 
 
 def worked_example(study: Study, key: str) -> str:
-    """One test sample as the system sees it, its answer, and the right one."""
+    """One test sample as text: the system's input, its answer, and the right answer."""
     if key not in study.runs:
         return f"{key} is not among this run's systems"
     run = study.runs[key]
@@ -53,7 +53,7 @@ def worked_example(study: Study, key: str) -> str:
 
 
 def beside_the_floors(study: Study) -> pd.DataFrame:
-    """Headline metric on the test split: the floors of each task first, then this run's systems."""
+    """Headline metrics on the test split: for each task the floors, then this run's systems."""
     names = FLOORS | {system.key: system.name for system in TYPICAL}
     files = [Path(study.settings["predictions_dir"]) / f"{key}.parquet" for key in (*FLOORS, *study.runs)]
     scores = score(study.data.dataset.samples, pd.concat([read_parquet(path) for path in files]), study.settings["language"])

@@ -1,4 +1,4 @@
-"""Who takes part: the one place that names tasks, categories and systems (design: the paper, sections 3 and 4.3)."""
+"""The registry of the study: the one place that names tasks, categories and systems (paper sections 3 and 4.3)."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ class System:
     """One row of the tables.
 
     Attributes:
-        key: what file names and parameters say.
-        name: what tables say.
-        family: whose training notebook makes it, ``crs`` or ``llm``.
-        backbone: the architecture of the small model that stands in where a profile names no checkpoint; empty where
-            there is none, so that a profile has to name one.
-        base: the system without help; ``None`` where this is one.
-        assistant: the system whose predictions it reads; ``None`` where it works alone.
+        key: its name in file names and parameters.
+        name: its name in tables.
+        family: ``typical``, ``crs`` or ``llm``; each family has its own training notebook.
+        backbone: architecture of the small model that is used if a profile names no checkpoint. Empty if there is none, so
+            that a profile has to name a checkpoint.
+        base: key of the system without help; ``None`` for a system that works alone.
+        assistant: key of the system whose predictions it reads; ``None`` for a system that works alone.
+        tasks: the tasks that it answers.
     """
 
     key: str
@@ -42,11 +43,12 @@ class System:
 
     @property
     def ranks_catalogue(self) -> bool:
-        """Whether it scores every item, and not the 20 candidates alone: an LLM has to read what it ranks."""
+        """Whether it scores every item of the catalogue. An LLM does not: it reads what it ranks, which is the 20 candidates."""
         return self.family != "llm" and "recommend" in self.tasks
 
 
-# One task each (paper appendix B); names are the paper's, where Bert is a row of two tables. KBRD takes its backbone's tokens only.
+# Systems of one task each (paper appendix B). Names are the paper's; Bert is a row of two tables. KBRD uses only its backbone's
+# tokenizer.
 TYPICAL = (
     System("bert", "Bert", "typical", "bert", tasks=("understand",)),
     System("bert_crf", "Bert+CRF", "typical", "bert", tasks=("understand",)),
@@ -65,10 +67,10 @@ LLMS = (
     System("allm", "Chinese-Alpaca", "llm", "llama"),
 )
 
-BACKBONES = {"crs": ("bart", "cpt"), "llm": ("llama", "chatglm")}  # architectures of small models that may stand in
-SYSTEM_KEY = re.compile("[a-z][a-z0-9_]*")  # of a system that works alone; two with a hyphen between are a collaboration
+BACKBONES = {"crs": ("bart", "cpt"), "llm": ("llama", "chatglm")}  # architectures of the small models, by family
+SYSTEM_KEY = re.compile("[a-z][a-z0-9_]*")  # key of a system that works alone; a hyphen joins two keys to a collaboration
 
-# Rows of those who are no system: what needs no training, and what only a synthetic world knows.
+# Rows of the tables that are not systems: floors, which need no training, and the ceiling of a synthetic world.
 FLOORS = {
     "trivial": "Most frequent / random",
     "dictionary": "Dictionary of the catalogue",
@@ -80,20 +82,20 @@ ORACLE = "oracle"
 
 
 def assisted(base: System, assistant: System) -> System:
-    """``base`` with the help of ``assistant``: key ``assistant-base``, name in capitals (paper section 4.3)."""
+    """``base`` with the help of ``assistant``. The key is ``assistant-base``, the name is the key in capitals (section 4.3)."""
     key = f"{assistant.key}-{base.key}"
     return System(key, key.upper(), base.family, base.backbone, base=base.key, assistant=assistant.key)
 
 
 def arranged(crss: list[System], llms: list[System]) -> dict[str, System]:
-    """Key -> system, in the order of the tables' rows; every CRS and every LLM collaborate both ways."""
+    """Key -> system, in the order of the tables' rows. Every CRS and every LLM collaborate in both directions."""
     systems = [*TYPICAL, *crss, *llms]
     systems += [assisted(crs, llm) for llm in llms for crs in crss]
     systems += [assisted(llm, crs) for llm in llms for crs in crss]
     return {system.key: system for system in systems}
 
 
-# The paper's 22, and those that a profile adds (``register``).
+# The paper's 22 systems, and those that a profile adds (``register``).
 SYSTEMS = arranged([*CRSS], [*LLMS])
 
 
@@ -103,14 +105,14 @@ def working_alone(family: str) -> list[System]:
 
 
 def register(models: dict[str, dict[str, str]]) -> None:
-    """Add CRSs and LLMs of a profile's own to the registry, and with them their collaborations in both directions.
+    """Add a profile's CRSs and LLMs to the registry, with their collaborations in both directions.
 
     Args:
-        models: key -> ``name`` in tables, ``family`` (crs or llm) and, where a small model may stand in, its ``backbone``.
-            A model that is registered already in the same way stays as it is.
+        models: key -> ``name`` (in tables), ``family`` (crs or llm) and optionally ``backbone`` (architecture of a small model
+            that is used without a checkpoint). Registering the same model again changes nothing.
 
     Raises:
-        ValueError: for a key or an entry that cannot be, naming it and the remedy.
+        ValueError: for an invalid key or entry; names it and the remedy.
     """
     crss, llms = working_alone("crs"), working_alone("llm")
     for key, entry in models.items():
@@ -132,10 +134,10 @@ def register(models: dict[str, dict[str, str]]) -> None:
 
 
 def system_of(key: str) -> System:
-    """The registered system.
+    """The registered system of this key.
 
     Raises:
-        KeyError: naming the known keys.
+        KeyError: if there is none; names the known keys.
     """
     if key not in SYSTEMS:
         raise KeyError(f"no system {key!r}; known: {', '.join(SYSTEMS)}")

@@ -61,7 +61,3 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> None:
 
 def read_dataset(folder: str | Path) -> Dataset:
     return Dataset(read_parquet(Path(folder) / SAMPLES), read_parquet(Path(folder) / ITEMS))
-
-
-def dataset_files(folder: str | Path) -> list[Path]:
-    return [Path(folder) / SAMPLES, Path(folder) / ITEMS]

@@ -1,4 +1,4 @@
-"""Inputs too long for a model lose their oldest utterances first, and then the beginning of the current turn."""
+"""Cuts inputs that are too long for a model: first the oldest utterances go, then the beginning of the current turn."""
 
 import logging
 from collections.abc import Callable
@@ -14,27 +14,30 @@ def fit(
     droppable: list[int],
     encode: Callable[[list[str]], list[list[int]]],
     limits: list[int],
-    letters: list[int] | None = None,
+    shortenable: list[int] | None = None,
 ) -> tuple[list[list[int]], pd.DataFrame]:
-    """Token ids of every input within its limit, cut as little as needed.
+    """Token ids of every input within its limit, cut as little as possible.
 
     Args:
-        render: ``render(i, k)`` is the text of input ``i`` without its ``k`` oldest utterances; ``render(i, k, s)`` is that without
-            the first ``s`` characters of the current turn either.
-        droppable: how many utterances input ``i`` may lose; what must stay is never among them.
+        render: ``render(i, k)`` is the text of input ``i`` without its ``k`` oldest utterances. ``render(i, k, s)`` also lacks
+            the first ``s`` characters of the current turn.
+        droppable: per input, how many of its utterances may be dropped.
         encode: texts -> token ids, special tokens included.
-        limits: tokens input ``i`` may have.
-        letters: characters of the current turn of input ``i``, which it may lose once it has no utterance left to lose; without
-            them ``render`` is asked for nothing of that sort.
+        limits: per input, how many tokens it may have.
+        shortenable: per input, how many characters its current turn may lose after all droppable utterances are gone. Without
+            it, current turns stay whole.
 
     Returns:
-        ids, and a table with one row per input: ``tokens`` (in the end), ``cut`` (utterances lost), ``shortened`` (characters that
-        the current turn lost) and ``over`` (True where even the part that must stay is longer than ``limit``; it is kept whole).
+        ids, and a table with one row per input: ``tokens`` (after cutting), ``cut`` (utterances lost), ``shortened`` (characters
+        that the current turn lost) and ``over`` (True if the part that must stay exceeds the limit by itself; it is kept whole).
     """
     ids = encode([render(i, 0) for i in range(len(droppable))])
 
     def least(most: list[int], text: Callable[[int, int], str]) -> list[int]:
-        """How much each input that is too long loses so that it fits (all of ``most`` where it never does); ``ids`` follow."""
+        """The smallest loss with which each input fits, at most ``most``: 0 if it fits whole, ``most`` if it never fits.
+
+        Updates ``ids``.
+        """
         lost = [0] * len(ids)
         # Bisect all long inputs together, so that the tokenizer still works in batches.
         search = {i: (1, most[i]) for i in range(len(ids)) if len(ids[i]) > limits[i] and most[i]}
@@ -52,28 +55,28 @@ def fit(
         return lost
 
     cut = least(droppable, render)
-    shortened = least(letters, lambda i, s: render(i, cut[i], s)) if letters else [0] * len(ids)
+    shortened = least(shortenable, lambda i, s: render(i, cut[i], s)) if shortenable else [0] * len(ids)
     lengths = [len(tokens) for tokens in ids]
     over = [length > limit for length, limit in zip(lengths, limits, strict=True)]
     return ids, pd.DataFrame({"tokens": lengths, "cut": cut, "shortened": shortened, "over": over})
 
 
 class Piece(NamedTuple):
-    """A piece of what must stay of an input.
+    """A piece of the part of an input that must stay.
 
     Attributes:
-        text: what it says.
-        goes: 0 where it stays whole; else its turn to lose its beginning, 1 before 2.
+        text: its text.
+        order: 0 for a piece that stays whole. Other pieces lose their beginning in this order, 1 before 2.
     """
 
     text: str
-    goes: int = 0
+    order: int = 0
 
 
 def shorten(pieces: list[Piece], lost: int = 0) -> str:
-    """The pieces' text without the first ``lost`` characters of those that may lose any."""
+    """The text of the pieces without the first ``lost`` characters of the pieces that may be shortened."""
     texts = [piece.text for piece in pieces]
-    for place in sorted((i for i, piece in enumerate(pieces) if piece.goes), key=lambda i: pieces[i].goes):
+    for place in sorted((i for i, piece in enumerate(pieces) if piece.order), key=lambda i: pieces[i].order):
         texts[place], lost = texts[place][lost:], max(0, lost - len(texts[place]))
     return "".join(texts)
 
@@ -81,27 +84,34 @@ def shorten(pieces: list[Piece], lost: int = 0) -> str:
 def fit_pieces(
     texts: list[tuple[list[str], list[Piece]]], encode: Callable[[list[str]], list[list[int]]], limit: int, joint: str = ""
 ) -> tuple[list[list[int]], pd.DataFrame]:
-    """``fit`` for inputs of earlier utterances, oldest first, and the pieces of what must stay; ``joint`` stands behind each utterance."""
+    """``fit`` for inputs that consist of earlier utterances and pieces.
+
+    Args:
+        texts: per input, its earlier utterances, oldest first, and the pieces of the part that must stay.
+        encode: texts -> token ids, special tokens included.
+        limit: how many tokens an input may have.
+        joint: text after each earlier utterance.
+    """
 
     def render(index: int, dropped: int, lost: int = 0) -> str:
         earlier, kept = texts[index]
         return "".join(utterance + joint for utterance in earlier[dropped:]) + shorten(kept, lost)
 
-    letters = [sum(len(piece.text) for piece in kept if piece.goes) for _, kept in texts]
-    return fit(render, [len(earlier) for earlier, _ in texts], encode, [limit] * len(texts), letters)
+    shortenable = [sum(len(piece.text) for piece in kept if piece.order) for _, kept in texts]
+    return fit(render, [len(earlier) for earlier, _ in texts], encode, [limit] * len(texts), shortenable)
 
 
-def tell_shortened(report: pd.DataFrame, limit: int) -> None:
-    """One warning where inputs lost the beginning of their current turn, for systems whose notebook shows no ``summarise_fit``."""
+def warn_of_shortened(report: pd.DataFrame, limit: int) -> None:
+    """Log one warning if inputs lost the beginning of their current turn, where no notebook shows ``summarise_fit``."""
     if (report["shortened"] > 0).any():
         count = int((report["shortened"] > 0).sum())
         logger.warning("%d of %d inputs lost the beginning of their current turn: by itself it is longer than %d tokens", count, len(report), limit)
 
 
 def summarise_fit(report: pd.DataFrame, tasks: pd.Series) -> pd.DataFrame:
-    """Per task: inputs, mean and largest length in tokens, inputs that lost utterances, inputs over the limit.
+    """One row per task: inputs, mean and largest length in tokens, inputs that lost utterances, inputs over the limit.
 
-    Where any lost the beginning of their current turn, a further column counts these.
+    If any input lost the beginning of its current turn, the column ``inputs_shortened`` counts such inputs.
     """
     table = report.assign(task=list(tasks)).groupby("task", sort=False)
     summary = table.agg(

@@ -1,4 +1,4 @@
-"""Task samples -> LLM instruction data (paper section 3.2, Tables 5-8), and to and from plain Alpaca JSON."""
+"""Task samples -> instruction data for LLMs (paper section 3.2, Tables 5-8), and instruction data <-> plain Alpaca JSON."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.text.prompts import LETTERS, Prompts
 
 ALPACA_KEYS = ["instruction", "input", "output"]
-SAMPLE_ID = "sample_id"  # joins a tuner's answers to the samples (study.score); other tuners ignore what they do not know
+SAMPLE_ID = "sample_id"  # joins the answers of other software to the samples (study.score); tuners ignore unknown keys
 
 
 def build_instructions(
@@ -20,14 +20,14 @@ def build_instructions(
 
     Args:
         samples: as ``build_samples`` makes them.
-        facts: item id -> what may be read of it.
+        facts: item id -> the description that an LLM may read.
         prompts: the language's prompt set.
         helped: a CRS's usable help by ``sample_id`` (``collaboration.merge_assistant``); ``None`` without help.
 
     Returns:
-        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, output``: ``lines`` are the dialogue's utterances, of
-        which the last ``keep`` may not be cut; ``tail`` is what follows them; ``render_input`` makes the input of them.
-        The current turn stands in the lines that may not be cut, or in the first ``in_tail`` characters of the tail.
+        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, output``. ``lines`` are the dialogue's utterances, of
+        which the last ``keep`` may not be cut. ``tail`` is the text after them. ``render_input`` joins both to the input. The
+        current turn is the lines that may not be cut, or else the first ``in_tail`` characters of the tail.
     """
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
     rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"])) for sample in samples.to_dict("records")]
@@ -75,7 +75,7 @@ def respond_tail(sample: dict, facts: dict[str, str], prompts: Prompts) -> str:
 
 
 def candidate_facts(items: list[str], facts: dict[str, str], prompts: Prompts, heading: str) -> str:
-    """``A的价格区间是高；B的…``; an item of which nothing is known is not described."""
+    """Descriptions of items, such as ``A的价格区间是高；B的…``. Items without facts are left out."""
     described = [
         heading.format(letter=letter) + facts[item] for letter, item in zip(LETTERS, items, strict=False) if facts.get(item)
     ]
@@ -93,20 +93,20 @@ def spoken_lines(segments: list[str], prompts: Prompts) -> list[str]:
 
 
 def render_input(lines: list[str], tail: str, prompts: Prompts) -> str:
-    """The ``input`` text: rounds of two lines each, then the rest."""
+    """The ``input`` text: the dialogue in rounds of two lines each, then the tail."""
     rounds = [f"[Round {k // 2}]\n" + "".join(line + "\n" for line in lines[k : k + 2]) for k in range(0, len(lines), 2)]
     return prompts.dialogue + "".join(rounds) + tail
 
 
 def without_label(line: str, prompts: Prompts) -> tuple[str, str]:
-    """What marks an utterance (``当前输入：用户：``, say), and the utterance itself."""
+    """The label before an utterance (such as ``当前输入：用户：``), and the utterance itself."""
     labels = (opening + speaker for opening in (prompts.current, "") for speaker in (prompts.user, prompts.system))
     label = next((label for label in labels if line.startswith(label)), "")
     return label, line.removeprefix(label)
 
 
 def to_alpaca(instructions: pd.DataFrame, prompts: Prompts) -> list[dict]:
-    """Plain Alpaca records (``instruction``, ``input``, ``output``) with the sample's ``sample_id``, nothing cut."""
+    """Plain Alpaca records (``instruction``, ``input``, ``output``) with the ``sample_id``. Nothing is cut."""
     return [
         {
             "instruction": row["instruction"],
@@ -123,10 +123,10 @@ def write_alpaca(records: list[dict], path: Path) -> None:
 
 
 def read_alpaca(path: Path) -> list[dict]:
-    """Alpaca records of any tuner: ``instruction, input, output`` and, where a record has one, ``sample_id``.
+    """Read Alpaca records from any source: ``instruction, input, output`` and, if a record has one, ``sample_id``.
 
     Raises:
-        CorpusError: naming file, record and field.
+        CorpusError: for a file or record of another form; names file, record and field.
     """
     try:
         records = json.loads(Path(path).read_text(encoding="utf-8-sig"))

@@ -1,4 +1,4 @@
-"""How examples become a batch: one collator for each kind of model, padded to its own longest row."""
+"""Collators: they make a batch from examples. One per kind of model; each batch is padded to its longest row."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,12 +6,12 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-NO_CHOICE = -100  # a place where nothing is to be predicted
+NO_CHOICE = -100  # label of a place without a prediction
 Collator = Callable[[list[dict]], dict]
 
 
 def pad(sequences: list[list[int]], value: int, side: str = "right") -> torch.Tensor:
-    """[batch, longest] int64, padded on the ``side``."""
+    """[batch, longest] int64, padded with ``value`` on the ``side``."""
     rows = [torch.tensor(row, dtype=torch.long) for row in sequences]
     return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
@@ -27,12 +27,12 @@ def right_padded(rows: list[list[int]], pad_token_id: int) -> dict[str, torch.Te
 
 
 def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask`` with every prompt's end in the last column, where decoding starts."""
+    """``input_ids`` and ``attention_mask``, [batch, longest]. Every prompt ends in the last column, where decoding starts."""
     return padded(prompts, pad_token_id, "left")
 
 
 def with_labels(examples: list[dict]) -> list[dict]:
-    """Training examples: the loss is on the answer only."""
+    """Training examples (``input_ids``, ``labels``) from prompts and answers. The loss is on the answers only."""
     return [
         {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]} for e in examples
     ]
@@ -42,7 +42,7 @@ def with_labels(examples: list[dict]) -> list[dict]:
 
 
 def causal_collator(pad_token_id: int) -> Collator:
-    """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each batch to its own longest row."""
+    """Examples -> right-padded ``input_ids``, ``attention_mask`` and ``labels``."""
 
     def collate(examples: list[dict]) -> dict:
         return {**right_padded([e["input_ids"] for e in examples], pad_token_id), "labels": pad([e["labels"] for e in examples], -100)}
@@ -51,7 +51,10 @@ def causal_collator(pad_token_id: int) -> Collator:
 
 
 def unimind_collator(pad_token_id: int, none: int) -> Collator:
-    """Examples -> ``generation`` and ``recommendation`` parts, each padded to its own longest row; a part may be missing."""
+    """Examples -> the parts ``generation`` and ``recommendation``, each padded to its own longest row.
+
+    A part without examples is missing. ``none`` is the index that pads histories.
+    """
 
     def collate(examples: list[dict]) -> dict:
         text = [example for example in examples if "labels" in example]
@@ -79,9 +82,10 @@ def unimind_collator(pad_token_id: int, none: int) -> Collator:
 
 
 def attributes_collator(pad_token_id: int, one_score_each: bool) -> Collator:
-    """Examples -> ``input_ids``, ``attention_mask`` and, where examples have them, ``labels``.
+    """Examples -> ``input_ids``, ``attention_mask`` and, if examples have them, ``labels``.
 
-    With ``one_score_each`` labels are a float for every attribute, of one length in all examples; else sequences of symbols.
+    With ``one_score_each``, labels are one float per attribute, equally many in all examples. Otherwise they are sequences of
+    symbols.
     """
 
     def collate(examples: list[dict]) -> dict:
@@ -95,7 +99,7 @@ def attributes_collator(pad_token_id: int, one_score_each: bool) -> Collator:
 
 
 def recommender_collator(pad_token_id: int, none: int) -> Collator:
-    """Examples -> a batch, each part padded to its own longest row; ``none`` is the column that is no item."""
+    """Examples -> a batch, each part padded to its own longest row. ``none`` is the index that pads histories."""
 
     def collate(examples: list[dict]) -> dict[str, torch.Tensor]:
         batch = {}
@@ -113,7 +117,7 @@ def recommender_collator(pad_token_id: int, none: int) -> Collator:
 
 
 def kbrd_collator(pad_token_id: int) -> Collator:
-    """Examples of the recommender (``gold``) or of the reply model (``user``; ``labels`` where there are any) -> a batch."""
+    """Examples of the recommender (with ``gold``) or of the reply model (with ``user``, and optionally ``labels``) -> a batch."""
 
     def collate(examples: list[dict]) -> dict:
         if "gold" in examples[0]:
@@ -132,7 +136,7 @@ def kbrd_collator(pad_token_id: int) -> Collator:
 
 
 def pretraining_collator(architecture: str, tokenizer: PreTrainedTokenizerBase) -> Collator:
-    """Blocks of tokens -> a batch of the architecture's own task; a causal LM's examples may bring ``labels`` of their own."""
+    """Blocks of tokens -> a batch of the architecture's pretraining task. A causal LM's examples may have ``labels``."""
     if architecture in ("llama", "gpt2"):
         return next_token_collator
     if architecture == "chatglm":
@@ -150,8 +154,8 @@ def next_token_collator(examples: list[dict]) -> dict:
 def blank_filling_collator(tokenizer: PreTrainedTokenizerBase):
     """GLM's document-level blank filling (Du et al. 2022, section 2.1): the second part of a text is written after ``[gMASK]``.
 
-    The part to write is drawn evenly from half of the block to all of it, anew each time. ``<eop>`` stands where a text ends,
-    as the other architectures' end token does, and not where a block was cut.
+    The length of that part is drawn each time, uniformly between half of the block and all of it. ``<eop>`` marks the end of a
+    text, as the end token of the other architectures does. The end of a block has no mark.
     """
     opening = tokenizer.build_inputs_with_special_tokens([])
 
@@ -172,7 +176,7 @@ def blank_filling_collator(tokenizer: PreTrainedTokenizerBase):
 
 
 def masking_collator(tokenizer: PreTrainedTokenizerBase):
-    """BERT's masked language modelling (Devlin et al. 2019, section 3.1): the library's, on texts between [CLS] and [SEP]."""
+    """BERT's masked language modelling (Devlin et al. 2019, section 3.1) by transformers, on texts between [CLS] and [SEP]."""
     mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     return lambda examples: dict(
         mask([{"input_ids": [tokenizer.cls_token_id, *example["input_ids"], tokenizer.sep_token_id]} for example in examples])
@@ -182,15 +186,19 @@ def masking_collator(tokenizer: PreTrainedTokenizerBase):
 def infilling_collator(
     tokenizer: PreTrainedTokenizerFast, token_for_token: bool = False, share: float = 0.3, mean_span: float = 3.0
 ):
-    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each; the decoder writes the text.
+    """BART's text infilling (Lewis et al. 2020): spans of Poisson length become one mask each, and the decoder writes the text.
 
-    With ``token_for_token`` every hidden token keeps its place, as CPT needs: its understanding decoder names what each mask
-    hides (masked language modelling), its generation decoder writes the text (denoising). Shao et al. (2021, section 3.2) corrupt
-    the text for either task by itself; here both read the same input, so that the shared encoder runs once for the two.
+    With ``token_for_token`` every hidden token gets its own mask, as CPT needs. CPT's understanding decoder predicts the token
+    behind each mask (masked language modelling), and its generation decoder writes the text (denoising). Shao et al. (2021,
+    section 3.2) corrupt the text separately for each task. Here both tasks share one input, so that the encoder runs once.
+
+    Args:
+        share: share of the tokens that is hidden.
+        mean_span: mean length of a span.
     """
 
     def spans(length: int) -> Iterator[tuple[int, int]]:
-        """(start, end) of what is hidden, in order; start = end for a mask that hides nothing."""
+        """(start, end) of each hidden span, in order. A mask that hides nothing has start = end."""
         position, budget = 0, share * length
         while position < length:
             if budget > 0 and torch.rand(()) < share / mean_span / (1 - share + share / mean_span):

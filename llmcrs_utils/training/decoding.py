@@ -1,4 +1,4 @@
-"""Every sample answered once, in batches that end together."""
+"""Decoding in batches: every sample is answered once."""
 
 from collections.abc import Callable
 
@@ -13,21 +13,21 @@ from llmcrs_utils.training.processes import share_out
 def answer_in_batches(
     samples: pd.DataFrame, lengths: list[int], batch_size: int, answer: Callable[[str, list[int]], list[dict]]
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``.
+    """Predictions (columns of ``predictions.SCHEMA`` without system and seed), in the order of ``samples``.
 
     Args:
         samples: as ``build_samples`` makes them, numbered from 0.
-        lengths: of each sample's input, in tokens.
-        batch_size: samples answered together.
-        answer: ``answer(task, positions)`` gives one answer (``tasks.answers``) for each of these samples.
+        lengths: length of each sample's input in tokens.
+        batch_size: number of samples answered together.
+        answer: ``answer(task, positions)`` returns one answer (``tasks.answers``) for each of these samples.
     """
     tasks = samples["task"].tolist()
 
     def work(positions: list[int]) -> list[dict]:
         answers = {}
         for task in TASKS:
-            # Samples of one task and of like length share a batch: answers end together, little is padded, and the longest
-            # come first, so that memory trouble shows at once.
+            # Samples of one task and similar length share a batch: their answers end at about the same time, and there is little
+            # padding. The longest come first, so that a lack of memory shows at once.
             order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
             for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False, disable=not order):
                 chosen = order[start : start + batch_size]
@@ -39,7 +39,7 @@ def answer_in_batches(
 
 
 def continue_greedily(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
-    """Greedy continuations, without the prompts; penalties that a checkpoint's generation settings hold do not count."""
+    """Greedy continuations of the prompts, as text without the prompts. Penalties in a checkpoint's settings are off."""
     batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
     written = model.generate(
         **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,

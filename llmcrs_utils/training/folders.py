@@ -1,4 +1,4 @@
-"""What a training leaves in a run's folder; said here once, for those who do not load torch too."""
+"""Names of what training writes to a run's folder. This module does not import torch."""
 
-STAGES = "stages"  # folder of the stages before the last; of no use once the run has finished
-HISTORY = "history.json"  # beside a trained model, written last: how training went
+STAGES = "stages"  # folder of the stages before the last; no longer needed when the run has finished
+HISTORY = "history.json"  # the losses per epoch, beside a trained model; written last

@@ -1,25 +1,29 @@
-"""One notebook run by several processes at once (``accelerate launch``): who writes, and who does which share."""
+"""Work shared by the processes that run one notebook together (``accelerate launch``)."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def share_out(positions: list[int], work: Callable[[list[int]], list[Any]]) -> list[Any]:
-    """``work(positions)``, one result per position and in their order; of n processes each works on every n-th position."""
-    from accelerate import PartialState  # needs torch, which those who only write files do not
+    """The results of ``work(positions)``, one per position and in order. Each of n processes works on every n-th position."""
+    from accelerate import PartialState  # imported here, because it loads torch
     from accelerate.utils import gather_object
 
     state = PartialState()
-    mine = positions[state.process_index :: state.num_processes]
-    done = list(zip(mine, work(mine), strict=True))
+    share = positions[state.process_index :: state.num_processes]
+    pairs = list(zip(share, work(share), strict=True))
     if state.num_processes > 1:
-        done = gather_object(done)
-    results = dict(done)
+        pairs = gather_object(pairs)
+    results = dict(pairs)
     return [results[position] for position in positions]
 
 
 def loss_weights(counts: list[int], device) -> list[float]:
-    """What this process's means count for, so that the mean over processes is the mean over all that was counted; 1 alone."""
+    """Weights that make the mean of the processes' mean losses equal to the overall mean loss; 1.0 each in a single process.
+
+    Args:
+        counts: per loss, how many terms this process averages.
+    """
     import torch
     from torch import distributed
 

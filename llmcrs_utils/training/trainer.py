@@ -1,4 +1,4 @@
-"""One way to train everything: ``transformers.Trainer`` with what this study fixes once."""
+"""Trains every model in the same way: ``transformers.Trainer`` with this study's fixed settings."""
 
 import shutil
 from collections.abc import Callable
@@ -20,7 +20,7 @@ COLUMNS = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
 
 
 class ListDataset(torch.utils.data.Dataset):
-    """Examples held in memory (the Trainer's length grouping reads ``input_ids`` of each)."""
+    """Examples held in memory. To group by length, the Trainer reads the ``input_ids`` of each."""
 
     def __init__(self, examples: list[dict]):
         self.examples = examples
@@ -33,7 +33,7 @@ class ListDataset(torch.utils.data.Dataset):
 
 
 class QuietTrainer(Trainer):
-    """Nested batches have no single ``input_ids`` to count operations of."""
+    """A Trainer that does not count operations: nested batches have no single ``input_ids`` for that."""
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
@@ -51,18 +51,18 @@ def train(
     group_by_length: bool = True,
     **arguments,
 ) -> pd.DataFrame:
-    """Train ``model`` in place, leave it with the weights of its best validation loss, and save them in ``output_dir``.
+    """Train ``model`` in place. It ends with the weights of its best validation loss, which are saved in ``output_dir``.
 
-    One call is one stage of a training and has a folder of its own. A checkpoint is kept per epoch. Called again after a
-    kill, training goes on from the last checkpoint and ends with the same weights; a stage that has ended is loaded and not
-    trained again. The folder has to be this stage's: ``study.run.opened`` sees to it.
+    One call is one stage of a training and has its own folder. Each epoch writes a checkpoint. If a call was killed, the next
+    call continues from the last checkpoint and ends with the same weights. A finished stage is loaded, not trained again. The
+    folder must belong to this stage, which ``study.run.opened`` ensures.
 
     Args:
-        examples, valid_examples: what ``collate`` makes batches of.
+        examples, valid_examples: examples from which ``collate`` makes batches.
         tokenizer: saved beside the model.
-        label_names: the batch's entries that are labels, as the Trainer wants them.
-        group_by_length: whether batches hold examples of like length.
-        arguments: of ``training_arguments``.
+        label_names: the entries of a batch that are labels, for the Trainer.
+        group_by_length: whether batches hold examples of similar length.
+        arguments: arguments of ``training_arguments``.
 
     Returns:
         One row per epoch: ``epoch, train_loss, valid_loss``.
@@ -77,7 +77,8 @@ def train(
     with arguments.main_process_first(local=False):
         resume = last_whole_checkpoint(output_dir)
     if getattr(model, "all_tied_weights_keys", None):
-        # One of each set of tied tensors is saved; so told, the Trainer ties the others again instead of calling them missing.
+        # Only one of each set of tied tensors is saved. With this setting the Trainer ties the others again; otherwise it would
+        # report them as missing.
         model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)
     trainer = QuietTrainer(
         model=model,
@@ -88,13 +89,13 @@ def train(
         processing_class=tokenizer,
     )
     trainer.train(resume_from_checkpoint=resume)
-    model.config.use_cache = True  # the Trainer turned it off, for good; decoding without it is quadratic
-    trainer.save_model(str(output_dir))  # puts together what several processes hold parts of (FSDP)
+    model.config.use_cache = True  # the Trainer turned it off; decoding without a cache takes quadratic time
+    trainer.save_model(str(output_dir))  # also joins weights that are spread over processes (FSDP)
     history = epochs_of(trainer.state.log_history)
     if first_process():
-        (output_dir / "training_args.bin").unlink()  # a pickle that nobody reads
+        (output_dir / "training_args.bin").unlink()  # an unused pickle
         write_json(output_dir / HISTORY, history.to_dict("records"))
-        # Removed last: a kill before the history was written goes on from them.
+        # Removed last: after a kill before the history was written, training continues from them.
         for checkpoint in output_dir.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     trainer.accelerator.wait_for_everyone()
@@ -119,7 +120,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Trainer's settings: those that differ between models, and those that are the same for all of them.
 
-    ``warmup_steps`` below 1 is a share of all steps; batch sizes are those of one process. bf16 where the GPU has it.
+    ``warmup_steps`` below 1 is a share of all steps. Batch sizes are per process. Training uses bf16 if the GPU supports it.
     """
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -152,23 +153,27 @@ def training_arguments(
 
 
 def epochs_of(log_history: list[dict]) -> pd.DataFrame:
-    """The Trainer's log as one row per epoch, with the columns ``COLUMNS`` names."""
+    """The Trainer's log as one row per epoch, with the columns of ``COLUMNS`` under their new names."""
     history = pd.DataFrame(log_history).reindex(columns=list(COLUMNS)).rename(columns=COLUMNS)
     return history.groupby("epoch", as_index=False).first()
 
 
 def last_whole_checkpoint(output_dir: Path) -> str | None:
-    """The last checkpoint in ``output_dir``, after those that a kill cut short have been removed."""
+    """The last checkpoint in ``output_dir``. Incomplete checkpoints are removed first."""
     output_dir.mkdir(parents=True, exist_ok=True)
     for checkpoint in output_dir.glob("checkpoint-*"):
-        # The Trainer writes its state last: without it, a kill came while the checkpoint was being written.
+        # The Trainer writes its state last: a checkpoint without it was interrupted by a kill.
         if not read_json_or_none(checkpoint / "trainer_state.json"):
             shutil.rmtree(checkpoint)
     return get_last_checkpoint(str(output_dir))
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Load into ``model`` the weights that ``train`` saved in ``folder``."""
+    """Load the weights that ``train`` saved in ``folder`` into ``model``.
+
+    Raises:
+        ValueError: if they are not the weights of this model.
+    """
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
         return

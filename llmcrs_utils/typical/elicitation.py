@@ -1,16 +1,20 @@
-"""DiaMultiClass and DiaSeq: which attributes to ask about next, as a set of labels or as a sequence of them.
+"""DiaMultiClass and DiaSeq: they predict which attributes to ask about next, as a set or as a sequence.
 
 The heads are those of Li, Kiseleva and de Rijke (2020, "Rethinking Supervised Learning and Reinforcement Learning in
-Task-Oriented Dialogue Systems"), put on BERT as U-NEED does (Liu et al. 2023, task 2 of its published code): the input is the
-dialogue, ``[SEP]`` and the attributes spoken of so far; either system is trained on all categories first and then goes on in
-each by itself.
+Task-Oriented Dialogue Systems"), on top of BERT as in U-NEED (Liu et al. 2023, task 2 of its published code). The input is the
+dialogue, ``[SEP]`` and the attributes mentioned so far. Each system is first trained on all categories, and then continues in
+each category separately.
 
-What differs from that code: attributes are named in words where it writes their numbers; speakers are marked; the oldest turns
-are cut, not the newest; attributes are those of training alone; heads read BERT's state at ``[CLS]``, not its pooled output; a
-category goes on with all weights of the model of all, where the code starts anew with the last layer (DiaMultiClass) or the
-decoder (DiaSeq); DiaSeq says attributes in the order of their mention, not of their numbers, at most 7 instead of 5, and none
-twice; its beam search lets ended sequences be; the best epoch has the smallest validation loss; one learning rate serves BERT
-and head.
+Differences from that code:
+
+* Attributes are written as words, not as numbers. Speakers are marked. The oldest turns are cut, not the newest.
+* Only attributes of the training split are known.
+* Heads read BERT's state at ``[CLS]``, not its pooled output.
+* A category's model starts with all weights of the model of all categories. In the code the last layer (DiaMultiClass) or the
+  decoder (DiaSeq) starts at random.
+* DiaSeq outputs attributes in order of mention, not of their numbers, at most 7 instead of 5, and none twice. Its beam search
+  does not extend ended sequences.
+* The best epoch is the one with the smallest validation loss. BERT and head have the same learning rate.
 """
 
 import json
@@ -37,15 +41,15 @@ from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 TASK = "elicit"
-ALL, TOKENIZER = "all", "tokenizer"  # folders: of the model of all categories, of what they all read with
+ALL, TOKENIZER = "all", "tokenizer"  # folders: of the model of all categories, and of the tokenizer that all models use
 RECORD = "elicitation.json"
 
 
 class DiaMultiClass(TypicalModel):
-    """Each attribute has a probability of its own; those above one half are asked about.
+    """Predicts a probability for each attribute. Attributes with a probability above one half are asked about.
 
-    With many attributes and few to ask, a positive label weighs ``positive_weight`` in the loss (3 in U-NEED's code, which is why
-    its recall is above its precision).
+    As there are many attributes and few to ask about, a positive label has the weight ``positive_weight`` in the loss. It is 3 in
+    U-NEED's code, which explains why its recall is higher than its precision.
     """
 
     def build(self, attributes: int, hidden: int, positive_weight: float) -> None:
@@ -56,7 +60,7 @@ class DiaMultiClass(TypicalModel):
         )  # fmt: skip
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """``labels`` are [batch, attributes], 0 or 1; the ``logits`` have the same shape."""
+        """``labels`` are [batch, attributes], 0 or 1. The ``logits`` have the same shape."""
         logits = self.head(self.states(input_ids, attention_mask)[:, 0])
         if labels is None:
             return {"logits": logits}
@@ -64,16 +68,17 @@ class DiaMultiClass(TypicalModel):
         return {"loss": F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weight), "logits": logits}
 
     def choose(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[int]]:
-        """Per input the attributes with a probability above one half, in the vocabulary's order; none where none has."""
+        """Per input the attributes with a probability above one half, in the vocabulary's order; possibly none."""
         likely = self(input_ids, attention_mask)["logits"] > 0
-        return [[place for place, said in enumerate(row) if said] for row in likely.tolist()]
+        return [[place for place, is_likely in enumerate(row) if is_likely] for row in likely.tolist()]
 
 
 class DiaSeq(TypicalModel):
-    """A recurrent decoder says one attribute after the other, and then that it ends.
+    """A recurrent decoder outputs one attribute after the other, and then an end symbol.
 
-    What an MLP makes of BERT's first state is the decoder's own first state and, beside the symbol before, part of its input at
-    every step. Symbols are the attributes and one more, ``self.boundary``: read, it starts a sequence, written, it ends one.
+    An MLP on BERT's first state computes a start vector. It is the decoder's initial state, and at every step a part of its
+    input, together with the previous symbol. Symbols are the attributes and ``self.boundary``, which starts a sequence as input
+    and ends it as output.
     """
 
     def build(self, attributes: int, hidden: int, embedding: int, max_attributes: int, num_beams: int) -> None:
@@ -85,9 +90,9 @@ class DiaSeq(TypicalModel):
         self.output = nn.Linear(width, attributes + 1)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Teacher forcing. ``labels`` are [batch, steps], each row closed by ``self.boundary`` and padded with -100.
+        """Teacher forcing. ``labels`` are [batch, steps]; each row ends with ``self.boundary`` and is padded with -100.
 
-        The loss is the mean over a sequence's symbols, then over sequences, so that short sequences weigh as much as long ones.
+        The loss is the mean over a sequence's symbols, then over sequences. So short sequences count as much as long ones.
         """
         start = self.start(self.states(input_ids, attention_mask)[:, 0])
         before = torch.cat([torch.full_like(labels[:, :1], self.boundary), labels[:, :-1].clamp(min=0)], dim=1)
@@ -96,38 +101,38 @@ class DiaSeq(TypicalModel):
         return {"loss": (losses.sum(dim=1) / (labels != -100).sum(dim=1)).mean(), "logits": logits}
 
     def step(self, before: Tensor, start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What may come next.
+        """Logits of the next symbols.
 
         Args:
-            before: [rows, steps], the symbols that came before.
-            start: [rows, width], what the encoder's text gave.
-            state: [1, rows, width], the decoder's.
+            before: [rows, steps], the previous symbols.
+            start: [rows, width], the start vectors of the texts.
+            state: [1, rows, width], the state of the decoder.
 
         Returns:
             logits [rows, steps, symbols] and the decoder's next state.
         """
-        told = start[:, None].expand(-1, before.shape[1], -1)
-        outputs, state = self.decoder(torch.cat([self.symbols(before), told], dim=-1), state.contiguous())
+        starts = start[:, None].expand(-1, before.shape[1], -1)
+        outputs, state = self.decoder(torch.cat([self.symbols(before), starts], dim=-1), state.contiguous())
         return self.output(outputs), state
 
     def choose(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[int]]:
-        """Per input the best sequence that a beam search finds, without its end."""
+        """Per input the best sequence that a beam search finds, without the end symbol."""
         start = self.start(self.states(input_ids, attention_mask)[:, 0])
         return beam_search(self, start, self.num_beams)[0]
 
 
 def beam_search(model: DiaSeq, start: Tensor, num_beams: int) -> tuple[list[list[int]], Tensor]:
-    """The most probable sequences of at most ``model.max_attributes`` attributes, none twice, each closed by the end symbol.
+    """The most probable sequences of at most ``model.max_attributes`` different attributes, each followed by the end symbol.
 
-    All rows and beams go one step at a time together. Sequences compete by their log-probability, the end symbol's included and
-    not normalised by length; an ended one keeps its place in the beam until better ones push it out. With a beam as wide as
-    there are sequences this is exhaustive.
+    All rows and beams advance together, one step at a time. Sequences are compared by log-probability, including that of the end
+    symbol and without length normalisation. An ended sequence stays in the beam until better ones replace it. The search is
+    exhaustive if the beam is as wide as the number of possible sequences.
 
     Args:
-        start: [batch, width], as ``DiaSeq.step`` takes it.
+        start: [batch, width], as for ``DiaSeq.step``.
 
     Returns:
-        per row the attributes of the best sequence, and its log-probability [batch].
+        Per row the attributes of the best sequence, and its log-probability [batch].
     """
     batch, width = start.shape
     rows = torch.arange(batch, device=start.device)[:, None]
@@ -137,7 +142,7 @@ def beam_search(model: DiaSeq, start: Tensor, num_beams: int) -> tuple[list[list
     scores = start.new_full((batch, num_beams), -torch.inf)
     scores[:, 0] = 0.0  # one empty sequence to start from
     last = torch.full((batch, num_beams), boundary, device=start.device)
-    barred = torch.zeros(batch, num_beams, symbols, dtype=torch.bool, device=start.device)
+    used = torch.zeros(batch, num_beams, symbols, dtype=torch.bool, device=start.device)
     ended = torch.zeros(batch, num_beams, dtype=torch.bool, device=start.device)
     written = torch.empty(batch, num_beams, 0, dtype=torch.long, device=start.device)
     attribute = torch.arange(symbols, device=start.device) != boundary
@@ -145,13 +150,13 @@ def beam_search(model: DiaSeq, start: Tensor, num_beams: int) -> tuple[list[list
         logits, state = model.step(last.reshape(-1, 1), start, state)
         steps = logits.float().log_softmax(dim=-1).view(batch, num_beams, symbols)
         full = length == model.max_attributes
-        steps = steps.masked_fill(barred | (ended[..., None] | full) & attribute, -torch.inf)
-        steps[..., boundary] = steps[..., boundary].masked_fill(ended, 0.0)  # an ended sequence stays as probable as it is
+        steps = steps.masked_fill(used | (ended[..., None] | full) & attribute, -torch.inf)
+        steps[..., boundary] = steps[..., boundary].masked_fill(ended, 0.0)  # an ended sequence keeps its probability
         scores, best = (scores[..., None] + steps).flatten(1).topk(num_beams)
         origin, last = best // symbols, best % symbols
         written = torch.cat([written[rows, origin], last[..., None]], dim=-1)
         ended = last == boundary
-        barred = barred[rows, origin] | F.one_hot(last, symbols).bool() & attribute
+        used = used[rows, origin] | F.one_hot(last, symbols).bool() & attribute
         state = state[:, (rows * num_beams + origin).flatten()]
         if ended.all():
             break
@@ -182,18 +187,24 @@ def train_elicitation(
     num_beams: int = 5,
     **training_options,
 ) -> pd.DataFrame:
-    """Train ``dia_multiclass`` or ``dia_seq``: a model of all categories, then one for each with training and validation samples.
+    """Train ``dia_multiclass`` or ``dia_seq``: a model of all categories, then one per category with samples in both splits.
 
-    ``output_dir`` holds a folder per model and ``elicitation.json``: the attributes, and which folder answers which category.
-    Called again after a kill, finished models are not trained again. The defaults are U-NEED's: ``hidden`` units of the MLP,
-    of DiaMultiClass the ``positive_weight``, of DiaSeq the size of a symbol's ``embedding``, the attributes a sequence may have
-    and the beams.
+    ``output_dir`` then holds a folder per model and ``elicitation.json``: the attributes, and the folder of each category. A
+    call after a kill does not train finished models again. The defaults are U-NEED's.
+
+    Args:
+        hidden: units of the MLP.
+        positive_weight: of DiaMultiClass, the weight of a positive label in the loss.
+        embedding: of DiaSeq, the size of a symbol's embedding.
+        max_attributes: of DiaSeq, the most attributes in a sequence.
+        num_beams: of DiaSeq, the width of the beam.
+        training_options: passed to ``trainer.train``.
 
     Returns:
-        ``training.train``'s history with a column ``stage``: ``all categories``, then the categories' names.
+        The history of ``trainer.train`` with a column ``stage``: ``all categories``, then the categories' names.
 
     Raises:
-        ValueError: where training or validation asks nothing.
+        ValueError: if training or validation has no elicit sample.
     """
     output_dir = Path(output_dir)
     tokenizer = load_tokenizer(model_name_or_path, segments=True)
@@ -227,13 +238,13 @@ def train_elicitation(
     histories = [stage("all categories", ALL, examples)]
     folders = {}
     for domain in dict.fromkeys(splits["train"]["domain"]):
-        own = {
+        of_category = {
             name: [example for example, home in zip(examples[name], part["domain"], strict=True) if home == domain]
             for name, part in splits.items()
         }
-        if own["valid"]:
-            folders[domain] = f"category_{len(folders) + 1}"  # a category's name need not be fit for a file's
-            histories.append(stage(domain, folders[domain], own))
+        if of_category["valid"]:
+            folders[domain] = f"category_{len(folders) + 1}"  # a category's name may not be a valid file name
+            histories.append(stage(domain, folders[domain], of_category))
     if first_process():
         tokenizer.save_pretrained(str(output_dir / TOKENIZER))
     record = {"attributes": attributes, "folders": folders, "cutoff_len": cutoff_len}
@@ -242,7 +253,7 @@ def train_elicitation(
 
 
 def spoken_attributes(sample: dict, prompts: Prompts) -> list[str]:
-    """The attributes that shopper and service desk spoke of before the turn, in order of first mention, each once."""
+    """The attributes that shopper and service desk mentioned before the turn to predict, in order of first mention."""
     marks = ("[understand]", "[elicit]")
     segments = [segment for turn in [*sample["context"], sample["current"]] for segment in turn if segment.startswith(marks)]
     return list(dict.fromkeys(a for segment in segments for a in parse_attributes(segment.partition("]")[2], prompts)))
@@ -251,8 +262,8 @@ def spoken_attributes(sample: dict, prompts: Prompts) -> list[str]:
 def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, cutoff_len: int) -> list[list[int]]:
     """Per sample the token ids of ``dialogue [SEP] attributes so far``, at most ``cutoff_len``.
 
-    Too long a dialogue loses its oldest turns, never an attribute; should its last turn alone be too long, that loses its
-    beginning.
+    A dialogue that is too long loses its oldest turns, never an attribute. If its last turn alone is too long, that turn loses
+    its beginning.
     """
     special = special_of(tokenizer)
     texts = []
@@ -269,7 +280,11 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
 def labelled_questions(
     kind: type[TypicalModel], ids: list[list[int]], labels: pd.Series, attributes: list[str], longest: int, prompts: Prompts
 ) -> list[dict]:
-    """Training examples. Attributes that training does not know cannot be said and are left out of a validation label."""
+    """Training examples. A validation label loses the attributes that do not occur in training: they cannot be predicted.
+
+    Args:
+        longest: most attributes of a DiaSeq label.
+    """
     index = {attribute: place for place, attribute in enumerate(attributes)}
     known = [[index[a] for a in dict.fromkeys(parse_attributes(label, prompts)) if a in index] for label in labels]
     if kind is DiaMultiClass:
@@ -283,10 +298,10 @@ def labelled_questions(
 def answer_elicitation(
     system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``.
+    """Predictions (columns of ``predictions.SCHEMA`` without system and seed), in the order of ``samples``.
 
-    Each sample is answered by the model of its category, where that has none by the model of all. An answer may be empty: no
-    attribute passed one half, or the sequence ended at once. It is then not valid, and scored as the empty set that it is.
+    The model of a sample's category answers it or, if there is none, the model of all categories. An answer is empty if no
+    attribute has a probability above one half, or if the sequence ends at once. It is then not valid, and scored as an empty set.
     """
     record, tokenizer = made_in(output_dir)
     attributes = record["attributes"]
@@ -298,8 +313,8 @@ def answer_elicitation(
 
         def answer(task: str, chosen: list[int]) -> list[dict]:
             batch = collate([{"input_ids": ids[rows[i]]} for i in chosen])
-            said = model.choose(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-            texts = [prompts.items.join(attributes[place] for place in places) for places in said]
+            answers = model.choose(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            texts = [prompts.items.join(attributes[place] for place in places) for places in answers]
             return [text_answer(task, text, prompts) for text in texts]
 
         part = samples.iloc[rows].reset_index(drop=True)
@@ -311,7 +326,7 @@ def answer_elicitation(
 
 
 def seen_elicitation(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
-    """The input that the system reads of one sample, token for token, and whose model reads it."""
+    """The system's input for one sample, token for token, and the name of the model that reads it."""
     record, tokenizer = made_in(output_dir)
     text = tokenizer.decode(encode(pd.DataFrame([sample]), tokenizer, prompts, record["cutoff_len"])[0])
     reader = f"model of {sample['domain']}" if sample["domain"] in record["folders"] else "model of all categories"
@@ -319,6 +334,6 @@ def seen_elicitation(system: str, dataset: Dataset, sample: dict, prompts: Promp
 
 
 def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
-    """What ``train_elicitation`` noted, and its tokenizer."""
+    """The record of ``train_elicitation`` in ``output_dir``, and its tokenizer."""
     record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
     return record, load_tokenizer(str(Path(output_dir) / TOKENIZER), segments=True)

@@ -1,9 +1,9 @@
-"""KBRD (Chen et al. 2019): a reply model that leans towards the words of the items and values spoken of.
+"""KBRD (Chen et al. 2019): a reply model that prefers the words of the items and values mentioned in the dialogue.
 
-A recommender learns first: a relational graph convolution over the product knowledge, self-attention over the entities spoken
-of so far, and items scored by dot product. Then it stands still, and a Transformer learns to reply; what the recommender makes
-of the user becomes a bias on every word of the vocabulary (section 3.3; "switching mechanism" in the paper's appendix B).
-Sizes and wiring are those of the published code (github.com/THUDM/KBRD).
+First a recommender is trained: a relational graph convolution over the product knowledge, self-attention over the entities
+mentioned so far, and item scores by dot product. Then the recommender is frozen, and a Transformer learns to reply. The
+recommender's vector of the user becomes a bias on every word of the vocabulary (section 3.3; "switching mechanism" in the paper's
+appendix B). Sizes and architecture are those of the published code (github.com/THUDM/KBRD).
 """
 
 import json
@@ -30,17 +30,17 @@ from llmcrs_utils.training.trainer import train
 from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
-RECORD = "kbrd.json"  # beside the weights: what the nodes are called, and how long texts may be
+RECORD = "kbrd.json"  # beside the weights: names of the nodes, and maximum lengths of texts
 
 
 class Kbrd(TypicalModel):
-    """Both models; ``forward`` takes examples of either and returns the loss."""
+    """The recommender and the reply model. ``forward`` takes a batch for either of them and returns its loss."""
 
     def build(self, items: int, nodes: int, relations: int, edges: int, dim: int, bases: int, bias_dim: int, writer: dict) -> None:
         self.graph = RelationalGraph(nodes, relations, edges, dim, bases)
         self.attention = SelfAttention(dim)
         self.item_bias = nn.Parameter(torch.zeros(items))
-        # Marian's is the Transformer of Vaswani et al. (2017) as published: fixed positions, norms after each part, tied embeddings.
+        # Marian is the Transformer of Vaswani et al. (2017) as published: fixed positions, post-norm, tied embeddings.
         self.writer = MarianMTModel(MarianConfig(**writer))
         self.vocabulary_bias = nn.Sequential(nn.Linear(dim, bias_dim), nn.ReLU(), nn.Linear(bias_dim, writer["vocab_size"]))
 
@@ -48,12 +48,12 @@ class Kbrd(TypicalModel):
     def recommender(self) -> set[nn.Parameter]:
         return {*self.graph.parameters(), *self.attention.parameters(), self.item_bias}
 
-    def let_learn(self, learning: set[nn.Parameter]) -> None:
+    def train_only(self, trainable: set[nn.Parameter]) -> None:
         for parameter in self.parameters():
-            parameter.requires_grad_(parameter in learning)
+            parameter.requires_grad_(parameter in trainable)
 
     def users(self, nodes: Tensor, entities: Tensor) -> Tensor:
-        """[batch, dim] of ``nodes`` ([nodes, dim] of the graph) and ``entities`` ([batch, slots], padded with -1)."""
+        """[batch, dim]: users' vectors, from the graph's ``nodes`` [nodes, dim] and ``entities`` [batch, slots] (-1: padding)."""
         return self.attention(nodes[entities.clamp(min=0)], entities >= 0)
 
     def item_scores(self, entities: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Kbrd(TypicalModel):
         return F.linear(self.users(nodes, entities), nodes[: len(self.item_bias)], self.item_bias)
 
     def reply_logits(self, user: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-        """[batch, words, vocabulary] of each word of ``labels`` ([batch, words], padded with -100)."""
+        """[batch, words, vocabulary]: logits of each word of ``labels`` ([batch, words], padded with -100)."""
         before = self.writer.prepare_decoder_input_ids_from_labels(labels)
         logits = self.writer(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=before, use_cache=False).logits
         return logits + self.vocabulary_bias(user)[:, None]
@@ -73,7 +73,7 @@ class Kbrd(TypicalModel):
         return {"loss": F.cross_entropy(self.reply_logits(user, input_ids, attention_mask, labels).flatten(0, 1), labels.flatten())}
 
     def reply(self, user: Tensor, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> Tensor:
-        """[batch, words]: the words likeliest one by one."""
+        """[batch, words]: the words of a greedy decoding."""
         bias = LogitsProcessorList([VocabularyBias(self.vocabulary_bias(user))])
         return self.writer.generate(
             input_ids=input_ids, attention_mask=attention_mask, logits_processor=bias, max_new_tokens=max_new_tokens, do_sample=False
@@ -114,23 +114,23 @@ def train_kbrd(
     dropout: float = 0.1,
     **training_options,
 ) -> pd.DataFrame:
-    """Train the recommender, then the reply model on it, and save both in ``output_dir``.
+    """Train the recommender, then the reply model with it, and save both in ``output_dir``.
 
-    The recommender learns from the recommend samples (context without the gold item), the reply model from the respond samples,
-    whose items to recommend count among the entities spoken of. Of the checkpoint only the tokenizer is used.
+    The recommender learns from the recommend samples (context without the gold item). The reply model learns from the respond
+    samples, where the items to recommend count as mentioned entities. Of the checkpoint only the tokenizer is used.
 
     Args:
-        cutoff_len, max_target_len: tokens that the reply model reads and writes.
-        graph_dim, bases: size of a node's vector, and basis matrices of the graph's relations.
-        bias_dim: hidden units between the user and the bias on the vocabulary.
-        hidden_size, layers, heads, dropout: of the Transformer that replies, in its encoder and its decoder.
+        cutoff_len, max_target_len: most tokens that the reply model reads and writes.
+        graph_dim, bases: size of a node's vector, and number of basis matrices of the graph's relations.
+        bias_dim: hidden units between the user's vector and the bias on the vocabulary.
+        hidden_size, layers, heads, dropout: settings of the reply Transformer, for its encoder and its decoder.
 
     Returns:
-        ``trainer.train``'s history, with ``stage`` and ``without_entities``: training samples of the stage that speak of no node
-        of the graph, whose user is zeros.
+        The history of ``trainer.train`` with ``stage`` and ``without_entities``, the number of the stage's training samples that
+        mention no node of the graph. Their user vector is zeros.
 
     Raises:
-        ValueError: where training or validation lacks recommendations or replies.
+        ValueError: if training or validation lacks recommendations or replies.
     """
     output_dir = Path(output_dir)
     graph = knowledge_graph(corpus.knowledge, dataset.items["item_id"].tolist())
@@ -151,16 +151,16 @@ def train_kbrd(
     )  # fmt: skip
     model.graph.edges.copy_(graph.edges)
     collate, options = kbrd_collator(tokenizer.pad_token_id), {"seed": seed, "label_names": [], **training_options}
-    learning = {parameter for parameter in model.parameters() if parameter.requires_grad}  # positions never do
+    trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}  # without the fixed positions
 
-    model.let_learn(model.recommender)
+    model.train_only(model.recommender)
     first = train(
         model, recommend["train"], recommend["valid"], collate, output_dir=output_dir / STAGES / "recommender",
         num_train_epochs=recommender_epochs, learning_rate=recommender_learning_rate,
         per_device_train_batch_size=recommender_batch_size, group_by_length=False, **options,
     )  # fmt: skip
-    model.let_learn(learning - model.recommender)
-    # The recommender stands still: each sample's user is made once instead of once an epoch.
+    model.train_only(trainable - model.recommender)
+    # The recommender is frozen, so each sample's user vector is computed once instead of once per epoch.
     second = train(
         model, with_users(model, respond["train"]), with_users(model, respond["valid"]), collate, output_dir=output_dir,
         num_train_epochs=num_train_epochs, learning_rate=learning_rate, per_device_train_batch_size=per_device_train_batch_size,
@@ -181,7 +181,7 @@ def train_kbrd(
 def writer_config(
     tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int, heads: int, dropout: float, positions: int
 ) -> dict:
-    """The Transformer that replies, as ``MarianConfig`` takes it; feed-forward layers are as wide as all others, as published."""
+    """Arguments of ``MarianConfig`` for the reply Transformer. Feed-forward layers are as wide as all others, as published."""
     return {
         "vocab_size": len(tokenizer), "d_model": hidden_size, "encoder_layers": layers, "decoder_layers": layers,
         "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": hidden_size,
@@ -195,8 +195,8 @@ def writer_config(
 def answer_kbrd(
     system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed) for respond samples, in their order."""
-    record, tokenizer, linker = what_was_saved(output_dir, prompts)
+    """Predictions (columns of ``predictions.SCHEMA`` without system and seed) for respond samples, in their order."""
+    record, tokenizer, linker = load_saved(output_dir, prompts)
     model = load_model(Kbrd, output_dir).to(device())
     collate = kbrd_collator(tokenizer.pad_token_id)
     examples = read_texts(samples.to_dict("records"), tokenizer, prompts, linker, record["cutoff_len"])
@@ -212,15 +212,15 @@ def answer_kbrd(
 
 
 def seen_kbrd(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
-    """The text that the encoder reads of a respond sample, and the nodes of the graph it is found to speak of."""
-    record, tokenizer, linker = what_was_saved(output_dir, prompts)
+    """The encoder's text for a respond sample, and the nodes of the graph that the sample mentions."""
+    record, tokenizer, linker = load_saved(output_dir, prompts)
     (example,) = read_texts([sample], tokenizer, prompts, linker, record["cutoff_len"])
     names = [*record["items"], *record["values"]]
     entities = ", ".join(names[node] for node in example["entities"]) or "none; the user is zeros"
     return f"text: {tokenizer.decode(example['input_ids'])}\nentities of the graph: {entities}"
 
 
-def what_was_saved(output_dir: str | Path, prompts: Prompts):
+def load_saved(output_dir: str | Path, prompts: Prompts):
     """The record, the tokenizer and the linker of a trained KBRD."""
     record = json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8"))
     return record, load_tokenizer(str(output_dir), segments=True), make_linker(record["items"], record["values"], prompts)
@@ -238,7 +238,7 @@ def respond_examples(samples: pd.DataFrame, tokenizer, prompts: Prompts, linker,
     special = special_of(tokenizer)
     labels = tokenizer([plain(row["label"], special) for row in rows], truncation=True, max_length=max_target_len)["input_ids"]
     examples = read_texts(rows, tokenizer, prompts, linker, cutoff_len)
-    # The decoder starts at the token that opens a text, so that its first word is the reply's.
+    # The decoder's start token is the one that begins a text, so labels leave it out.
     return [{**example, "labels": label[1:]} for example, label in zip(examples, labels, strict=True)]
 
 
@@ -251,7 +251,7 @@ def read_texts(rows: list[dict], tokenizer: PreTrainedTokenizerBase, prompts: Pr
 
 @torch.no_grad()
 def with_users(model: Kbrd, examples: list[dict], batch_size: int = 1024) -> list[dict]:
-    """The examples with ``user`` ([dim]), what the recommender makes of their entities."""
+    """The examples with ``user`` [dim], the recommender's user vector for their entities."""
     model.eval()
     nodes = model.graph()
     rows = [example["entities"] for example in examples]

@@ -1,4 +1,4 @@
-"""What the typical systems' models share: a BERT inside where they read text, saved and reloaded like any checkpoint."""
+"""The common base of the typical systems' models: with a BERT if they read text, saved and loaded like any checkpoint."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.loading import load_encoder
-from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
+from llmcrs_utils.text.fitting import Piece, fit_pieces, warn_of_shortened
 
 
 class TypicalConfig(PretrainedConfig):
-    """The encoder's config (empty: no encoder) and ``shape``, whatever else tells how the model is built (JSON values)."""
+    """The encoder's config (empty: no encoder), and ``shape``: all other settings of the model (JSON values)."""
 
     model_type = "typical"
 
@@ -24,7 +24,7 @@ AutoConfig.register("typical", TypicalConfig, exist_ok=True)  # a tokenizer save
 
 
 class TypicalModel(PreTrainedModel):
-    """Base of the typical systems' models: ``self.encoder`` (``None`` without one), other parts by the subclass's ``build``."""
+    """Base of the typical systems' models. It has ``self.encoder`` (or ``None``); a subclass's ``build`` adds the other parts."""
 
     config_class = TypicalConfig
 
@@ -38,24 +38,24 @@ class TypicalModel(PreTrainedModel):
         self.post_init()
 
     def build(self, **shape) -> None:
-        """Make the parts that are not the encoder."""
+        """Create all parts except the encoder."""
         raise TypeError(f"{type(self).__name__} does not say what it is made of")
 
     def _init_weights(self, module):
-        """The parts initialise themselves; a loaded encoder must not be touched again."""
+        """Does nothing: the parts initialise themselves, and a loaded encoder must keep its weights."""
 
     def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """[batch, length, hidden]: what the encoder has made of each token."""
+        """[batch, length, hidden]: the encoder's state for each token."""
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
 def new_model(
     kind: type[TypicalModel], model_name_or_path: str | None, seed: int, tokenizer: PreTrainedTokenizerBase | None = None, **shape
 ) -> TypicalModel:
-    """A model with random parts on the encoder of a checkpoint (``None``: without one).
+    """A new model: the encoder of a checkpoint (``None``: no encoder), and other parts with random weights.
 
-    The encoder gets a row for every token of ``tokenizer``, those added to it included; the config says what it begins, ends and
-    pads texts with.
+    The encoder gets a row for every token of ``tokenizer``, added tokens included. The config gets the tokenizer's ids of the
+    start, end and pad tokens.
     """
     encoder = load_encoder(model_name_or_path) if model_name_or_path else None
     set_seed(seed)
@@ -72,16 +72,16 @@ def new_model(
 
 
 def text_ids(texts: list[tuple[list[str], list[Piece]]], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[list[int]]:
-    """Token ids of each (earlier turns, pieces of what must stay), at most ``cutoff_len``.
+    """Token ids of each (earlier turns, pieces of the part that must stay), at most ``cutoff_len``.
 
-    Too long a text loses its oldest turns, then the beginning of its current turn. Should the rest be too long by itself, that
-    loses its beginning: an encoder has no more positions.
+    A text that is too long loses its oldest turns, then the beginning of its current turn. If the rest is still too long, it
+    loses its first tokens, because an encoder cannot read beyond its positions.
     """
     ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
-    tell_shortened(report, cutoff_len)
+    warn_of_shortened(report, cutoff_len)
     return [row if len(row) <= cutoff_len else row[:1] + row[1 - cutoff_len :] for row in ids]
 
 
 def load_model(kind: type[TypicalModel], folder: str | Path) -> TypicalModel:
-    """A trained model as ``training.train`` saved it, in evaluation mode."""
+    """Load a model that ``trainer.train`` saved, in evaluation mode."""
     return kind.from_pretrained(str(folder)).eval()

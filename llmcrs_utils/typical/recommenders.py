@@ -1,19 +1,23 @@
-"""Bert, SASRec and TG-CRS: which item of the catalogue to recommend, from the dialogue, from behaviour, from both (paper appendix B).
+"""Bert, SASRec and TG-CRS: they recommend items from the dialogue, from behaviour, and from both (paper appendix B).
 
-``bert_rec`` puts a softmax over all items on BERT's first state. ``sasrec`` is Kang and McAuley's (2018): causal self-attention over
-what a shopper did, one embedding for items that are read and items that are scored. ``tg_crs`` is the recommender of TG-ReDial
-(Zhou et al. 2020; ``SASBERT`` in its published code, ``TGRec`` in CRSLab): a linear layer over all items on SASRec's state and BERT's
-first state together, trained as a whole after SASRec was trained by itself (which that code may load).
+``bert_rec`` is a softmax over all items on BERT's first state. ``sasrec`` is Kang and McAuley's (2018): causal self-attention
+over a shopper's actions, with one embedding for items that are read and items that are scored. ``tg_crs`` is the recommender of
+TG-ReDial (Zhou et al. 2020; ``SASBERT`` in its published code, ``TGRec`` in CRSLab): a linear layer over all items on the
+concatenated states of SASRec and BERT. It is trained as a whole, after SASRec was trained alone (which that code can load).
 
-What differs from those codes: BERT's first state is taken as it is, without the pooling layer that its pretraining left behind; in
-TG-CRS one learning rate serves all parts (there BERT's is a hundredth of the others'), and the joining layer starts from how the
-trained SASRec scores items, else it would learn that anew from the few recommendations there are; SASRec's loss is the cross entropy
-over items, where the published one tells each next action from one random item (Klenitskiy and Vasilev 2023 compare the two); a
-shopper who did nothing is scored by the items' biases, which the published SASRec lacks. Its blocks are UniMIND's
-(``backbones/sasrec.py``): two heads, GELU, norms on what enters a block and on the embeddings, none behind the last block.
+Differences from the published codes:
 
-All vectors of items start random. An item that no training label names and no training shopper touched has only ever been a wrong
-answer to these systems; ``coldness`` counts how often such an item is the right one.
+* BERT's first state is used directly, without the pooling layer of its pretraining.
+* All parts of TG-CRS have the same learning rate; in its code BERT's is a hundredth of the others'.
+* TG-CRS's joint layer starts with the trained SASRec's item scores. Otherwise it would relearn them from few recommendations.
+* SASRec's loss is the cross entropy over items. The published loss compares each next action with one random item (Klenitskiy and
+  Vasilev 2023 compare both losses).
+* The score of an item for a shopper without actions is the item's bias; the published SASRec has no biases.
+* SASRec's blocks are UniMIND's (``behaviour/sasrec.py``): two heads, GELU, layer norms on the embeddings and on the input of each
+  block, and none after the last block.
+
+All item vectors start at random. An item that is no training label, and that no training shopper acted on, has been only a wrong
+answer in training. ``coldness`` counts how often such an item is the right answer.
 """
 
 import hashlib
@@ -48,7 +52,7 @@ RECORD = "recommender.json"
 
 
 class BertRec(TypicalModel):
-    """Every item has a score by what BERT has made of the dialogue's [CLS]."""
+    """Scores every item with a linear layer on BERT's state at ``[CLS]``."""
 
     def build(self, n_items: int) -> None:
         self.items = nn.Linear(self.encoder.config.hidden_size, n_items)
@@ -63,10 +67,10 @@ class BertRec(TypicalModel):
 
 
 class BehaviourRec(TypicalModel):
-    """SASRec with its items: a score is the dot product of a shopper's state and an item's embedding, plus the item's bias.
+    """SASRec with item scores: the dot product of a shopper's state and an item's embedding, plus the item's bias.
 
-    The state before any action is zeros. There the biases speak alone; they learn how popular an item is, since the first action
-    of every training shopper is predicted from that state too.
+    The state before the first action is zeros, so scores are then the biases. They learn the popularity of items, because the
+    first action of every training shopper is predicted from that state.
     """
 
     def build(self, n_items: int, item_dim: int, max_history: int, negatives: int) -> None:
@@ -74,20 +78,20 @@ class BehaviourRec(TypicalModel):
         self.item_embedding = nn.Embedding(n_items + 1, item_dim, padding_idx=n_items)
         nn.init.normal_(self.item_embedding.weight, std=0.02)
         with torch.no_grad():
-            self.item_embedding.weight[n_items].zero_()  # the pad is no item
+            self.item_embedding.weight[n_items].zero_()  # the padding index
         self.item_bias = nn.Parameter(torch.zeros(n_items))
         self.sasrec = SASRec(item_dim, max_history)
 
     def scores(self, history: Tensor, history_length: Tensor) -> Tensor:
         """[batch, n_items], from ``history`` [batch, slots] (item columns, padded with ``n_items``) and its length [batch]."""
-        return self.of_all(self.sasrec(self.item_embedding(history), history_length))
+        return self.scores_of_states(self.sasrec(self.item_embedding(history), history_length))
 
-    def of_all(self, states: Tensor) -> Tensor:
+    def scores_of_states(self, states: Tensor) -> Tensor:
         """[rows, n_items] for ``states`` [rows, item_dim]."""
         return states @ self.item_embedding.weight[:-1].T + self.item_bias
 
     def forward(self, gold: Tensor, history: Tensor, history_length: Tensor) -> dict[str, Tensor]:
-        """``gold``: [batch, slots + 1], what came after the first 0, 1, 2 … actions; ``NO_CHOICE`` where it is not to be predicted."""
+        """``gold``: [batch, slots + 1], the items after the first 0, 1, 2 … actions; ``NO_CHOICE`` for items not to predict."""
         states = self.item_embedding.weight.new_zeros(len(history), 1, self.item_embedding.embedding_dim)
         if history.shape[1]:
             states = torch.cat([states, self.sasrec.states(self.item_embedding(history))], dim=1)
@@ -96,14 +100,14 @@ class BehaviourRec(TypicalModel):
         return {"loss": share * self.choice_loss(states[chosen], gold[chosen])}
 
     def choice_loss(self, states: Tensor, gold: Tensor) -> Tensor:
-        """Mean cross entropy of the right items among all, ``states`` [rows, item_dim] and ``gold`` [rows].
+        """Mean cross entropy of the right items among all items, for ``states`` [rows, item_dim] and ``gold`` [rows].
 
-        In training, a catalogue of more than ``negatives`` wrong items is estimated by as many, drawn evenly and shared by all rows;
-        each stands for its share of the catalogue (sampled softmax, Jean et al. 2015).
+        In training, if there are more than ``negatives`` wrong items, that many are drawn uniformly for all rows together. They
+        are weighted to represent the whole catalogue (sampled softmax, Jean et al. 2015).
         """
         n_items = len(self.item_bias)
         if not self.training or n_items - 1 <= self.negatives:
-            return F.cross_entropy(self.of_all(states), gold)
+            return F.cross_entropy(self.scores_of_states(states), gold)
         drawn = torch.randint(n_items, (self.negatives,), device=gold.device)
         right = (states * self.item_embedding(gold)).sum(dim=1, keepdim=True) + self.item_bias[gold][:, None]
         wrong = states @ self.item_embedding(drawn).T + self.item_bias[drawn] + math.log((n_items - 1) / self.negatives)
@@ -112,7 +116,7 @@ class BehaviourRec(TypicalModel):
 
 
 class TgCrs(TypicalModel):
-    """Every item has a score by SASRec's state and BERT's first state, joined by one linear layer."""
+    """Scores every item with a linear layer on SASRec's state and BERT's first state."""
 
     def build(self, n_items: int, item_dim: int, max_history: int) -> None:
         self.item_embedding = nn.Embedding(n_items + 1, item_dim, padding_idx=n_items)
@@ -125,7 +129,7 @@ class TgCrs(TypicalModel):
         return self.fusion(torch.cat([behaviour, self.states(input_ids, attention_mask)[:, 0]], dim=1))
 
     def start_from(self, trained: BehaviourRec) -> None:
-        """Take over a trained SASRec and, for its half of the layer that joins, how it scores items."""
+        """Copy a trained SASRec, and its item scores into the part of the joint layer that reads SASRec's state."""
         self.item_embedding.load_state_dict(trained.item_embedding.state_dict())
         self.sasrec.load_state_dict(trained.sasrec.state_dict())
         with torch.no_grad():
@@ -161,28 +165,28 @@ def train_recommender(
     behaviour_learning_rate: float = 0.001,
     **training_options,
 ) -> pd.DataFrame:
-    """Train ``bert_rec``, ``sasrec`` or ``tg_crs``; ``output_dir`` then holds the model, ``recommender.json`` and a tokenizer.
+    """Train ``bert_rec``, ``sasrec`` or ``tg_crs``. ``output_dir`` then holds the model, ``recommender.json`` and a tokenizer.
 
-    SASRec learns from what training shoppers did, each action predicted from those before it, and from what training dialogues
-    recommended after what its shopper had done; the epoch kept is the one that does best on recommendations in validation.
-    ``tg_crs`` starts from a SASRec trained so.
+    SASRec learns from the actions of training shoppers, each predicted from those before it, and from the recommendations of
+    training dialogues, each predicted from its shopper's earlier actions. The best epoch is the one with the smallest loss on
+    recommendations in validation. ``tg_crs`` starts from a SASRec that was trained in this way.
 
     Args:
-        model_name_or_path: a BERT; ``sasrec`` reads no text and takes none.
-        cutoff_len: tokens of a dialogue; no more than the encoder has positions.
-        item_dim: of an item's embedding.
-        max_history: actions that SASRec reads, the last ones.
-        max_sequences: training shoppers that SASRec learns from; of more, as many are drawn.
-        negatives: wrong items that SASRec's own training sets against the right one; where there are fewer, all.
-        behaviour_epochs: of the SASRec that ``tg_crs`` starts from; 0 for a random start.
-        behaviour_learning_rate: likewise.
-        training_options: go to ``trainer.train``.
+        model_name_or_path: a BERT; ``None`` for ``sasrec``, which reads no text.
+        cutoff_len: most tokens of a dialogue; lowered to the encoder's number of positions.
+        item_dim: size of an item's embedding.
+        max_history: number of last actions that SASRec reads.
+        max_sequences: most training shoppers that SASRec learns from; if there are more, that many are drawn.
+        negatives: most wrong items in the loss of SASRec's own training; if there are more, that many are drawn.
+        behaviour_epochs: epochs of the SASRec that ``tg_crs`` starts from; 0 for a random start.
+        behaviour_learning_rate: learning rate of that SASRec.
+        training_options: passed to ``trainer.train``.
 
     Returns:
-        ``trainer.train``'s history; of ``tg_crs`` with a column ``stage``.
+        The history of ``trainer.train``; for ``tg_crs`` with a column ``stage``.
 
     Raises:
-        ValueError: where training or validation holds no recommend sample.
+        ValueError: if training or validation has no recommend sample.
     """
     output_dir, items = Path(output_dir), dataset.index
     tokenizer = load_tokenizer(model_name_or_path, segments=True) if system in READ_TEXT else None
@@ -220,10 +224,10 @@ def train_recommender(
 def labelled_examples(
     system: str, dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerBase | None, prompts: Prompts, record: dict
 ) -> list[dict]:
-    """What the system reads of a split's recommend samples, with the right item as ``gold``.
+    """The system's inputs for a split's recommend samples, with the right item as ``gold``.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if there is no such sample.
     """
     samples = dataset.split(split).query("task == @TASK").reset_index(drop=True)
     if samples.empty:
@@ -236,22 +240,23 @@ def labelled_examples(
 
 
 def names_hash(items: dict[str, int]) -> str:
-    """What tells one catalogue from another: columns of scores have no names."""
+    """A hash of the item ids in order. It identifies the catalogue of a model, whose score columns have no names."""
     return hashlib.sha256("\n".join(items).encode()).hexdigest()
 
 
 def training_sequences(corpus: Corpus, dataset: Dataset, max_history: int, max_sequences: int, seed: int) -> list[list[int]]:
     """Per shopper the columns of the last ``max_history + 1`` items acted on, oldest first.
 
-    Shoppers of validation and test dialogues teach nothing; of the others all they did counts, later than their dialogues too.
-    Items are those of the product knowledge, as in samples' histories. Of more than ``max_sequences`` shoppers as many are drawn.
+    Shoppers of validation and test dialogues are left out. All actions of the others count, also those after their dialogues.
+    Only items of the product knowledge count, as in samples' histories. If there are more than ``max_sequences`` shoppers, that
+    many are drawn.
     """
-    barred = {dialogue.userid for split in ("valid", "test") for dialogue in corpus.dialogues[split]}
+    excluded = {dialogue.userid for split in ("valid", "test") for dialogue in corpus.dialogues[split]}
     columns = corpus.behaviour["item_id_encrypt"].map(dict(zip(dataset.items["item_id"], range(len(dataset.items)))))
     listed = corpus.behaviour["item_id_encrypt"].isin(dataset.items.loc[dataset.items["listed"], "item_id"])
-    taught = corpus.behaviour.assign(column=columns)[listed & ~corpus.behaviour["user_id_encrypt"].isin(barred)]
-    taught = taught.astype({"column": int}).sort_values(["user_id_encrypt", "actime"], kind="stable")
-    sequences = [actions[-max_history - 1 :] for actions in taught.groupby("user_id_encrypt", sort=True)["column"].agg(list)]
+    behaviour = corpus.behaviour.assign(column=columns)[listed & ~corpus.behaviour["user_id_encrypt"].isin(excluded)]
+    behaviour = behaviour.astype({"column": int}).sort_values(["user_id_encrypt", "actime"], kind="stable")
+    sequences = [actions[-max_history - 1 :] for actions in behaviour.groupby("user_id_encrypt", sort=True)["column"].agg(list)]
     if len(sequences) > max_sequences:
         drawn = np.random.default_rng(seed).choice(len(sequences), max_sequences, replace=False)
         sequences = [sequences[i] for i in sorted(drawn)]
@@ -259,12 +264,12 @@ def training_sequences(corpus: Corpus, dataset: Dataset, max_history: int, max_s
 
 
 def coldness(dataset: Dataset, corpus: Corpus, max_history: int = 50, max_sequences: int = 100_000, seed: int = 1) -> pd.DataFrame:
-    """How much of recommendation these systems cannot have learned, per split.
+    """How many recommendations these systems cannot have learned, per split.
 
     Returns:
-        Rows by split; ``samples`` to recommend, and the shares of them whose right item is no training sample's
-        (``never_recommended``: Bert knows nothing of it), whose right item no training shopper acted on either (``never_seen``:
-        nor does SASRec), and whose shopper has done nothing before (``no_history``).
+        One row per split: ``samples``, the number of recommend samples, and three shares of them. ``never_recommended``: no
+        training sample has this right item, so Bert cannot know it. ``never_seen``: no training shopper acted on it either, so
+        SASRec cannot know it. ``no_history``: the shopper has no earlier actions.
     """
     samples = dataset.samples[dataset.samples["task"] == TASK]
     train_samples = samples[samples["split"] == "train"]
@@ -273,11 +278,11 @@ def coldness(dataset: Dataset, corpus: Corpus, max_history: int = 50, max_sequen
     recommended = set(train_samples["label"])
     seen = recommended | {item for history in train_samples["history"] for item in history}
     seen |= {names[column] for actions in acted_on for column in actions}
-    told = samples.assign(
+    marked = samples.assign(
         never_recommended=~samples["label"].isin(recommended), never_seen=~samples["label"].isin(seen),
         no_history=samples["history"].map(len) == 0,
     )  # fmt: skip
-    table = told.groupby("split").agg(
+    table = marked.groupby("split").agg(
         samples=("label", "size"), never_recommended=("never_recommended", "mean"), never_seen=("never_seen", "mean"),
         no_history=("no_history", "mean"),
     )  # fmt: skip
@@ -287,7 +292,7 @@ def coldness(dataset: Dataset, corpus: Corpus, max_history: int = 50, max_sequen
 def inputs_of(
     system: str, samples: pd.DataFrame, items: dict[str, int], tokenizer: PreTrainedTokenizerBase | None, prompts: Prompts, record: dict
 ) -> list[dict]:
-    """Per sample what the system reads: ``input_ids`` of the dialogue, ``history`` (columns of items, oldest first), or both."""
+    """The system's input for each sample: ``input_ids`` of the dialogue, ``history`` (item columns, oldest first), or both."""
     examples: list[dict] = [{} for _ in range(len(samples))]
     if system in READ_TEXT:
         for example, ids in zip(examples, dialogue_ids(samples, tokenizer, prompts, record["cutoff_len"]), strict=True):
@@ -305,11 +310,11 @@ def dialogue_ids(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prom
 
 
 def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple[dict, PreTrainedTokenizerBase | None]:
-    """What training noted in ``output_dir``, and the tokenizer, where there is one.
+    """The record of the training in ``output_dir``, and the tokenizer if the system reads text.
 
     Raises:
-        FileNotFoundError: where no recommender was trained there.
-        ValueError: where it was trained on another catalogue.
+        FileNotFoundError: if no recommender was trained there.
+        ValueError: if it was trained on another catalogue.
     """
     record = read_json_or_none(Path(output_dir) / RECORD)
     if record is None:
@@ -323,9 +328,9 @@ def made_in(output_dir: str | Path, system: str, items: dict[str, int]) -> tuple
 def answer_recommender(
     system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
 ) -> pd.DataFrame:
-    """Predictions (columns of ``predictions.SCHEMA`` but system and seed, and ``catalogue``), in the order of ``samples``.
+    """Predictions in the order of ``samples``: columns of ``predictions.SCHEMA`` without system and seed, and ``catalogue``.
 
-    ``ranking`` and ``scores`` are of the sample's candidates, ``catalogue`` holds the 50 best of all items, best first.
+    ``ranking`` and ``scores`` are those of the sample's candidates. ``catalogue`` holds the 50 best of all items, best first.
     """
     items = dataset.index
     record, tokenizer = made_in(output_dir, system, items)
@@ -343,7 +348,7 @@ def answer_recommender(
 
 
 def seen_recommender(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
-    """What the system sees of one sample, as text: the dialogue as cut and tokenised, and the items acted on."""
+    """The system's input for one sample as text: the dialogue as it was cut and tokenised, and the items acted on."""
     items = dataset.index
     record, tokenizer = made_in(output_dir, system, items)
     (example,) = inputs_of(system, pd.DataFrame([sample]), items, tokenizer, prompts, record)
@@ -353,6 +358,6 @@ def seen_recommender(system: str, dataset: Dataset, sample: dict, prompts: Promp
         lines.append(f"dialogue ({len(example['input_ids'])} tokens): {text if prompts.space else ''.join(text.split())}")
     if "history" in example:
         names = list(items)
-        told = " > ".join(names[column] for column in example["history"]) or "none; what is popular decides"
-        lines.append(f"behaviour ({len(example['history'])} items, oldest first): {told}")
+        actions = " > ".join(names[column] for column in example["history"]) or "none; what is popular decides"
+        lines.append(f"behaviour ({len(example['history'])} items, oldest first): {actions}")
     return "\n".join(lines)

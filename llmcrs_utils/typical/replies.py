@@ -1,9 +1,10 @@
-"""GPT-2 as a dialogue model: the reply is written behind the dialogue (Radford et al. 2019; paper appendix B).
+"""GPT-2 as a dialogue model: it writes the reply after the dialogue (Radford et al. 2019; paper appendix B).
 
-It reads what was said and nothing else: neither the annotation of earlier turns nor, as the task's definition would allow, the
-attributes to ask about and the items to recommend. So does the GPT-2 that U-NEED (Liu et al. 2023) takes from CRSLab. What
-differs from that code: the loss is on the whole reply and the end token, not on the last positions of a padded window; the oldest
-utterances are cut, and decoding is greedy, where the code takes 4 beams.
+It reads only the utterances. It reads neither the annotation of earlier turns nor the attributes to ask about and the items to
+recommend, which the task's definition would allow. The same holds for the GPT-2 that U-NEED (Liu et al. 2023) takes from CRSLab.
+
+Differences from that code: the loss is on the whole reply and the end token, not on the last positions of a padded window. The
+oldest utterances are cut. Decoding is greedy, not a beam search with 4 beams.
 """
 
 import json
@@ -18,7 +19,7 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.tasks.answers import loses_width, text_answer
 from llmcrs_utils.tasks.dataset import Dataset
-from llmcrs_utils.text.fitting import Piece, fit_pieces, tell_shortened
+from llmcrs_utils.text.fitting import Piece, fit_pieces, warn_of_shortened
 from llmcrs_utils.text.instructions import spoken_lines, without_label
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.text.shielding import plain, special_of
@@ -28,7 +29,7 @@ from llmcrs_utils.training.trainer import train
 
 TASK = "respond"
 RECORD = "replies.json"
-LEAST_DIALOGUE = 16  # tokens; an utterance or so
+LEAST_DIALOGUE = 16  # tokens; about one utterance
 
 
 def train_replies(
@@ -47,20 +48,24 @@ def train_replies(
     max_new_tokens: int = 64,
     **training_options,
 ) -> pd.DataFrame:
-    """Fine-tune all weights of a causal LM on ``dialogue -> reply``, the loss on the reply and its end token.
+    """Fine-tune all weights of a causal LM on ``dialogue -> reply``. The loss is on the reply and its end token.
 
-    ``cutoff_len`` counts both, of which the reply may take ``max_new_tokens``; it is lowered to the model's positions.
     ``output_dir`` then holds an ordinary checkpoint and ``replies.json``.
 
+    Args:
+        cutoff_len: most tokens of dialogue and reply together; lowered to the model's number of positions.
+        max_new_tokens: most tokens of the reply.
+        training_options: passed to ``trainer.train``.
+
     Returns:
-        ``training.train``'s history.
+        The history of ``trainer.train``.
 
     Raises:
-        ValueError: where training or validation holds no reply, and where replies leave no room for the dialogue.
+        ValueError: if training or validation has no reply, or if replies leave no room for the dialogue.
     """
     tokenizer = reply_tokenizer(model_name_or_path)
     model = load_causal(model_name_or_path, for_training=True)
-    model.loss_type = "ForCausalLM"  # which the library does not tell from the name of GPT-2's class
+    model.loss_type = "ForCausalLM"  # transformers does not derive it from the name of GPT-2's class
     cutoff_len = min(cutoff_len, model.config.max_position_embeddings)
     if cutoff_len - max_new_tokens < LEAST_DIALOGUE:
         raise ValueError(
@@ -73,7 +78,7 @@ def train_replies(
         if samples.empty:
             raise ValueError(f"no respond sample in the {name} split; {system} needs replies of the service desk in both")
         dialogues = encode(samples, tokenizer, prompts, cutoff_len - max_new_tokens)
-        replies = [closed(reply, tokenizer, max_new_tokens) for reply in reply_ids(samples["label"], tokenizer, prompts)]
+        replies = [with_end(reply, tokenizer, max_new_tokens) for reply in reply_ids(samples["label"], tokenizer, prompts)]
         examples[name] = with_labels([{"prompt": d, "answer": r} for d, r in zip(dialogues, replies, strict=True)])
     history = train(
         model, examples["train"], examples["valid"], causal_collator(tokenizer.pad_token_id), output_dir=output_dir,
@@ -87,7 +92,11 @@ def train_replies(
 
 
 def reply_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; a BERT vocabulary, as Chinese GPT-2s have, ends a reply by ``[SEP]``."""
+    """The checkpoint's tokenizer. Without an end token, as in Chinese GPT-2s with a BERT vocabulary, ``[SEP]`` is the end token.
+
+    Raises:
+        ValueError: for a tokenizer with neither.
+    """
     tokenizer = load_tokenizer(model_name_or_path)
     if tokenizer.eos_token is None:
         if tokenizer.sep_token is None:
@@ -97,10 +106,10 @@ def reply_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
 
 
 def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, limit: int) -> list[list[int]]:
-    """Per sample the token ids of the dialogue, one utterance a line, and of the mark behind which the reply is to be written.
+    """Per sample the token ids of the dialogue, one utterance per line, ending with the label of the service desk.
 
-    Too long a dialogue loses its oldest utterances; should the last one alone be longer than ``limit``, it loses its beginning and
-    keeps its speaker.
+    A dialogue that is longer than ``limit`` tokens loses its oldest utterances. If the current turn alone is too long, it loses
+    its beginning but keeps its speaker.
     """
     special = special_of(tokenizer)
     dialogues = []
@@ -112,13 +121,13 @@ def encode(samples: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, prompts: P
             kept += [Piece(label), Piece(spoken, 1), Piece("\n")]
         dialogues.append((earlier, [*kept, Piece(prompts.system.rstrip())]))
     ids, report = fit_pieces(dialogues, lambda texts: open_ids(texts, tokenizer), limit, joint="\n")
-    tell_shortened(report, limit)
+    warn_of_shortened(report, limit)
     opening = open_ids([""], tokenizer)[0]
     return [row if len(row) <= limit else opening + row[len(row) - limit + len(opening) :] for row in ids]
 
 
 def open_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of texts that go on: a BERT tokenizer closes every text."""
+    """Token ids of texts without an end token, which a BERT tokenizer adds to every text."""
     ids = tokenizer(texts)["input_ids"]
     return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
@@ -129,7 +138,7 @@ def reply_ids(replies: pd.Series, tokenizer: PreTrainedTokenizerBase, prompts: P
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def closed(reply: list[int], tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> list[int]:
+def with_end(reply: list[int], tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> list[int]:
     return [*reply[: max_new_tokens - 1], tokenizer.eos_token_id]
 
 
@@ -137,7 +146,7 @@ def closed(reply: list[int], tokenizer: PreTrainedTokenizerBase, max_new_tokens:
 def answer_replies(
     system: str, dataset: Dataset, samples: pd.DataFrame, prompts: Prompts, *, output_dir: str | Path, batch_size: int
 ) -> pd.DataFrame:
-    """Greedy replies (columns of ``predictions.SCHEMA`` but system and seed), in the order of ``samples``."""
+    """Greedy replies (columns of ``predictions.SCHEMA`` without system and seed), in the order of ``samples``."""
     record, tokenizer = made_in(output_dir)
     model = load_causal(str(output_dir)).to(device()).eval()
     dialogues = encode(samples, tokenizer, prompts, record["cutoff_len"] - record["max_new_tokens"])
@@ -151,12 +160,12 @@ def answer_replies(
 
 
 def seen_replies(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
-    """The dialogue that the model reads of one sample, token for token, up to where it writes."""
+    """The model's input for one sample, token for token, up to the place where it begins to write."""
     record, tokenizer = made_in(output_dir)
     limit = record["cutoff_len"] - record["max_new_tokens"]
     return tokenizer.decode(encode(pd.DataFrame([sample]), tokenizer, prompts, limit)[0])
 
 
 def made_in(output_dir: str | Path) -> tuple[dict, PreTrainedTokenizerBase]:
-    """What ``train_replies`` noted, and its tokenizer."""
+    """The record of ``train_replies`` in ``output_dir``, and its tokenizer."""
     return json.loads((Path(output_dir) / RECORD).read_text(encoding="utf-8")), reply_tokenizer(str(output_dir))

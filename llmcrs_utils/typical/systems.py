@@ -20,7 +20,7 @@ from llmcrs_utils.typical.tagging import answer_tagger, seen_tagger, train_tagge
 
 
 class Steps(NamedTuple):
-    """How a system is trained, answers, and what it sees of a sample."""
+    """The functions that train a system, answer samples, and show a sample as the system sees it."""
 
     train: Callable[..., pd.DataFrame]
     answer: Callable[..., pd.DataFrame]
@@ -42,13 +42,13 @@ STEPS = {
     "gpt2": Steps(train_replies, answer_replies, seen_replies),
     "kbrd": Steps(train_kbrd, answer_kbrd, seen_kbrd),
 }
-# Parameters of a run that are not its training's.
-NOT_OF_TRAINING = ("system", "language", "dataset_dir", "eval_batch_size")
+# Parameters of a run that its training function does not take.
+NOT_FOR_TRAINING = ("system", "language", "dataset_dir", "eval_batch_size")
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a typical system is trained on and answers; ``parameters`` are those of one run (``study.run.typical_run``)."""
+    """The data of a typical system. ``parameters`` are those of one run (``study.run.typical_run``)."""
 
     parameters: dict
     dataset: Dataset
@@ -63,14 +63,14 @@ def prepare(parameters: dict) -> Material:
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
-    """Train the system in ``output_dir``; returns the training history."""
-    own = {name: value for name, value in material.parameters.items() if name not in NOT_OF_TRAINING}
+    """Train the system in ``output_dir``. Returns the training history."""
+    options = {name: value for name, value in material.parameters.items() if name not in NOT_FOR_TRAINING}
     key = material.parameters["system"]
-    return STEPS[key].train(key, material.dataset, material.corpus, material.prompts, output_dir=output_dir, **own)
+    return STEPS[key].train(key, material.dataset, material.corpus, material.prompts, output_dir=output_dir, **options)
 
 
 def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
-    """Predictions of the trained system for those samples of these splits that are its task, without system and seed."""
+    """Predictions of the trained system for the samples of its task in these splits, without system and seed."""
     key, size = material.parameters["system"], material.parameters["eval_batch_size"]
     asked = [samples_for(material, split) for split in splits]
     return pd.concat(
@@ -87,9 +87,9 @@ def samples_for(material: Material, split: str) -> pd.DataFrame:
 
 
 def worked_example(material: Material, output_dir: str | Path, predictions: pd.DataFrame) -> str:
-    """One test sample, the same for all systems of a task: what the system sees, its answer, and the right one."""
+    """One test sample as text, the same for all systems of a task: the system's input, its answer, and the right answer."""
     samples, key = samples_for(material, "test"), material.parameters["system"]
-    # An early turn says too little to learn from; the sample with the median number of turns before it shows more.
+    # The sample with the median number of earlier turns: an early turn would show too little.
     turns = samples["context"].map(len)
     sample = samples.loc[turns.sort_values(kind="stable").index[len(turns) // 2]].to_dict()
     answer = predictions.set_index("sample_id").loc[sample["sample_id"]]
@@ -97,7 +97,7 @@ def worked_example(material: Material, output_dir: str | Path, predictions: pd.D
     if sample["task"] != "recommend":
         return "\n".join(["SEES", seen, "", "ANSWERS", answer["text"] or "nothing", "", "RIGHT", sample["label"]])
     facts, right = material.dataset.facts, sample["label"]
-    told = {item: f"{item}: {facts[item] or 'nothing is known of it'}" for item in [*answer["ranking"], right]}
-    ranked = [f"{place}. {told[item]}" for place, item in enumerate(answer["ranking"][:3], start=1)]
+    lines = {item: f"{item}: {facts[item] or 'nothing is known of it'}" for item in [*answer["ranking"], right]}
+    ranked = [f"{place}. {lines[item]}" for place, item in enumerate(answer["ranking"][:3], start=1)]
     place = f"(place {answer['ranking'].index(right) + 1} of {len(answer['ranking'])})"
-    return "\n".join(["SEES", seen, "", "ANSWERS", *ranked, "", "RIGHT", f"{told[right]} {place}"])
+    return "\n".join(["SEES", seen, "", "ANSWERS", *ranked, "", "RIGHT", f"{lines[right]} {place}"])
