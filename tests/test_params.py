@@ -138,7 +138,7 @@ def refusal(capsys, *arguments):
         (changed("allm", template="vicuna"), "section allm or 04_tune_llm: template 'vicuna' is unknown; known: plain, alpaca, bare, chat"),
         (changed("04_tune_llm", quantization_bit=5), "section allm or 04_tune_llm: quantization_bit 5 is unknown; known: 0, 4, 8"),
         (changed("allm", seed=2), "seed differs between sections (03_train_crs: 1, 04_tune_llm: 1, 05_collaborate: 1, allm: 2)"),
-        (changed(systems=["bcrs", "mllm", "bcrs-mllm"]), "section mllm: model_name_or_path is missing; give it, or mllm_model=..."),
+        (changed(systems=["bcrs", "mllm", "bcrs-mllm"], models={"mllm": {"name": "M", "family": "llm"}}), "section mllm: model_name_or_path is missing; give it, or mllm_model=..."),
         (changed(accelerate="no/such.yaml"), "accelerate: no/such.yaml: no such file; see docs/clusters.md"),
         (
             {**changed("allm", quantization_bit=4), "accelerate": "workflow/accelerate/fsdp.yaml"},

@@ -144,7 +144,7 @@ def read_parameters(notebook: Path, changed: int) -> dict[str, tuple[Any, Any]]:
     lines = [line for line in cells[0].source.splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
         about = inspected.get(line.partition(":")[0].strip())
-        if about is None or about["inferred_type_name"] == "None" or not about["help"]:
+        if about is None or about["inferred_type_name"] == "None":
             raise ParameterError(f"{notebook}: parameters cell, line {number}: write name: type = value  # help")
     # The annotations come from this project's own notebooks and are built-in types and their combinations.
     return {
