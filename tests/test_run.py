@@ -119,6 +119,11 @@ def test_parameters_of_training_matter_and_those_of_answering_do_not(folder, cha
     assert (crs_run(folder, **changed).key() != crs_run(folder).key()) == other
 
 
+def test_beams_that_a_typical_system_keeps_in_its_model_matter(folder):
+    few, many = (typical(folder, "dia_seq", dia_seq={"num_beams": beams}).key() for beams in (1, 5))
+    assert study_run.differences(few, many) == "num_beams was 1, is 5"
+
+
 def test_another_recipe_number_gives_another_key(folder, monkeypatch):
     before = crs_run(folder).key()
     monkeypatch.setattr("llmcrs_utils.systems.recipes.OF_CRS", 2)

@@ -95,7 +95,9 @@ class Run(BaseModel):
         missing = next((path for path in self.inputs.values() if not Path(path).is_file()), None)
         if missing:
             raise FileNotFoundError(f"{missing}: no such file; run the notebooks before {self.notebook} first (`make demo` runs them all)")
-        matter = {name: value for name, value in self.parameters.items() if name not in PLACES | CHECKPOINTS | OF_ANSWERING}
+        # A typical system keeps its beams in the trained model.
+        left_out = PLACES | CHECKPOINTS | (OF_ANSWERING - {"num_beams"} if self.notebook == TYPICAL_NOTEBOOK else OF_ANSWERING)
+        matter = {name: value for name, value in self.parameters.items() if name not in left_out}
         for name in CHECKPOINTS & self.parameters.keys():
             matter[name] = [hub_revision(model) for model in as_list(self.parameters[name])]
         inputs = {what: file_hash(path) for what, path in sorted(self.inputs.items())}
