@@ -275,6 +275,18 @@ def test_a_finished_run_answers_without_training_and_says_what_made_it(folder, m
     assert record["inputs"].keys() == set(run.inputs.values()) and record["model_made_at"].keys() == {"commit", "dirty"}
 
 
+def test_a_model_that_lost_a_file_is_trained_again(folder, monkeypatch):
+    run = crs_run(folder)
+    conduct(run)
+    weights = load_file(f"{run.output_dir}/model.safetensors")
+    Path(run.output_dir, "model.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        stages = trainings(patch)
+        conduct(run)
+    again = load_file(f"{run.output_dir}/model.safetensors")
+    assert stages == ["one", "bcrs"] and all(torch.equal(weights[name], again[name]) for name in weights)
+
+
 def test_other_behaviour_makes_another_crs_of_equal_samples(folder, capsys):
     """Actions of shoppers who never talk change no sample, only item vectors."""
     run = crs_run(folder)

@@ -31,7 +31,7 @@ from llmcrs_utils.systems import recipes
 from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
-from llmcrs_utils.training.folders import STAGES
+from llmcrs_utils.training.folders import HISTORY, STAGES
 
 # Files in a run's folder: its key, the record of its finished model, and the record for people.
 KEY_FILE, FINISHED, PROVENANCE = "key.json", "finished.json", "provenance.json"
@@ -313,7 +313,8 @@ def finished_history(run: Run, key: dict) -> pd.DataFrame | None:
         return None
     if any(not (folder / name).is_file() for name in record["files"]):
         if first_process():
-            (folder / FINISHED).unlink()
+            for path in [folder / FINISHED, *folder.rglob(HISTORY)]:  # or its stages would pass for finished ones
+                path.unlink(missing_ok=True)
         return None
     return pd.DataFrame(record["history"])
 
