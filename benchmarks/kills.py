@@ -91,7 +91,7 @@ def results(folder: Path) -> dict[str, bytes]:
 def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) -> tuple[Counter, dict]:
     """Run the profile with at most ``kills`` kills, ``interval`` seconds apart on average; what was killed, and what was made twice."""
     killed, models, twice = Counter(), {}, []
-    while True:
+    for _ in range(kills + 3):  # a run that fails by itself must not go on for ever
         process = start(folder)
         if sum(killed.values()) < kills:
             deadline = time.monotonic() + chance.uniform(0, 2 * interval)
@@ -105,6 +105,8 @@ def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) 
         models = now
         if code == 0:
             break
+    else:
+        sys.exit("the run fails without being killed:\n" + (folder / "output.txt").read_text("utf-8")[-2000:])
     return killed, {"models": twice, "jobs": repeated_jobs((folder / "output.txt").read_text("utf-8"))}
 
 

@@ -21,8 +21,8 @@ from llmcrs_utils.tasks.dataset import write_dataset
 
 STORED = Path(__file__).with_name("fingerprints.json")
 # One update an epoch: every batch holds all samples.
-SHORT = {"per_device_train_batch_size": 1000, "report_to": "none"}
-SIZES = {"hidden_size": 32, "layers": 1, "heads": 2, "block_size": 32, "num_train_epochs": 2.0, "per_device_train_batch_size": 1000}
+SHORT = {"per_device_train_batch_size": 1000, "warmup_steps": 0.0, "report_to": "none"}
+SIZES = {"hidden_size": 32, "layers": 1, "heads": 2, "block_size": 32, "num_train_epochs": 3.0, "per_device_train_batch_size": 1000}
 
 
 def runs(folder: Path) -> dict[str, Run]:
@@ -34,7 +34,7 @@ def runs(folder: Path) -> dict[str, Run]:
     for architecture in recipes.OF_BACKBONES:
         given = {"architecture": architecture, "output_dir": str(folder / "backbones" / architecture), "vocab_size": 500, **SIZES, **data}
         found[f"small {architecture}"] = run_of("02_prepare_backbones", given)
-    stages = {f"stage_{stage}_epochs": 1.0 for stage in ("one", "two")} | {"item_dim": 16}
+    stages = {f"stage_{stage}_epochs": 2.0 for stage in ("one", "two")} | {"item_dim": 16}
     for notebook, system, backbone, own in (
         ("03_train_crs", "bcrs", "bart", stages), ("03_train_crs", "ccrs", "cpt", stages),
         ("04_tune_llm", "allm", "llama", {"num_train_epochs": 2.0}),
@@ -47,8 +47,8 @@ def runs(folder: Path) -> dict[str, Run]:
     folders = {"output_dir": str(folder / "typical"), "predictions_dir": str(folder)}
     for key in recipes.OF_TYPICAL:
         own = {"num_train_epochs": 2.0, "per_device_train_batch_size": 1000}
-        own |= {"tg_crs": {"behaviour_epochs": 1.0}, "kbrd": {"recommender_epochs": 1.0, "hidden_size": 32}}.get(key, {})
-        found[key] = typical_run({**data, **folders, **bases, "systems": [key], key: own}, key)
+        own |= {"tg_crs": {"behaviour_epochs": 2.0}, "kbrd": {"recommender_epochs": 2.0, "recommender_batch_size": 1000, "hidden_size": 32}}.get(key, {})
+        found[key] = typical_run({**data, **folders, **bases, "systems": [key], "warmup_steps": 0.0, key: own}, key)
     return found
 
 

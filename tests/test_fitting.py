@@ -144,19 +144,12 @@ def test_crs_input_keeps_its_end_and_loses_whole_oldest_turns(samples, task, lim
     turns = ["".join(turn) for turn in last["context"].iloc[0]]
     cut = int(report["cut"].iloc[0])
     assert whole.endswith(CURRENT[task]) and len(short) < len(whole)
-    assert (len(short) > limit) == bool(report["over"].iloc[0]) == bool(report["shortened"].iloc[0]) == (limit == 1)
-    if limit == 1:  # no more can go: markers, what is to be spoken of, the assistant's answer and the prompt stay
-        assert cut == len(turns) and short == emptied(last)
+    assert (len(short) > limit) == bool(report["over"].iloc[0]) == (limit == 1) and not report["shortened"].any()
+    if limit == 1:  # no more can go: losing the current turn too would not bring it within the limit
+        assert cut == len(turns) and short == whole.removeprefix("".join(turns))
     else:
         assert whole == "".join(turns[:cut]) + short and short.endswith(CURRENT[task])
         assert len(turns[cut - 1] + short) > limit, "one turn fewer would have been enough"
-
-
-def emptied(last):
-    """A CRS's input of which the current turn has lost all that was said and noted of it."""
-    sample = last.iloc[0]
-    said = [s if s.startswith(("[elicit]", "[recommend]")) else s[: s.index("]") + 1] for s in sample["current"]]
-    return "".join(said) + ("" if sample["task"] == "recommend" else "[LLM]助手的话") + CHINESE.crs[sample["task"]]
 
 
 LONG = "".join(chr(0x4E00 + n) for n in range(1500))
@@ -227,13 +220,9 @@ def test_llm_input_keeps_instruction_current_turn_candidates_and_help(samples, t
     (short,), report = encode_instructions(rows, ByCharacter(), CHINESE, "plain", limit + 8, 8)
     whole, short = text_of(whole["prompt"]), text_of(short["prompt"])
     current = "".join(line + "\n" for line in row["lines"][len(row["lines"]) - row["keep"] :])
-    tail = row["tail"]
-    if limit == 1:  # no more can go: who speaks, the candidates and the CRS's answer stay
-        current, tail = "用户：\n" if current else "", tail.replace("客服：看\n", "客服：\n")
-    else:
-        assert SPOKEN[task] in short
-    assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + tail + "\n")
-    assert CHINESE.help[task] in row["tail"] and bool(report["shortened"].item()) == (limit == 1)
+    assert SPOKEN[task] in short  # also where no cut brings the prompt within the limit
+    assert short.startswith(row["instruction"] + "\n售前对话：") and short.endswith(current + row["tail"] + "\n")
+    assert CHINESE.help[task] in row["tail"] and not report["shortened"].any()
     assert task != "recommend" or row["tail"].count("价格是") == 20
     cut, over = report.loc[0, ["cut", "over"]]
     assert cut > 0 and over == (limit == 1) and len(short) < len(whole)
@@ -241,3 +230,18 @@ def test_llm_input_keeps_instruction_current_turn_candidates_and_help(samples, t
     assert not [line for line in gone if line in short]
     assert not [line for line in left[: len(left) - row["keep"]] if line not in short]
     assert over or len(short) <= limit
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        (200, {"tokens": 104, "cut": 2, "shortened": 0, "over": True}),  # all of it can be read: nothing is gained by losing the turn
+        (102, {"tokens": 102, "cut": 2, "shortened": 2, "over": True}),  # only as much is lost as the model cannot read
+    ],
+)
+def test_a_turn_is_kept_where_losing_it_would_not_help(positions, expected):
+    def render(index: int, dropped: int, lost: int = 0) -> str:
+        return "earlier" * (2 - dropped) + "candidate " * 10 + "turn"[lost:]
+
+    ids, report = fit(render, [2], lambda texts: [[0] * len(text) for text in texts], [50], [4], [positions])
+    assert report.iloc[0].to_dict() == expected and len(ids[0]) == expected["tokens"]

@@ -1,5 +1,6 @@
 """The LLM: labels, decoding in batches, ranking by letters, adapters on disk, 4 bits."""
 
+import shutil
 import time
 from datetime import datetime, timezone
 
@@ -561,3 +562,21 @@ def test_a_quantised_base_tunes_saves_reloads_and_merges(tmp_path, samples, inst
     # ... and, by what rounding the base to few bits does to the logits, near to the adapter on the quantised one.
     distance = (logits(exact) - logits(reloaded)).abs().max() / logits(exact).std()
     assert 0 < distance < {4: 1.5, 8: 0.2}[bits]
+
+
+def test_a_prompt_beyond_the_model_s_positions_is_refused_before_training():
+    """Candidates and instruction cannot be cut; a model with absolute positions would end in an IndexError."""
+    tokenizer = load_tokenizer(tiny.backbone("gpt2"))
+    tokenizer.model_max_length = 60
+    rows = build_instructions(tiny.some_samples(2), tiny.dataset().facts, CHINESE)
+    with pytest.raises(ValueError, match=r"^sample \S+: \d+ tokens are left of its prompt .* the model has 60 positions; take a model with more"):
+        encode_instructions(rows, tokenizer, CHINESE, "plain", 2048, 16)
+
+
+def test_an_adapter_answers_on_the_base_that_it_is_given(tmp_path):
+    """A base may move: where it was when the adapter was tuned does not matter."""
+    shutil.copytree(tiny.backbone("llama"), tmp_path / "before")
+    new_lora(str(tmp_path / "before"), **LORA).save_pretrained(str(tmp_path / "adapter"))
+    (tmp_path / "before").rename(tmp_path / "after")
+    model = load_tuned(tmp_path / "adapter", base=str(tmp_path / "after"))
+    assert model.get_base_model().config.model_type == "llama"

@@ -53,10 +53,11 @@ def test_a_profile_elsewhere_may_extend_a_shipped_one(tmp_path):
 @pytest.mark.parametrize(
     ("profiles", "message"),
     [
-        ({"a": {"extends": "b"}, "b": {"extends": "a"}}, r"a.yaml: extends: profiles extend each other in a circle"),
-        ({"a": {"extends": "a"}}, r"a.yaml: extends: profiles extend each other in a circle"),
-        ({"a": {"extends": "nothing"}}, r"nothing.yaml: no such profile; known: demo,"),
-        ({"a": {"extends": ["grid"]}}, r"a.yaml: extends: \['grid'\] is no str"),
+        ({"a": {"profile": "a", "extends": "b"}, "b": {"profile": "b", "extends": "a"}}, r"a.yaml: extends: profiles extend each other in a circle"),
+        ({"a": {"profile": "a", "extends": "a"}}, r"a.yaml: extends: profiles extend each other in a circle"),
+        ({"a": {"profile": "a", "extends": "nothing"}}, r"nothing.yaml: no such profile; known: demo,"),
+        ({"a": {"profile": "a", "extends": ["grid"]}}, r"a.yaml: extends: \['grid'\] is no str"),
+        ({"a": {"extends": "grid"}}, r"a.yaml: profile is missing; a profile that extends another needs a name of its own"),
     ],
 )
 def test_profiles_that_cannot_be_put_together_are_refused(tmp_path, profiles, message):
@@ -123,6 +124,9 @@ def test_a_model_s_checkpoint_may_be_given_from_outside(tmp_path):
         ({"bcrs": {"name": "X", "family": "crs"}}, r"models: bcrs: there is a system bcrs already \(UniMIND\(BART\)\); take another key"),
         ({"allm-bcrs": {"name": "X", "family": "llm"}}, "models: 'allm-bcrs' is no key; write small letters, digits and _ only"),
         ({"Qwen": {"name": "X", "family": "llm"}}, "models: 'Qwen' is no key"),
+        *(({key: {"name": "X", "family": "llm"}}, f"models: '{key}' is no key") for key in ("oracle", "last_viewed", "qwen_seed2", "qwen_fold1", "systems", "set_aside")),
+        ({"glm": {"name": "ChatGLM", "family": "llm"}}, r"models: glm: tables have a row ChatGLM already \(cllm\); take another name"),
+        ({"qwen": {"name": 2024, "family": "llm"}}, "models: qwen: give its name"),
         ({"qwen": {"family": "llm"}}, "models: qwen: give its name"),
         ({"qwen": {"name": "X", "family": "decoder"}}, "models: qwen: give its name"),
         ({"qwen": {"name": "X", "family": "llm", "backbone": "bart"}}, "models: qwen: backbone 'bart' is no small llm; known: llama, chatglm"),
@@ -139,6 +143,35 @@ def test_a_model_without_checkpoint_or_stand_in_is_refused(tmp_path):
     path = own(tmp_path, {"qwen": {"name": "Qwen", "family": "llm"}})
     with pytest.raises(ParameterError, match=r"section qwen: model_name_or_path is missing; give it, or qwen_model="):
         check(str(path), {})
+
+
+def test_a_further_model_changes_no_job_of_the_others(tmp_path):
+    def jobs(models: dict, systems: list[str]) -> dict:
+        return {job.log: job for job in Plan(load_profile(own(tmp_path, models, systems))).jobs()}
+
+    few = jobs({"qwen": QWEN}, ["bcrs", "qwen", "qwen-bcrs", "bcrs-qwen"])
+    more = jobs({"qwen": QWEN, "glm": {"name": "GLM", "family": "llm", "backbone": "llama"}}, ["bcrs", "qwen", "glm", "qwen-bcrs", "bcrs-qwen", "glm-bcrs"])
+    assert all(more[log] == job for log, job in few.items() if job.rule in ("train_crs", "tune_llm", "collaborate"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"systems": ["bcrs", "allm", "allm", "allm-bcrs"]}, "systems: allm is there twice; name it once"),
+        ({"profile": "a//b"}, "profile 'a//b': it is no name of a folder"),
+        ({"profile": "a/set_aside"}, "profile 'a/set_aside': it is no name of a folder"),
+    ],
+)
+def test_what_could_not_be_run_is_told_before_anything_runs(tmp_path, more, message):
+    path = write(tmp_path, "x", **{"profile": "x", "systems": ["bcrs", "allm", "allm-bcrs"], **DATA, **more})
+    with pytest.raises(ParameterError, match=message):
+        check(str(path), {})
+
+
+def test_seeds_of_data_and_backbones_are_no_part_of_a_job_s_name(tmp_path):
+    seeds = {"01_build_data": {"corpus": "generated", "seed": 2}, "02_prepare_backbones": {"seed": 2}}
+    profile, _ = check(str(write(tmp_path, "x", profile="x", systems=["bcrs", "allm", "allm-bcrs"], **seeds)), {})
+    assert {job.name for job in Plan(profile).jobs() if job.rule in ("build_data", "prepare_backbone")} == {"01_build_data", "bart", "llama"}
 
 
 def test_registering_twice_changes_nothing():

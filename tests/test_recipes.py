@@ -14,6 +14,14 @@ def runs(tmp_path_factory):
     return fingerprints.runs(tmp_path_factory.mktemp("recipes"))
 
 
+@pytest.mark.parametrize(("name", "rate"), [("bcrs", "stage_two_learning_rate"), ("ccrs", "stage_one_learning_rate"), ("allm", "learning_rate"), ("tg_crs", "behaviour_learning_rate"), ("kbrd", "recommender_learning_rate"), ("small bart", "learning_rate")])
+def test_a_fingerprint_tells_other_training_from_the_recipe_s(runs, tmp_path, name, rate):
+    """As it would tell another optimizer: what it holds depends on every stage's updates."""
+    run = runs[name]
+    changed = run.model_copy(update={"parameters": {**run.parameters, rate: 3 * run.parameters[rate]}, "output_dir": str(tmp_path / "other")})
+    assert fingerprints.fingerprint(changed) != pytest.approx(STORED[name]["fingerprint"], rel=2e-4, abs=0)
+
+
 def test_every_model_has_a_fingerprint(runs):
     assert list(runs) == NAMES
 

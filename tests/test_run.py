@@ -113,6 +113,14 @@ def test_a_file_of_the_base_with_other_content_gives_another_key(folder):
     assert crs_run(folder, base=str(folder / "bart")).key() == before and config.stat().st_mtime_ns != stamp.st_mtime_ns
 
 
+def test_what_lies_beside_a_checkpoint_is_no_part_of_it(folder):
+    shutil.copytree(tiny.backbone("bart"), folder / "bart")
+    before = crs_run(folder, base=str(folder / "bart")).key()
+    for name in ("README.md", "LICENSE.txt", "eval_results.json", "._model.safetensors", "training_args.bin", "pytorch_model.bin"):
+        (folder / "bart" / name).write_text("{}")
+    assert crs_run(folder, base=str(folder / "bart")).key() == before
+
+
 @pytest.mark.parametrize(("changed", "other"), [({"learning": 1}, True), ({"eval_batch_size": 7}, False), ({"num_beams": 3}, False)])
 def test_parameters_of_training_matter_and_those_of_answering_do_not(folder, changed, other):
     changed = {"stage_two_learning_rate": 0.5} if "learning" in changed else changed

@@ -32,7 +32,7 @@ def provenance(run: Path) -> dict[str, dict]:
     """What was run, a record per trained model; of clean checkouts only."""
     records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob("systems/*/provenance.json"))}
     records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
-    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False]
+    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", {}).get("dirty") is not False]
     if unclear:
         sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
     return records

@@ -433,17 +433,24 @@ def vocabulary_size(file: Path) -> int:
     return max([known, *(token + 1 for token in added.values())])
 
 
-PARTS_OF_CHECKPOINTS = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-# Files that this project writes beside a model.
-RECORDS = {"key.json", "finished.json", "history.json", "provenance.json", "merged_from.json"}
+# What decides how a folder is loaded, besides its weights.
+SETTINGS = {
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "chat_template.jinja", *TOKENIZERS, *(name for names in OWN_TOKENIZERS.values() for name in names),
+}  # fmt: skip
 
 
 def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
-    """The files in a checkpoint's or adapter's folder that decide what is loaded, sorted. None for a hub id."""
+    """The files of a checkpoint or adapter folder that decide what is loaded, by name. A hub id has none."""
+    if not str(model_name_or_path):
+        return []
     folder = located(model_name_or_path)
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix in PARTS_OF_CHECKPOINTS and path.name not in RECORDS and path.is_file())
+    weights = [next((folder / name for name in names if (folder / name).is_file()), None) for names in (WEIGHTS, ADAPTER_WEIGHTS)]
+    shards = {shard for file in weights if file and file.suffix == ".json" for shard in read_json(file).get("weight_map", {}).values()}
+    wanted = SETTINGS | shards | {file.name for file in weights if file}
+    return sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.suffix == ".gguf"))
 
 
 def hub_revision(model_name_or_path: str | Path) -> list[str] | None:

@@ -38,7 +38,7 @@ def encode_samples(
     texts = [crs_pieces(row, prompts, help_of.get(row["sample_id"]), special) for row in rows]
     # A model cannot read beyond its positions.
     cutoff_len, max_target_len = (min(length, tokenizer.model_max_length) for length in (cutoff_len, max_target_len))
-    input_ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len)
+    input_ids, report = fit_pieces(texts, lambda batch: tokenizer(batch)["input_ids"], cutoff_len, positions=tokenizer.model_max_length)
     too_long = report["tokens"] > tokenizer.model_max_length
     if too_long.any():
         place = int(too_long.argmax())

@@ -33,7 +33,8 @@ def encode_instructions(
         max_new_tokens: most tokens of an answer.
 
     Raises:
-        ValueError: for an unknown template, for a tokenizer without end token, and with ``chat`` for one without chat template.
+        ValueError: for an unknown template, for a tokenizer without end token, with ``chat`` for one without chat template, and for
+            a prompt that exceeds the model's positions even without the current turn's text.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
@@ -75,7 +76,16 @@ def encode_instructions(
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
     shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
-    prompt_ids, report = fit(render, droppable, encode, [cutoff_len - reserve for reserve in reserves], shortenable)
+    limits, positions = ([most - reserve for reserve in reserves] for most in (cutoff_len, tokenizer.model_max_length))
+    prompt_ids, report = fit(render, droppable, encode, limits, shortenable, positions)
+    too_long = [tokens > most for tokens, most in zip(report["tokens"], positions, strict=True)]
+    if any(too_long):
+        place = too_long.index(True)
+        raise ValueError(
+            f"sample {rows[place]['sample_id']}: {report['tokens'][place]} tokens are left of its prompt without any of the current turn's "
+            f"text, and {reserves[place]} are for the answer, but the model has {tokenizer.model_max_length} positions; take a model with "
+            "more positions, or describe the products in fewer words"
+        )
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report

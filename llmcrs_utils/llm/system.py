@@ -80,7 +80,8 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
 
     With the parameter ``merge_adapter`` the merged model is saved too.
     """
-    parameters, model = material.parameters, load_tuned(output_dir, material.parameters["quantization_bit"])
+    parameters = material.parameters
+    model = load_tuned(output_dir, parameters["quantization_bit"], material.base, parameters["dtype"])
     answers = pd.concat(
         predict(
             model, material.tokenizer, material.splits[name], material.examples[name], material.prompts,
@@ -89,5 +90,5 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
         for name in splits
     )  # fmt: skip
     if parameters["merge_adapter"]:
-        merge(output_dir, Path(output_dir) / "merged")
+        merge(output_dir, Path(output_dir) / "merged", material.base)
     return answers

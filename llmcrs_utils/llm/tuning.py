@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
+from peft.utils.save_and_load import load_peft_weights
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.checks import resolved
@@ -95,13 +96,28 @@ def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tok
     )
 
 
-def load_tuned(adapter: str | Path, quantization_bit: int = 0) -> PeftModel:
-    """Load a saved adapter with its base model."""
-    return PeftModel.from_pretrained(load_causal(base_of(adapter), quantization_bit), resolved(adapter)).to(device())
+def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None = None, dtype: str = "auto") -> PeftModel:
+    """Load a saved adapter with its base model, in the dtypes that it was tuned in.
+
+    Args:
+        base: where the base model is now; without it, where it was when the adapter was tuned.
+        dtype: of the base (see ``load_causal``).
+    """
+    folder = resolved(adapter)
+    model = PeftModel.from_pretrained(load_causal(base or base_of(adapter), quantization_bit, dtype=dtype), folder)
+    copies = [copy for module in model.modules() if isinstance(module, ModulesToSaveWrapper) for copy in module.modules_to_save.values()]
+    if any(parameter.dtype != torch.float32 for copy in copies for parameter in copy.parameters()):
+        for copy in copies:
+            copy.float()
+        set_peft_model_state_dict(model, load_peft_weights(folder, device="cpu"))  # again, and now without rounding
+        join_dtypes(model)
+    return model.to(device())
 
 
-def merge(adapter: str | Path, output_dir: str | Path) -> None:
+def merge(adapter: str | Path, output_dir: str | Path, base: str | None = None) -> None:
     """Merge an adapter into its base model and save a plain checkpoint with tokenizer. Only the first process does so.
+
+    ``base`` says where the base model is now; without it, where it was when the adapter was tuned.
 
     The base is loaded unquantised and keeps its dtype. If it was quantised to 4 or 8 bits for tuning, its logits differ from
     those during tuning, so the merged model's answers can differ from those of the adapter on the quantised base.
@@ -109,7 +125,7 @@ def merge(adapter: str | Path, output_dir: str | Path) -> None:
     if not first_process():
         return
     with writing_folder(output_dir) as folder:
-        tuned = PeftModel.from_pretrained(load_unrounded(base_of(adapter)), resolved(adapter))
+        tuned = PeftModel.from_pretrained(load_unrounded(base or base_of(adapter)), resolved(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
 

@@ -1,5 +1,6 @@
 """The jobs of a profile, each with its parameters and files. The workflow executes them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +9,9 @@ from typing import Any
 
 from llmcrs_utils.corpus.sources import corpus_note
 from llmcrs_utils.small.files import FILES
-from llmcrs_utils.study.parameters import notebook_parameters, notebook_path, with_defaults
+from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, notebook_path, with_defaults
 from llmcrs_utils.study.profile import TRAINED_BY, system_parameters
-from llmcrs_utils.study.run import USUAL_SEED, Run, named_files, run_name, run_of, typical_run
+from llmcrs_utils.study.run import CORPUS, USUAL_SEED, Run, named_files, run_name, run_of, typical_run
 from llmcrs_utils.systems.predictions import catalogue_file
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, System
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
@@ -132,7 +133,12 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         """All jobs. Each comes after the jobs whose files it reads."""
-        return [self.build_data(), *self.backbones(), *self.trainings(), *self.typical(), *self.analyses()]
+        jobs = [self.build_data(), *self.backbones(), *self.trainings(), *self.typical(), *self.analyses()]
+        written = Counter(path for job in jobs for path in [*job.outputs, job.log])
+        double = next((path for path, count in written.items() if count > 1), None)
+        if double:
+            raise ParameterError(f"profile {self.profile['profile']}: two jobs would write {double}; give systems and folders other names")
+        return jobs
 
     def job(self, rule: str, run: Run, given: dict[str, Any], outputs: list[str], log: str, kind: str = "") -> Job:
         """The job that makes ``run``. Its inputs include the files of small backbones, even if they do not exist yet."""
@@ -151,8 +157,7 @@ class Plan:
 
     def build_data(self) -> Job:
         given = self.section("01_build_data", output_dir=f"{self.folder}/data", predictions_dir=f"{self.folder}/predictions")
-        corpus = [f"{self.folder}/data/corpus/{name}" for name in ("train_dialogue.json", "valid_dialogue.json", "test_dialogue.json", "item_kg.txt", "user_action.txt")]
-        outputs = [*self.data, *corpus, f"{self.folder}/data/traits.parquet", *self.bounds]
+        outputs = [*self.data, *(f"{self.folder}/data/{name}" for name in CORPUS), f"{self.folder}/data/traits.parquet", *self.bounds]
         return self.job("build_data", run_of("01_build_data", given), given, outputs, self.log("01_build_data"))
 
     def backbones(self) -> Iterator[Job]:
@@ -160,7 +165,7 @@ class Plan:
         trained = self.systems("crs", "llm")
         needed = {system.backbone for system in trained if not system_parameters(self.profile, system.key).get("model_name_or_path")}
         own = self.profile.get(TRAINED_BY["typical"], {})
-        needed |= {s.backbone for s in self.systems("typical") if s.backbone and f"{s.backbone}_model_name_or_path" not in own}
+        needed |= {s.backbone for s in self.systems("typical") if s.backbone and not own.get(f"{s.backbone}_model_name_or_path")}
         for architecture in sorted(needed):
             folder = self.backbone(architecture)
             given = self.section("02_prepare_backbones", architecture=architecture, dataset_dir=f"{self.folder}/data", output_dir=folder)
@@ -195,7 +200,7 @@ class Plan:
         own |= {"output_dir": f"{self.folder}/{kind}systems/{Path(predictions).stem}"}
         own |= {"assistance_file": self.help_file(system, seed, kind) if system.assistant else ""}
         own |= {} if seed is None else {"seed": seed}
-        own |= self.models(notebook)
+        own |= self.models(notebook, system)
         if not own.get("model_name_or_path"):
             own["model_name_or_path"] = self.backbone(system.backbone)
         run = run_of(notebook, own)
@@ -207,7 +212,7 @@ class Plan:
         assistant, file = SYSTEMS[system.assistant], self.help_file(system, seed, kind)
         folds = [self.predictions(assistant, seed, FOLDS, fold) for fold in range(1, self.folds + 1)] if kind == CROSS_FITTED else []
         given = self.section("05_collaborate", system=system.key, dataset_dir=f"{self.folder}/data", output_file=file, fold_files=folds)
-        given |= {"predictions_file": self.predictions(assistant, seed), **({} if seed is None else {"seed": seed}), **self.models("05_collaborate")}
+        given |= {"predictions_file": self.predictions(assistant, seed), **({} if seed is None else {"seed": seed}), **self.models("05_collaborate", system)}
         run = run_of("05_collaborate", given)
         return self.job("collaborate", run, given, [file], self.log("05_collaborate", run.name, kind), kind)
 
@@ -222,16 +227,21 @@ class Plan:
             output_dir=f"{self.folder}/systems", predictions_dir=f"{self.folder}/predictions",
         )  # fmt: skip
         for backbone in {system.backbone for system in systems} - {None}:
-            given.setdefault(f"{backbone}_model_name_or_path", self.backbone(backbone))
+            given[f"{backbone}_model_name_or_path"] = given.get(f"{backbone}_model_name_or_path") or self.backbone(backbone)
         jobs = [self.job("typical_systems", typical_run(given, system.key), given, [], "") for system in systems]
         inputs = list(dict.fromkeys([*(path for job in jobs for path in job.inputs), *self.bounds]))
         recipes = sum(job.recipe for job in jobs)
         yield Job("typical_systems", "typical", notebook, given, inputs, self.answers(systems, [USUAL_SEED]), self.log(notebook), recipe=recipes)
 
-    def models(self, notebook: str) -> dict[str, Any]:
-        """The profile's ``models`` as parameters, if the notebook has this parameter."""
+    def models(self, notebook: str, system: System | None = None) -> dict[str, Any]:
+        """The profile's ``models`` as parameters, if the notebook has this parameter: all, or those that ``system`` is made of.
+
+        So a further model in a profile changes no job of the others.
+        """
         takes = "models" in notebook_parameters(notebook_path(notebook))
-        return {"models": self.profile["models"]} if takes and self.profile.get("models") else {}
+        wanted = None if system is None else {system.key, system.base, system.assistant}
+        models = {key: about for key, about in self.profile.get("models", {}).items() if wanted is None or key in wanted}
+        return {"models": models} if takes and models else {}
 
     def analyses(self) -> Iterator[Job]:
         """The notebooks of saved predictions. The corpus note and the language of ``07_tables`` are used in all of them."""

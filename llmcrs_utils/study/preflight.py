@@ -15,6 +15,7 @@ from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root
+from llmcrs_utils.study.plan import Plan
 from llmcrs_utils.study.profile import TRAINED_BY, load_profile, read_settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.text.prompts import PROMPTS, TEMPLATES
@@ -55,6 +56,7 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
             check_tuning(key, values, path)
     for backbone in sorted({SYSTEMS[key].backbone for key in profile["systems"] if SYSTEMS[key].family == "typical"} - {None}):
         check_typical_backbone(profile, backbone, path)
+    Plan(profile).jobs()  # whatever cannot be planned is told here, before anything runs
     return profile, report
 
 
@@ -66,6 +68,8 @@ def check_systems(profile: dict, path: str) -> None:
     """
     systems = profile["systems"]
     for key in systems:
+        if systems.count(key) > 1:
+            raise ParameterError(f"{path}: systems: {key} is there twice; name it once")
         try:
             system = system_of(key)
         except KeyError as error:

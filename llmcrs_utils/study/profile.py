@@ -78,6 +78,8 @@ def read_profile(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[s
     if base is None:
         return profile
     check_value(f"{path}: extends", base, str)
+    if "profile" not in profile:
+        raise ParameterError(f"{path}: profile is missing; a profile that extends another needs a name of its own, or it would run over the other")
     beside = path.with_name(f"{base}.yaml")
     below = read_profile(beside if beside.exists() else project_root() / "params" / f"{base}.yaml", (*extended_by, path.resolve()))
     return merged(below, profile)
@@ -149,7 +151,8 @@ def check_name(name: str, source: str | Path) -> None:
     """
     parts = Path(name).parts
     wrong = sorted(NOT_IN_NAMES & set(name))
-    if wrong or not name.strip() or name != name.strip() or Path(name).is_absolute() or ".." in parts or any(p.startswith((".", "-")) for p in parts):
+    odd = name != name.strip() or name != str(Path(name)) or Path(name).is_absolute() or "set_aside" in parts
+    if wrong or odd or not parts or any(part.startswith((".", "-")) for part in parts):
         reason = f"it holds {' '.join(map(repr, wrong))}" if wrong else "it is no name of a folder below runs/"
         raise ParameterError(f"{source}: profile {name!r}: {reason}; take letters, digits, blanks, - and _")
 

@@ -48,6 +48,7 @@ CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
 # Parameters of answering. A trained model does not depend on them.
 OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "report_to", "models"}
 TYPICAL_NOTEBOOK = "06_typical_systems"
+SEEDED = ("03_train_crs", "04_tune_llm", "05_collaborate")  # a profile may run these with several seeds
 SHARED_BY_TYPICAL = ("dataset_dir", "language", "seed", "warmup_steps", "weight_decay", "report_to", "eval_batch_size")
 
 
@@ -78,8 +79,8 @@ class Run(BaseModel):
 
     @property
     def name(self) -> str:
-        """The name of the run's files: ``bcrs``, ``bcrs_seed2``, ``bcrs_seed2_fold1``."""
-        return run_name(self.system, self.seed, self.fold)
+        """The name of the run's files: ``bcrs``, ``bcrs_seed2``, ``bcrs_seed2_fold1``; data, backbones and typical systems have one seed."""
+        return run_name(self.system, self.seed, self.fold) if self.notebook in SEEDED else self.system
 
     @property
     def recipe(self) -> int:
@@ -313,8 +314,9 @@ def finished_history(run: Run, key: dict) -> pd.DataFrame | None:
         return None
     if any(not (folder / name).is_file() for name in record["files"]):
         if first_process():
-            for path in [folder / FINISHED, *folder.rglob(HISTORY)]:  # or its stages would pass for finished ones
+            for path in [*folder.rglob(HISTORY), folder / FINISHED]:  # without them its stages would pass for finished ones
                 path.unlink(missing_ok=True)
+        await_the_first()
         return None
     return pd.DataFrame(record["history"])
 
@@ -325,6 +327,7 @@ def mark_finished(run: Run, key: dict, history: pd.DataFrame) -> None:
     if not first_process():
         return
     scratch = folder / STAGES
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and scratch not in path.parents)
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and scratch not in path.parents]
+    files = sorted(str(path) for path in paths if not path.parts[0].startswith(("checkpoint-", "runs")))  # nor logs of TensorBoard
     write_json(folder / FINISHED, {"key": key, "git": git_state(), "files": files, "history": history.to_dict("records")})
     shutil.rmtree(scratch, ignore_errors=True)

@@ -81,6 +81,10 @@ RANKING_FLOORS = ("popular", "last_viewed")  # these rank the whole catalogue
 ORACLE = "oracle"
 
 
+RUN_ENDING = re.compile(r"_(seed|fold)\d+$")  # of a run's name
+RESERVED = {*FLOORS, ORACLE, "catalogue", "set_aside", "systems", "profile", "extends", "accelerate", "seeds", "models", "none"}  # no keys
+
+
 def assisted(base: System, assistant: System) -> System:
     """``base`` with the help of ``assistant``. The key is ``assistant-base``, the name is the key in capitals (section 4.3)."""
     key = f"{assistant.key}-{base.key}"
@@ -116,16 +120,20 @@ def register(models: dict[str, dict[str, str]]) -> None:
     """
     crss, llms = working_alone("crs"), working_alone("llm")
     for key, entry in models.items():
-        if not SYSTEM_KEY.fullmatch(str(key)):
-            raise ValueError(f"models: {key!r} is no key; write small letters, digits and _ only, such as qwen or glm_4")
-        if not isinstance(entry, dict) or not str(entry.get("name") or "").strip() or entry.get("family") not in BACKBONES:
+        if not SYSTEM_KEY.fullmatch(str(key)) or RUN_ENDING.search(key) or key in RESERVED:
+            raise ValueError(f"models: {key!r} is no key; write small letters, digits and _ only, such as qwen or glm_4, and no word of the study's")
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name.strip() or entry.get("family") not in BACKBONES:
             raise ValueError(f"models: {key}: give its name (of tables) and its family (crs or llm)")
-        backbone = entry.get("backbone", "")
+        backbone = entry.get("backbone") or ""
         if backbone and backbone not in BACKBONES[entry["family"]]:
             raise ValueError(f"models: {key}: backbone {backbone!r} is no small {entry['family']}; known: {', '.join(BACKBONES[entry['family']])}")
         system = System(key, entry["name"], entry["family"], backbone)
         if SYSTEMS.get(key, system) != system:
             raise ValueError(f"models: {key}: there is a system {key} already ({SYSTEMS[key].name}); take another key")
+        namesake = next((other.key for other in SYSTEMS.values() if other.name == system.name and other.key != key), None)
+        if namesake or system.name in FLOORS.values():
+            raise ValueError(f"models: {key}: tables have a row {system.name} already ({namesake or 'a floor'}); take another name")
         if key not in SYSTEMS:
             (crss if system.family == "crs" else llms).append(system)
     extended = arranged(crss, llms)

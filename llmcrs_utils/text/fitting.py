@@ -15,6 +15,7 @@ def fit(
     encode: Callable[[list[str]], list[list[int]]],
     limits: list[int],
     shortenable: list[int] | None = None,
+    positions: list[int] | None = None,
 ) -> tuple[list[list[int]], pd.DataFrame]:
     """Token ids of every input within its limit, cut as little as possible.
 
@@ -26,12 +27,15 @@ def fit(
         limits: per input, how many tokens it may have.
         shortenable: per input, how many characters its current turn may lose after all droppable utterances are gone. Without
             it, current turns stay whole.
+        positions: per input, how many tokens the model can read at all, where that is more than its limit. An input that exceeds
+            its limit even without its current turn's text keeps as much of the turn as these allow: losing it would not help.
 
     Returns:
         ids, and a table with one row per input: ``tokens`` (after cutting), ``cut`` (utterances lost), ``shortened`` (characters
         that the current turn lost) and ``over`` (True if the part that must stay exceeds the limit by itself; it is kept whole).
     """
     ids = encode([render(i, 0) for i in range(len(droppable))])
+    allowed = list(limits)
 
     def least(most: list[int], text: Callable[[int, int], str]) -> list[int]:
         """The smallest loss with which each input fits, at most ``most``: 0 if it fits whole, ``most`` if it never fits.
@@ -40,13 +44,13 @@ def fit(
         """
         lost = [0] * len(ids)
         # Bisect all long inputs together, so that the tokenizer still works in batches.
-        search = {i: (1, most[i]) for i in range(len(ids)) if len(ids[i]) > limits[i] and most[i]}
+        search = {i: (1, most[i]) for i in range(len(ids)) if len(ids[i]) > allowed[i] and most[i]}
         while search:
             middles = {i: (low + high) // 2 for i, (low, high) in search.items()}
             encoded = encode([text(i, k) for i, k in middles.items()])
             for (i, k), tokens in zip(middles.items(), encoded, strict=True):
                 low, high = search[i]
-                search[i] = (low, k) if len(tokens) <= limits[i] else (k + 1, high)
+                search[i] = (low, k) if len(tokens) <= allowed[i] else (k + 1, high)
                 low, high = search[i]
                 if low >= high:
                     del search[i]
@@ -55,6 +59,10 @@ def fit(
         return lost
 
     cut = least(droppable, render)
+    long = [i for i in range(len(ids)) if positions and shortenable and len(ids[i]) > limits[i]]
+    for i, tokens in zip(long, encode([render(i, cut[i], shortenable[i]) for i in long]) if long else [], strict=True):
+        if len(tokens) > limits[i]:
+            allowed[i] = max(limits[i], positions[i])
     shortened = least(shortenable, lambda i, s: render(i, cut[i], s)) if shortenable else [0] * len(ids)
     lengths = [len(tokens) for tokens in ids]
     over = [length > limit for length, limit in zip(lengths, limits, strict=True)]
@@ -82,7 +90,11 @@ def shorten(pieces: list[Piece], lost: int = 0) -> str:
 
 
 def fit_pieces(
-    texts: list[tuple[list[str], list[Piece]]], encode: Callable[[list[str]], list[list[int]]], limit: int, joint: str = ""
+    texts: list[tuple[list[str], list[Piece]]],
+    encode: Callable[[list[str]], list[list[int]]],
+    limit: int,
+    joint: str = "",
+    positions: int | None = None,
 ) -> tuple[list[list[int]], pd.DataFrame]:
     """``fit`` for inputs that consist of earlier utterances and pieces.
 
@@ -91,6 +103,7 @@ def fit_pieces(
         encode: texts -> token ids, special tokens included.
         limit: how many tokens an input may have.
         joint: text after each earlier utterance.
+        positions: how many tokens the model can read at all, where that is more than ``limit`` (see ``fit``).
     """
 
     def render(index: int, dropped: int, lost: int = 0) -> str:
@@ -98,7 +111,8 @@ def fit_pieces(
         return "".join(utterance + joint for utterance in earlier[dropped:]) + shorten(kept, lost)
 
     shortenable = [sum(len(piece.text) for piece in kept if piece.order) for _, kept in texts]
-    return fit(render, [len(earlier) for earlier, _ in texts], encode, [limit] * len(texts), shortenable)
+    can_read = None if positions is None else [positions] * len(texts)
+    return fit(render, [len(earlier) for earlier, _ in texts], encode, [limit] * len(texts), shortenable, can_read)
 
 
 def warn_of_shortened(report: pd.DataFrame, limit: int) -> None:

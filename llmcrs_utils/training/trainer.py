@@ -70,6 +70,8 @@ def train(
     output_dir = Path(output_dir)
     history = read_json_or_none(output_dir / HISTORY)
     if history is not None:
+        if first_process():
+            remove_checkpoints(output_dir)  # a kill may have come before it was done
         load_weights(model, output_dir)
         return pd.DataFrame(history)
     arguments = training_arguments(output_dir, label_names, group_by_length, **arguments)
@@ -95,11 +97,14 @@ def train(
     if first_process():
         (output_dir / "training_args.bin").unlink()  # an unused pickle
         write_json(output_dir / HISTORY, history.to_dict("records"))
-        # Removed last: after a kill before the history was written, training continues from them.
-        for checkpoint in output_dir.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        remove_checkpoints(output_dir)  # last: after a kill before the history was written, training continues from them
     trainer.accelerator.wait_for_everyone()
     return history
+
+
+def remove_checkpoints(output_dir: Path) -> None:
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def training_arguments(
