@@ -2,7 +2,7 @@
 
     python benchmarks/kills.py --kills 20
 
-A copy of the project runs the smoke profile once undisturbed. Then further copies run it while every so often a random process of
+A copy of the project runs a profile once undisturbed. Then further copies run it while every so often a random process of
 the tree (the workflow, a shell, a job, a kernel) gets SIGKILL; after each kill the same command follows, until a run has ended.
 Runs follow each other until there were as many kills as asked for. What is compared: every table and every file of answers, byte
 for byte; whether any finished job or finished model was made a second time.
@@ -24,8 +24,6 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
-PROFILE = "smoke"
-COMMAND = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{PROFILE}.yaml", "--cores", "2"]
 COMPARED = ("figures/*.md", "figures/*.csv", "figures/*.tex", "predictions/*.parquet", "predictions/catalogue/*.parquet", "assistance/*.parquet")
 
 
@@ -35,10 +33,11 @@ def copy_of_project(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, profile: str) -> subprocess.Popen:
     output = open(folder / "output.txt", "a")  # noqa: SIM115  (the process writes to it)
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{profile}.yaml", "--cores", "2"]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 def role(process: psutil.Process) -> str:
@@ -66,9 +65,9 @@ def kill_one(process: subprocess.Popen, chance: random.Random) -> str | None:
     return name
 
 
-def finished_models(folder: Path) -> dict[str, int]:
+def finished_models(folder: Path, profile: str) -> dict[str, int]:
     """Finished models and when each was marked so."""
-    paths = (folder / "runs" / PROFILE).glob("*/*/finished.json")
+    paths = (folder / "runs" / profile).glob("*/*/finished.json")
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
@@ -83,16 +82,16 @@ def repeated_jobs(output: str) -> list[str]:
     return again
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    run = folder / "runs" / PROFILE
+def results(folder: Path, profile: str) -> dict[str, bytes]:
+    run = folder / "runs" / profile
     return {str(path.relative_to(run)): path.read_bytes() for pattern in COMPARED for path in sorted(run.glob(pattern))}
 
 
-def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) -> tuple[Counter, dict]:
+def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: random.Random) -> tuple[Counter, dict]:
     """Run the profile with at most ``kills`` kills, ``interval`` seconds apart on average; what was killed, and what was made twice."""
     killed, models, twice = Counter(), {}, []
     for _ in range(kills + 3):  # a run that fails by itself must not go on for ever
-        process = start(folder)
+        process = start(folder, profile)
         if sum(killed.values()) < kills:
             deadline = time.monotonic() + chance.uniform(0, 2 * interval)
             while time.monotonic() < deadline and process.poll() is None:
@@ -100,7 +99,7 @@ def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) 
             name = kill_one(process, chance) if process.poll() is None else None
             killed.update([name] if name else [])
         code = process.wait()
-        now = finished_models(folder)
+        now = finished_models(folder, profile)
         twice += [path for path, moment in models.items() if now.get(path) != moment]
         models = now
         if code == 0:
@@ -113,6 +112,7 @@ def disturbed(folder: Path, kills: int, interval: float, chance: random.Random) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--profile", default="smoke", help="of params/ (default: %(default)s)")
     parser.add_argument("--interval", type=float, default=40.0, help="mean seconds from a command to its kill (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and processes")
     parser.add_argument("--most", type=int, default=10, help="kills of one run (default: %(default)s)")
@@ -121,16 +121,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         calm = copy_of_project(Path(place) / "undisturbed")
         started = time.monotonic()
-        assert start(calm).wait() == 0, (calm / "output.txt").read_text("utf-8")[-2000:]
-        expected = results(calm)
+        assert start(calm, chosen.profile).wait() == 0, (calm / "output.txt").read_text("utf-8")[-2000:]
+        expected = results(calm, chosen.profile)
         print(f"undisturbed: {time.monotonic() - started:.0f} s, {len(expected)} files to compare", flush=True)
         total, number, equal, twice = Counter(), 0, 0, Counter()
         while sum(total.values()) < chosen.kills:
             number += 1
             started = time.monotonic()
             folder = copy_of_project(Path(place) / f"run{number}")
-            killed, again = disturbed(folder, min(chosen.most, chosen.kills - sum(total.values())), chosen.interval, chance)
-            same = results(folder) == expected
+            killed, again = disturbed(folder, chosen.profile, min(chosen.most, chosen.kills - sum(total.values())), chosen.interval, chance)
+            same = results(folder, chosen.profile) == expected
             equal += same * sum(killed.values())
             total += killed
             twice.update({what: len(names) for what, names in again.items()})
