@@ -1,5 +1,6 @@
 """A wrong parameter, file or checkpoint is one clear line before anything is trained."""
 
+import ast
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import tiny
 import yaml
 from conftest import corpus_of, dialogue_of, said
+from papermill import inspect_notebook
 
 from llmcrs_utils.checkpoints.layers import ADAPTABLE, layers_of
 from llmcrs_utils.corpus.schema import CorpusError, write_corpus
@@ -468,6 +470,17 @@ def test_parameters_cell_has_to_declare_types(tmp_path):
     for cells in ([], ["a: int = 1", "b: int = 2"]):
         with pytest.raises(ParameterError, match=f"{len(cells)} cells are tagged 'parameters'; tag exactly one"):
             notebook_parameters(notebook_with(tmp_path, *cells))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_reads_the_same_parameters(path):
+    found = {name: ast.literal_eval(about["default"]) for name, about in inspect_notebook(str(path)).items()}
+    assert found == {name: default for name, (_, default) in notebook_parameters(path).items()}
+
+
+def test_a_check_does_not_import_what_takes_seconds():
+    program = "import sys, llmcrs_utils.study.preflight as p; assert not {'papermill', 'jsonschema', 'torch', 'snakemake'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_project_is_found_from_a_folder_inside_it_and_not_from_outside(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import json
 import logging
 import os
 import warnings
@@ -9,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from papermill import inspect_notebook
-from papermill.iorw import load_notebook_node
 from pydantic import TypeAdapter, ValidationError
 
 from llmcrs_utils.systems.registry import register
@@ -125,10 +124,12 @@ def notebook_path(notebook: str) -> Path:
 
 
 def notebook_parameters(notebook: str | Path) -> dict[str, tuple[Any, Any]]:
-    """name -> (type, default) of the notebook's ``parameters`` cell, as papermill reads it.
+    """name -> (type, default) of the notebook's ``parameters`` cell.
+
+    ``papermill.inspect_notebook`` returns the same, but importing papermill takes seconds, in every check and every kernel.
 
     Raises:
-        ParameterError: if not exactly one cell is tagged, or papermill does not understand one of its lines.
+        ParameterError: if not exactly one cell is tagged, or if a line is not of the form name: type = value.
     """
     path = Path(notebook).resolve()
     return read_parameters(path, path.stat().st_mtime_ns)
@@ -136,18 +137,16 @@ def notebook_parameters(notebook: str | Path) -> dict[str, tuple[Any, Any]]:
 
 @lru_cache
 def read_parameters(notebook: Path, changed: int) -> dict[str, tuple[Any, Any]]:
-    """As ``notebook_parameters``, cached. ``changed`` is the time of the last change; a changed notebook is read again."""
-    cells = [cell for cell in load_notebook_node(str(notebook)).cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise ParameterError(f"{notebook}: {len(cells)} cells are tagged 'parameters'; tag exactly one")
-    inspected = inspect_notebook(str(notebook))
-    lines = [line for line in cells[0].source.splitlines() if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        about = inspected.get(line.partition(":")[0].strip())
-        if about is None or about["inferred_type_name"] == "None":
-            raise ParameterError(f"{notebook}: parameters cell, line {number}: write name: type = value  # help")
-    # The annotations come from this project's own notebooks and are built-in types and their combinations.
-    return {
-        name: (eval(about["inferred_type_name"], {"__builtins__": {}}, TYPES), ast.literal_eval(about["default"]))
-        for name, about in inspected.items()
-    }
+    """The result of ``notebook_parameters``. ``changed`` makes the cache read a changed notebook again."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
+    parameters = {}
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
+        if not isinstance(statement, ast.AnnAssign):
+            raise ParameterError(f"{notebook}: parameters cell, line {statement.lineno}: write name: type = value  # help")
+        # The annotations are lines of this project's own notebooks: built-in types and their combinations.
+        expected = eval(ast.unparse(statement.annotation), {"__builtins__": {}}, TYPES)
+        parameters[statement.target.id] = (expected, ast.literal_eval(statement.value))
+    return parameters
