@@ -215,6 +215,8 @@ def kill_kernel_of(process: subprocess.Popen, notebook: str, folder: Path, train
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, str]:
+    if "REHEARSE" not in os.environ:
+        pytest.skip("whole runs, minutes: REHEARSE=1 runs them")
     folder = copy_of_project(tmp_path_factory.mktemp("project"))
     return folder, finish(start(folder))
 
@@ -231,7 +233,7 @@ def test_one_command_leads_from_dialogues_to_tables(undisturbed, with_qwen):
     assert set(metrics["task"]) == {*TASKS, "catalogue"}
     ranking = set(metrics.loc[metrics["task"] == "catalogue", "system"])
     assert ranking == {*RANKING_FLOORS, *(key for key in TRAINED if SYSTEMS[key].ranks_catalogue)} and len(ranking) == 7
-    assert metrics["value"].between(0, 1).all()
+    assert metrics["value"].dropna().between(0, 1).all()
     assert "| Qwen |" in (figures / "table2.md").read_text("utf-8") and "| QWEN-BCRS |" in (figures / "table3.md").read_text("utf-8")
 
 

@@ -23,6 +23,9 @@ LETTER = {"bcrs": "bart_base_chinese", "ccrs": "cpt_base", "cllm": "chatglm_6b",
 PAPER = ["bert_crf", "sasrec", "gpt2", "bcrs", "ccrs", "cllm", "allm", "allm-ccrs", "bcrs-cllm"]
 
 
+pytestmark = pytest.mark.skipif("REHEARSE" not in os.environ, reason="whole runs, minutes: REHEARSE=1 runs them")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A copy of the project, U-NEED's files under an odd name, and the hub's folders beside it."""
@@ -30,7 +33,7 @@ def place(tmp_path_factory) -> Path:
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Makefile", folder)
-    corpus = generate({"train": 3, "valid": 1, "test": 2}, sellers_per_category=1, items_per_seller=25)[0]
+    corpus = generate({"train": 6, "valid": 2, "test": 4}, sellers_per_category=1, items_per_seller=25)[0]
     hub.u_need(folder / "U-NEED (2023) #1 & more 数据", corpus)
     for name in [*LETTER.values(), "qwen"]:
         getattr(hub, name)(folder / "hub" / name, tiny.texts())
@@ -48,7 +51,7 @@ def make(place: Path, *arguments: str) -> str:
 
 def check_results(run: Path, systems: list[str], note: str) -> None:
     metrics = pd.read_csv(run / "figures" / "metrics.csv")
-    assert set(systems) <= set(metrics["system"]) and metrics["value"].between(0, 1).all()
+    assert set(systems) <= set(metrics["system"]) and metrics["value"].dropna().between(0, 1).all()
     assert note in (run / "figures" / "table1.md").read_text("utf-8").splitlines()[2]
     answers = read_predictions(run / "predictions")
     assert set(answers.loc[answers["split"] == "test", "system"]) >= set(systems)
