@@ -434,7 +434,7 @@ def vocabulary_size(file: Path) -> int:
 
 
 # What decides how a folder is loaded, besides its weights.
-SETTINGS = {
+LOADED_WITH = {
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "chat_template.jinja", *TOKENIZERS, *(name for names in OWN_TOKENIZERS.values() for name in names),
 }  # fmt: skip
@@ -449,7 +449,7 @@ def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
         return []
     weights = [next((folder / name for name in names if (folder / name).is_file()), None) for names in (WEIGHTS, ADAPTER_WEIGHTS)]
     shards = {shard for file in weights if file and file.suffix == ".json" for shard in read_json(file).get("weight_map", {}).values()}
-    wanted = SETTINGS | shards | {file.name for file in weights if file}
+    wanted = LOADED_WITH | shards | {file.name for file in weights if file}
     return sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.suffix == ".gguf"))
 
 
