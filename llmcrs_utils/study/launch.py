@@ -19,7 +19,8 @@ from llmcrs_utils.study.profile import read_settings
 
 
 def main(arguments: list[str]) -> int:
-    arguments, _, further = split_at(arguments, "--")
+    mark = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments, further = arguments[:mark], arguments[mark + 1 :]
     parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.launch", description=__doc__.split("\n")[0])
     parser.add_argument("profile", help="a YAML file of params/")
     parser.add_argument("settings", nargs="*", help="key=value: a profile's key, or a parameter of the data")
@@ -38,12 +39,6 @@ def main(arguments: list[str]) -> int:
     except (ParameterError, CorpusError, FileNotFoundError, Busy, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def split_at(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
-    """The arguments before the first ``mark``, the mark, and the arguments after it."""
-    place = arguments.index(mark) if mark in arguments else len(arguments)
-    return arguments[:place], mark, arguments[place + 1 :]
 
 
 def snakemake(config: Path, cores: str, further: list[str]) -> int:
