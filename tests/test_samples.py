@@ -68,7 +68,8 @@ def test_instruction_data_equal_the_published_ones_byte_for_byte():
     understand = samples[samples["task"] == "understand"].head(len(released))
     records = to_alpaca(build_instructions(understand, {}, CHINESE), CHINESE)
     wanted = [{"instruction": r["instruction"], "input": r["input_llm"], "output": r["output_llm"]} for r in released]
-    assert records == wanted and len(wanted) == 2
+    assert [list(record) for record in records] == [["instruction", "input", "output", "sample_id"]] * 2  # ours says whose record it is
+    assert [{key: record[key] for key in wanted[0]} for record in records] == wanted
 
 
 # --- the rules, on hand-made dialogues
