@@ -61,14 +61,14 @@ study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with 
 	$(call run,params/study.yaml)
 
 paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BERT=checkpoint] [GPT2=...] [BCRS=...] [CCRS=...] [CLLM=...] [ALLM=...]
-	@test -n "$(DATA)" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
+	@test -n "$$DATA" || { echo "usage: make paper DATA=folder-of-U-NEED [BCRS=checkpoint] [CCRS=...] [CLLM=...] [ALLM=...]" >&2; exit 2; }
 	$(call run,params/paper.yaml)
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
 	$(call run,"params/$$PROFILE.yaml")
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
-	@test -n "$(DATA)" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
+	@test -n "$$DATA" || { echo "usage: make validate DATA=folder" >&2; exit 2; }
 	$(VENV_PYTHON) -m llmcrs_utils.corpus.validate "$$DATA"
 
 # What is given to make is in the shell's environment too; taken from there, a path may hold blanks and signs of the shell.

@@ -157,6 +157,21 @@ def test_seeds_and_folds_from_the_command_line_plan_as_those_of_a_profile(tmp_pa
     assert planned(tmp_path, {}, seeds=[1, 2], cross_fit_folds=2) == repeated
 
 
+def test_a_source_that_is_replaced_by_an_older_file_changes_its_job(tmp_path):
+    """Snakemake compares times with those of the outputs: a copy that keeps its old time would pass for unchanged."""
+    source = tmp_path / "source" / "conversation_en.json"
+    source.parent.mkdir()
+    profile = {"01_build_data": {"corpus": "pscon", "data_dir": str(source.parent)}}
+
+    def job(content: str, time: int) -> Job:
+        source.write_text(content)
+        os.utime(source, (time, time))
+        return planned(tmp_path, profile)["notebooks/01_build_data"]
+
+    first, older, again = job("[]", 2_000_000_000), job("{}", 1_000_000_000), job("[]", 2_000_000_000)
+    assert list(first.given) == [str(source)] and first == again != older
+
+
 def test_tables_call_the_corpus_what_it_is(tmp_path):
     def note(profile: dict, **given) -> str:
         return planned(tmp_path, profile, **given)["notebooks/07_tables"].parameters["corpus_note"]

@@ -14,6 +14,7 @@ from llmcrs_utils.evaluation import tables
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.pairs import with_same_seeds
 from llmcrs_utils.evaluation.statistics import paired_gains
+from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.study import compare
 from llmcrs_utils.study.foreign import read_answers, to_predictions
 from llmcrs_utils.study.score import main
@@ -29,6 +30,16 @@ STUDY = ROOT / "results" / "study-cpu"
 def study(tmp_path):
     study_in(tmp_path / "run")
     return tmp_path / "run"
+
+
+def test_a_model_of_the_studys_own_profile_has_its_name_in_the_tables(study, tmp_path, capsys):
+    (study / "profile.json").write_text(json.dumps({"models": {"qwen": {"name": "Qwen of ours", "family": "llm"}}}))
+    folder = study / "predictions"
+    answers = read_predictions(folder).query("system == 'bcrs' and seed == 1")
+    write_parquet(answers.assign(system="qwen"), folder / "qwen.parquet", SCHEMA)
+    answers_to(samples_of(study)).to_csv(tmp_path / "mine.csv", index=False)
+    code, out, _ = scored(capsys, tmp_path / "mine.csv", "--study", study)
+    assert code == 0 and out.count("Qwen of ours") == len(TASKS)
 
 
 def answers_to(samples, tasks=TASKS):

@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
 from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.study.foreign import read_answers, to_predictions
-from llmcrs_utils.study.score import DONE, NOT_DONE, STUDY, gains_text, language_of, screen_width, study_samples
+from llmcrs_utils.study.score import STUDY, exit_code, gains_text, language_of, register_models_of, screen_width, study_samples
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import SYSTEMS
 from llmcrs_utils.text.prompts import PROMPTS, prompts_of
@@ -62,6 +62,7 @@ def read_side(path: str, study: str | None, language: str | None) -> tuple[pd.Da
 def _samples_of(place: Path, study: str | None) -> pd.DataFrame:
     for folder in [Path(study)] if study else [*([place] if place.is_dir() else []), *place.resolve().parents[:2]]:
         if any((folder / name).is_file() for name in ("samples.parquet", "data/samples.parquet")) or study:
+            register_models_of(folder)
             return study_samples(folder)
     if place.is_dir():
         raise FileNotFoundError(f"{place}: no samples.parquet there or above; name the folder with the samples by --study")
@@ -260,19 +261,7 @@ def main(arguments: list[str]) -> int:
         "--study", metavar="FOLDER", help=f"folder whose samples were answered (default: the folder of A or B, else {STUDY})"
     )
     parser.add_argument("--language", choices=sorted(PROMPTS), help="language of the samples (default: that of their labels)")
-    try:
-        chosen = parser.parse_args(arguments)
-    except SystemExit as stop:
-        return stop.code
-    try:
-        run(chosen)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return NOT_DONE
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return NOT_DONE
-    return DONE
+    return exit_code(parser, run, arguments)
 
 
 def run(chosen: argparse.Namespace) -> None:

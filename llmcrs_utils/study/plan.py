@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Job:
         log: path for the executed notebook.
         kind: subfolder of the profile's folder: ``CROSS_FITTED``, ``FOLDS`` or ``""``.
         recipe: recipe number of the model. The job runs again if it changes.
+        given: size and time of each input that no job makes (data and checkpoints from outside). The job runs again if they
+            change, also to an older time, which Snakemake itself would not see.
     """
 
     rule: str
@@ -47,6 +49,7 @@ class Job:
     log: str
     kind: str = ""
     recipe: int = 0
+    given: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,13 @@ class Plan:
             folder = self.backbone(architecture)
             if folder == run.parameters.get("model_name_or_path"):
                 inputs = inputs | named_files("base", [Path(folder) / name for name in names])
-        return Job(rule, run.name, run.notebook, given, list(inputs.values()), outputs, log, kind, run.recipe)
+        files = list(inputs.values())
+        return Job(rule, run.name, run.notebook, given, files, outputs, log, kind, run.recipe, self.from_outside(files))
+
+    def from_outside(self, files: list[str]) -> dict[str, list[int]]:
+        """File -> its size in bytes and its time in nanoseconds, for the files that lie outside the profile's folder."""
+        outside = [Path(file) for file in files if not Path(file).is_relative_to(self.folder)]
+        return {str(file): [(state := file.stat()).st_size, state.st_mtime_ns] for file in outside if file.is_file()}
 
     def log(self, notebook: str, name: str = "", kind: str = "") -> str:
         return f"{self.folder}/{kind}notebooks/{notebook}{name and '_'}{name}.ipynb"
@@ -231,7 +240,8 @@ class Plan:
         jobs = [self.job("typical_systems", typical_run(given, system.key), given, [], "") for system in systems]
         inputs = list(dict.fromkeys([*(path for job in jobs for path in job.inputs), *self.bounds]))
         recipes = sum(job.recipe for job in jobs)
-        yield Job("typical_systems", "typical", notebook, given, inputs, self.answers(systems, [USUAL_SEED]), self.log(notebook), recipe=recipes)
+        outputs, log = self.answers(systems, [USUAL_SEED]), self.log(notebook)
+        yield Job("typical_systems", "typical", notebook, given, inputs, outputs, log, recipe=recipes, given=self.from_outside(inputs))
 
     def models(self, notebook: str, system: System | None = None) -> dict[str, Any]:
         """The profile's ``models`` as parameters, if the notebook has this parameter: all, or those that ``system`` is made of.

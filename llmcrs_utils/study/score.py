@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +28,15 @@ from llmcrs_utils.evaluation.tables import (
     write_tables,
 )
 from llmcrs_utils.evaluation.wording import write_rounded
+from llmcrs_utils.files.atomic import read_json_or_none
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, register
 from llmcrs_utils.text.prompts import PROMPTS, prompts_of
 
 STUDY = "results/study-cpu"
+PROFILE_FILE = "profile.json"  # in a run's folder: the profile as the workflow got it
 DONE, NOT_DONE = 0, 2
 
 
@@ -50,6 +53,15 @@ def study_samples(folder: str | Path) -> pd.DataFrame:
             f"{folder}: holds no samples.parquet nor data/samples.parquet; name a folder of results/ or runs/"
         )
     return read_parquet(files[0])
+
+
+def register_models_of(folder: str | Path) -> None:
+    """Register the models of the profile that a run's folder holds, so that its systems have their names and places in tables.
+
+    Raises:
+        ValueError: if another model has one of their keys or names.
+    """
+    register((read_json_or_none(Path(folder) / PROFILE_FILE) or {}).get("models", {}))
 
 
 def language_of(samples: pd.DataFrame) -> str:
@@ -202,12 +214,17 @@ def main(arguments: list[str]) -> int:
     )
     for name, about in options.items():
         parser.add_argument(name, **about)
+    return exit_code(parser, run, arguments)
+
+
+def exit_code(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], arguments: list[str]) -> int:
+    """Parse the arguments and run the command. Its errors become one line each and the exit code ``NOT_DONE``."""
     try:
         chosen = parser.parse_args(arguments)
     except SystemExit as stop:
         return stop.code
     try:
-        run(chosen)
+        command(chosen)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_DONE
@@ -220,6 +237,7 @@ def main(arguments: list[str]) -> int:
 def run(chosen: argparse.Namespace) -> None:
     """Run the command with parsed arguments. Raises ValueError or OSError with the message to show."""
     samples = study_samples(chosen.study)
+    register_models_of(chosen.study)
     samples = samples[samples["split"].isin(["train", "valid", "test"])]
     language = chosen.language or language_of(samples)
     theirs = read_predictions(Path(chosen.study) / "predictions")
