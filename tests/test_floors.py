@@ -6,10 +6,12 @@ from conftest import corpus_of, dialogue_of, said, samples_of, shop_of
 from test_metrics import ITEMS
 from test_metrics import samples_of as asked
 
+from llmcrs_utils.corpus.schema import KNOWLEDGE_COLUMNS
 from llmcrs_utils.evaluation.floors import (
     dictionary_predictions,
     floor_predictions,
     last_viewed_predictions,
+    matcher_predictions,
     popular_predictions,
     trivial_predictions,
 )
@@ -70,6 +72,20 @@ def test_last_viewed_goes_back_in_time_and_on_by_popularity(corpus):
     assert answer["ranking"][3:] == rest and len(set(answer["catalogue"])) == 20
 
 
+def test_the_matcher_counts_values_that_were_said_and_reads_no_annotation(corpus):
+    facts = {"i02": [("材质", "棉麻、真丝"), ("颜色", "Navy blue"), ("尺码", "大")], "i05": [("材质", "真丝")], "i07": [("风格", "通勤")], "i09": [("品牌", "真丝")]}
+    knowledge = shop_of("shop", [f"i{n:02d}" for n in range(30)])
+    knowledge += [(item, "shop", relation, value) for item, pairs in facts.items() for relation, value in pairs]
+    samples = samples_of(corpus_of(*corpus.dialogues["train"], test=[ASKING], knowledge=knowledge))
+    recommend = samples[(samples["split"] == "test") & (samples["task"] == "recommend")].copy()
+    candidates = [f"i{n:02d}" for n in range(20)]
+    turn = ["[user]要真丝的，navy BLUE，大的", "[understand]风格：通勤"]
+    recommend["candidates"], recommend["context"], recommend["current"] = [candidates] * len(recommend), [[turn]] * len(recommend), [["[system]好的"]] * len(recommend)
+    (answer,) = matcher_predictions(recommend, pd.DataFrame(knowledge, columns=KNOWLEDGE_COLUMNS), CHINESE).to_dict("records")
+    assert answer["ranking"] == ["i02", "i05", *[item for item in candidates if item not in ("i02", "i05")]]
+    assert answer["scores"] == [2, 1, *[0] * 18]
+
+
 def test_without_any_behaviour_the_order_is_the_given_one(corpus):
     bare = corpus_of(*corpus.dialogues["train"], test=[ASKING], knowledge=shop_of("shop", [f"i{n:02d}" for n in range(20)]))
     samples = samples_of(bare)
@@ -124,7 +140,7 @@ def test_every_floor_answers_its_tasks_and_is_stored_with_its_rankings(corpus, t
     scored = score(samples, read_predictions(tmp_path), "zh")
     tasks = {key: set(part["task"]) for key, part in scored.groupby("system")}
     recommend = {"recommend"}
-    assert tasks == {"trivial": set(TASKS), "dictionary": {"understand"}, "popular": recommend, "last_viewed": recommend}
+    assert tasks == {"trivial": set(TASKS), "dictionary": {"understand"}, "popular": recommend, "last_viewed": recommend, "matcher": recommend}
     assert set(read_catalogue_rankings(tmp_path)["system"]) == set(RANKING_FLOORS)
     assert not catalogue_file(tmp_path / "trivial.parquet").exists()
 

@@ -30,7 +30,8 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from llmcrs_utils.checkpoints.checks import check_checkpoint
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions
-from llmcrs_utils.llm.predict import letter_tokens, predict
+from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.llm.ranking import letter_tokens
 from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.answers import restore_width, text_answer
 from llmcrs_utils.text.chat import DAY, FIXED_DAY
@@ -511,17 +512,21 @@ def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_flo
     assert (answers.loc[samples["task"] == "recommend", "ranking"].map(len) == 20).all()
 
 
-def test_auto_holds_in_bfloat16_only_a_base_that_stands_still_on_a_gpu_that_computes_in_it(monkeypatch):
+CPUS = {"no": {}, "AVX512": {"avx512_f": True, "avx512_bf16": False}, "AVX512-BF16": {"avx512_bf16": True}, "AMX": {"amx_bf16": True}}
+
+
+@pytest.mark.parametrize(("device", "computes"), [("no", False), ("AVX512", False), ("AVX512-BF16", True), ("AMX", True), ("GPU", True), ("old GPU", False)])
+def test_auto_holds_in_bfloat16_only_a_base_that_stands_still_on_a_device_that_computes_in_it(monkeypatch, device, computes):
     folder = tiny.backbone("llama")
     dtypes = lambda model: {p.dtype for p in model.parameters()}  # noqa: E731
     assert dtypes(load_causal(folder)) == dtypes(load_causal(folder, dtype="float32")) == dtypes(new_lora(folder, **LORA)) == {torch.float32}
     assert dtypes(load_causal(folder, dtype="bfloat16")) == {torch.bfloat16}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for computes in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, computes=computes: computes)
-        still = torch.bfloat16 if computes else torch.float32
-        assert dtypes(load_causal(folder)) == {still} and dtypes(load_causal(folder, for_training=True)) == {torch.float32}
-        assert {p.dtype for p in new_lora(folder, **LORA).parameters() if not p.requires_grad} == {still}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: CPUS.get(device, CPUS["AMX"]))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device.endswith("GPU"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: computes)
+    still = torch.bfloat16 if computes else torch.float32
+    assert dtypes(load_causal(folder, dtype="auto")) == {still} and dtypes(load_causal(folder, for_training=True, dtype="auto")) == {torch.float32}
+    assert {p.dtype for p in new_lora(folder, **LORA, dtype="auto").parameters() if not p.requires_grad} == {still}
     with pytest.raises(ValueError, match="dtype='float16' is unknown; known: auto, float32, bfloat16"):
         load_causal(folder, dtype="float16")
 

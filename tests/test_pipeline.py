@@ -258,7 +258,7 @@ def test_every_system_answers_every_test_sample(undisturbed, with_qwen):
     predictions = read_predictions(folder / "runs/toy/predictions")
     test = samples[samples["split"] == "test"]
     tasks = {key: SYSTEMS[key].tasks for key in TRAINED}
-    tasks |= {"trivial": TASKS, ORACLE: TASKS, "dictionary": ("understand",), "popular": ("recommend",), "last_viewed": ("recommend",)}
+    tasks |= {"trivial": TASKS, ORACLE: TASKS, "dictionary": ("understand",), "popular": ("recommend",), "last_viewed": ("recommend",), "matcher": ("recommend",)}
     for system, answers in predictions[predictions["split"] == "test"].groupby("system"):
         assert set(answers["sample_id"]) == set(test.loc[test["task"].isin(tasks.pop(system)), "sample_id"]), system
     assert not tasks

@@ -88,15 +88,20 @@ def check_checkpoint(model_name_or_path: str, kind: Kind | None = None) -> None:
 
 
 def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
-    """The folder with ``~`` resolved; ``None`` for a hub id.
+    """The folder with ``~`` resolved; ``None`` for a hub id. For a GGUF file it is the folder that the file is converted to.
 
     Raises:
-        CheckpointError: for a name that is neither a folder nor a possible hub id.
+        CheckpointError: for a name that is neither a folder, a sound GGUF file nor a possible hub id.
     """
+    from llmcrs_utils.checkpoints.gguf import converted, gguf_file  # that module imports this one
+
     path, name = located(model_name_or_path), str(model_name_or_path)
+    file = gguf_file(path)
+    if file:
+        return converted(file)
     if path.is_dir():
         return path
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith(".gguf"):
         raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id (owner/name)")
     return None
 
@@ -441,21 +446,25 @@ LOADED_WITH = {
 
 
 def checkpoint_files(model_name_or_path: str | Path) -> list[Path]:
-    """The files of a checkpoint or adapter folder that decide what is loaded, by name. A hub id has none."""
+    """The files of a checkpoint or adapter that decide what is loaded, by name. A hub id has none."""
+    from llmcrs_utils.checkpoints.gguf import gguf_file  # that module imports this one
+
     if not str(model_name_or_path):
         return []
-    folder = located(model_name_or_path)
+    file, folder = gguf_file(model_name_or_path), located(model_name_or_path)
+    if file:
+        return [file]
     if not folder.is_dir():
         return []
     weights = [next((folder / name for name in names if (folder / name).is_file()), None) for names in (WEIGHTS, ADAPTER_WEIGHTS)]
     shards = {shard for file in weights if file and file.suffix == ".json" for shard in read_json(file).get("weight_map", {}).values()}
     wanted = LOADED_WITH | shards | {file.name for file in weights if file}
-    return sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.suffix == ".gguf"))
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name in wanted)
 
 
 def hub_revision(model_name_or_path: str | Path) -> list[str] | None:
-    """A hub id and its commit in use, for which its config may be downloaded. ``None`` for a folder."""
-    if located(model_name_or_path).is_dir():
+    """A hub id and its commit in use, for which its config may be downloaded. ``None`` for a folder or a file."""
+    if located(model_name_or_path).exists():
         return None
     names = ("config.json", "adapter_config.json")
     config = next(filter(None, (checkpoint_file(model_name_or_path, name) for name in names)), None)

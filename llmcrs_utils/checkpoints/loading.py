@@ -142,19 +142,25 @@ def load_encoder(model_name_or_path: str) -> PreTrainedModel:
 
 
 def compute_dtype(dtype: str = "auto") -> torch.dtype:
-    """The dtype of a model whose weights are not trained. ``auto`` is bfloat16 on a GPU that computes in it, else float32.
+    """The dtype of a model whose weights are not trained. ``auto`` is bfloat16 on a device that computes in it, else float32.
+
+    Such devices are GPUs since NVIDIA's Ampere, and CPUs with AMX or AVX512-BF16. Other CPUs would only emulate it.
 
     Raises:
         ValueError: for a name that is not one of ``DTYPES``.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": torch.bfloat16 if on_gpu else torch.float32}[dtype]
+    if torch.cuda.is_available():
+        computes = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        of_cpu = torch.cpu.get_capabilities()
+        computes = bool(of_cpu.get("amx_bf16") or of_cpu.get("avx512_bf16"))
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": torch.bfloat16 if computes else torch.float32}[dtype]
 
 
 def load_causal(
-    model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False, dtype: str = "auto"
+    model_name_or_path: str, quantization_bit: int = 0, for_training: bool = False, dtype: str = "float32"
 ) -> PreTrainedModel:
     """Load a causal LM (LLaMA, ChatGLM).
 

@@ -100,6 +100,9 @@ def writing_folder(output_dir: str | Path, unless: Callable[[], bool] = lambda: 
     folder.chmod(0o777 & ~current_umask())  # mkdtemp makes folders that only their owner can read
     try:
         yield folder
+        for file in folder.rglob("*"):
+            if file.is_file():
+                file.chmod(0o666 & ~current_umask())  # some libraries write files that only their owner can read
         try:
             folder.rename(output_dir)  # atomic, so that only one of several jobs succeeds
         except OSError:  # the folder exists and is not empty

@@ -30,6 +30,7 @@ def floor_predictions(samples: pd.DataFrame, items: pd.DataFrame, corpus: Corpus
         dictionary_predictions(samples, corpus.knowledge, prompts),
         popular,
         last_viewed_predictions(samples, popular),
+        matcher_predictions(samples, corpus.knowledge, prompts),
     )
     return dict(zip(FLOORS, answers, strict=True))
 
@@ -107,6 +108,30 @@ def last_viewed_predictions(samples: pd.DataFrame, popular: pd.DataFrame) -> pd.
     return _predictions("last_viewed", test, [ranking[0] for ranking in rankings], rankings, scores, catalogue)
 
 
+def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
+    """The candidates by how many of their values the dialogue names; equals stay in the order in which they are given.
+
+    A reader of the dialogue and of the catalogue's text has to beat this: it only looks words up. Case does not count, and a
+    single character is no word.
+    """
+    test = _recommend(samples, "test")
+    shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
+    shown = shown[shown["item_id_encrypt"].isin({item for items in test["candidates"] for item in items})]
+    words = {item: {word.casefold() for value in values for word in words_of(value)} for item, values in shown.groupby("item_id_encrypt")["value"]}
+    rankings, scores = [], []
+    for context, current, candidates in zip(test["context"], test["current"], test["candidates"]):
+        spoken = "\n".join(segment for turn in [*context, current] for segment in turn if SPEAKER.match(segment)).casefold()
+        found = {item: sum(word in spoken for word in words.get(item, ())) for item in candidates}
+        rankings.append(sorted(candidates, key=lambda item: -found[item]))
+        scores.append([found[item] for item in rankings[-1]])
+    return _predictions("matcher", test, [ranking[0] for ranking in rankings], rankings, scores)
+
+
+def words_of(value: str) -> list[str]:
+    """The words of a value of the product knowledge, which may hold several. A single character is no word."""
+    return [word.strip() for word in re.split("[,，、/;；]", value) if len(word.strip()) > 1]
+
+
 def dictionary_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
     """What the product knowledge has a word for: its values, each with its most frequent relation, and the names of relations.
 
@@ -142,9 +167,8 @@ def knowledge_words(knowledge: pd.DataFrame, prompts: Prompts) -> dict[tuple[str
     counts = shown.groupby(["value", "relation_name"]).size().sort_values(kind="stable")
     words = {}
     for (value, relation), _ in counts.items():  # the most frequent relation comes last and stays
-        for word in re.split("[,，、/;；]", value):  # a value may hold several
-            if len(word.strip()) > 1:
-                words[_key(_pieces(word.strip(), prompts))] = (relation, False)
+        for word in words_of(value):
+            words[_key(_pieces(word, prompts))] = (relation, False)
     return words | {_key(_pieces(relation, prompts)): (relation, True) for relation in shown["relation_name"].unique()}
 
 

@@ -1,12 +1,14 @@
 """Instruction data -> the inputs of a causal LM."""
 
+from os.path import commonprefix
+
 import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
-from llmcrs_utils.text.chat import chat_ids
+from llmcrs_utils.text.chat import chat_texts
 from llmcrs_utils.text.fitting import fit
 from llmcrs_utils.text.instructions import render_input, without_label
-from llmcrs_utils.text.prompts import TEMPLATES, Prompts
+from llmcrs_utils.text.prompts import LETTERS, TEMPLATES, Prompts
 from llmcrs_utils.text.shielding import plain, special_of
 
 LETTER_TOKENS = 4  # tokens reserved for a letter as answer: a blank, the letter, the end token, and one to spare
@@ -23,7 +25,8 @@ def encode_instructions(
     """One example per row, in order, and the report of ``fitting.fit``.
 
     An example holds ``prompt`` and ``answer`` as token ids; the answer ends with the end token. Special tokens that people typed
-    are plain text in both.
+    are plain text in both. If the instructions describe candidates to be scored (``described``), the answer is empty, and
+    ``candidates`` holds the place in the prompt of the last token of each description, and ``gold`` the right candidate's number.
 
     Args:
         template: one of ``TEMPLATES``.
@@ -33,8 +36,9 @@ def encode_instructions(
         max_new_tokens: most tokens of an answer.
 
     Raises:
-        ValueError: for an unknown template, for a tokenizer without end token, with ``chat`` for one without chat template, and for
-            a prompt that exceeds the model's positions even without the current turn's text.
+        ValueError: for an unknown template, for a tokenizer without end token, with ``chat`` for one without chat template, for
+            candidates that cannot be found in a chat template's text, and for a prompt that exceeds the model's positions even
+            without the current turn's text.
     """
     if template not in TEMPLATES:
         raise ValueError(f"template {template!r} is unknown; known: {', '.join(TEMPLATES)}")
@@ -46,6 +50,7 @@ def encode_instructions(
             **row,
             **{name: plain(row[name], special) for name in ("instruction", "output")},
             "lines": [plain(line, special) for line in row["lines"]],
+            "described": [plain(description, special) for description in row["described"]],
             "ends": [plain(part, special) for part in (row["tail"][: row["in_tail"]], row["tail"][row["in_tail"] :])],
         }
         for row in instructions.to_dict("records")
@@ -64,15 +69,18 @@ def encode_instructions(
         text = render_input(lines, kept[-1] + row["ends"][1], prompts)
         return TEMPLATES[template].format(instruction=row["instruction"], input=text)
 
-    def encode(texts: list[str]) -> list[list[int]]:
+    def tokens_of(texts: list[str]) -> list[list[int]]:
         if template == "chat":
-            return chat_ids(texts, tokenizer)
+            return tokenizer(texts, add_special_tokens=False)["input_ids"]
         ids = tokenizer(texts)["input_ids"]
         # Some tokenizers add the end token to every text, but a prompt must stay open.
         return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in ids]
 
+    def encode(texts: list[str]) -> list[list[int]]:
+        return tokens_of(chat_texts(texts, tokenizer) if template == "chat" else texts)
+
     # A letter as answer needs far fewer tokens than a text.
-    reserves = [LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
+    reserves = [0 if row["described"] else LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
     shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
@@ -88,6 +96,35 @@ def encode_instructions(
         )
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
-    return [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)], report
+    examples = [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)]
+    scored = [place for place, row in enumerate(rows) if row["described"]]
+    texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
+    texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts
+    for place, text in zip(scored, texts, strict=True):
+        row = rows[place]
+        ends = ends_of(text, row["ends"][1], row["described"], prompts.items)
+        beginnings = tokens_of([text[:end] for end in ends])
+        examples[place] |= {
+            "answer": [],
+            "candidates": [len(commonprefix([beginning, prompt_ids[place]])) - 1 for beginning in beginnings],
+            "gold": LETTERS.index(row["output"]),
+        }
+    return examples, report
+
+
+def ends_of(text: str, tail: str, described: list[str], separator: str) -> list[int]:
+    """The number of characters of ``text`` up to the end of each description. The descriptions, joined, end the ``tail`` in it.
+
+    Raises:
+        ValueError: if the tail is not in the text.
+    """
+    end = text.rfind(tail) + len(tail)
+    if end < len(tail):
+        raise ValueError("ranking candidates: the chat template changes the text of messages; give template: plain, or ranking: letter")
+    ends = []
+    for description in reversed(described):
+        ends.append(end)
+        end -= len(description) + len(separator)
+    return ends[::-1]
 
 

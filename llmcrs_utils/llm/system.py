@@ -14,7 +14,9 @@ from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.tuning import load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.text.instructions import build_instructions
-from llmcrs_utils.text.prompts import Prompts, prompts_of
+from llmcrs_utils.text.prompts import RANKINGS, Prompts, prompts_of
+
+WITHOUT_GRADIENTS = 4  # answering holds far less in memory than tuning, so its batches have this many times the tokens
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Material:
         splits: split -> its samples; ``held_out`` holds those of the held-out fold.
         instructions: split -> its samples as instruction data.
         examples: split -> the model's inputs, one per sample.
+        reversed_examples: the same with candidates in reverse order, if both orders are to be averaged; else empty.
         fits: split -> the report of ``text.fitting.fit``.
     """
 
@@ -40,39 +43,58 @@ class Material:
     splits: dict[str, pd.DataFrame]
     instructions: dict[str, pd.DataFrame]
     examples: dict[str, list[dict]]
+    reversed_examples: dict[str, list[dict]]
     fits: dict[str, pd.DataFrame]
 
 
 def prepare(parameters: dict) -> Material:
-    """Read the data, merge adapters if there are any, and encode every sample."""
+    """Read the data, merge adapters if there are any, and encode every sample.
+
+    Raises:
+        ValueError: for an unknown ranking or number of orders.
+    """
+    ranking, orders = parameters["ranking"], parameters["candidate_orders"]
+    if ranking not in RANKINGS or orders not in (1, 2):
+        raise ValueError(f"ranking={ranking!r}, candidate_orders={orders}: known are {' and '.join(RANKINGS)}, and 1 or 2 orders")
     prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
     helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
     merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
     base = with_adapters(parameters["model_name_or_path"], parameters["adapter_name_or_path"], merged_dir)
     tokenizer = load_tokenizer(base)
     splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
-    instructions = {name: build_instructions(part, dataset.facts, prompts, helped) for name, part in splits.items()}
     shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
+    instructions = {name: build_instructions(part, dataset.facts, prompts, helped, ranking) for name, part in splits.items()}
     encoded = {name: encode_instructions(part, tokenizer, prompts, *shape) for name, part in instructions.items()}
     examples, fits = ({name: pair[place] for name, pair in encoded.items()} for place in (0, 1))
-    return Material(parameters, base, dataset, prompts, tokenizer, helped, splits, instructions, examples, fits)
+    turned = {name: part.assign(candidates=[items[::-1] for items in part["candidates"]]) for name, part in splits.items() if orders == 2}
+    turned = {name: build_instructions(part, dataset.facts, prompts, helped, ranking) for name, part in turned.items()}
+    turned = {name: encode_instructions(part, tokenizer, prompts, *shape)[0] for name, part in turned.items()}
+    return Material(parameters, base, dataset, prompts, tokenizer, helped, splits, instructions, examples, turned, fits)
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
     """Tune a LoRA adapter in ``output_dir``. Returns the training history."""
     parameters = material.parameters
     adapter_names = (
-        "quantization_bit", "dtype", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
+        "quantization_bit", "dtype", "ranking", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
     )  # fmt: skip
     training_names = (
         "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",
-        "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
+        "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
+    learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
-        model, material.examples["train"], material.examples["valid"], material.tokenizer, output_dir=output_dir,
+        model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
         **{name: parameters[name] for name in training_names},
     )  # fmt: skip
+
+
+def part_of(material: Material, split: str) -> list[int]:
+    """Places of the samples of a split that are used in tuning: all, or ``max_samples`` of each task, drawn by the seed."""
+    most, seed, tasks = material.parameters["max_samples"], material.parameters["seed"], material.splits[split]["task"]
+    places = pd.Series(tasks.to_numpy()).sample(frac=1, random_state=seed)
+    return sorted(places.groupby(places).head(most).index if most else places.index)
 
 
 def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
@@ -86,6 +108,7 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
         predict(
             model, material.tokenizer, material.splits[name], material.examples[name], material.prompts,
             max_new_tokens=parameters["max_new_tokens"], batch_size=parameters["eval_batch_size"],
+            tokens_per_batch=WITHOUT_GRADIENTS * parameters["tokens_per_batch"], reversed_examples=material.reversed_examples.get(name),
         )
         for name in splits
     )  # fmt: skip

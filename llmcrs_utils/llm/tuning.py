@@ -7,14 +7,17 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
 from peft.utils.save_and_load import load_peft_weights
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.checkpoints.merging import writing_folder
 from llmcrs_utils.files.atomic import first_process
+from llmcrs_utils.llm.ranking import HEAD, add_candidate_head, candidate_scores, head_at
 from llmcrs_utils.training.collators import causal_collator, with_labels
-from llmcrs_utils.training.trainer import train
+from llmcrs_utils.training.token_batches import ROUNDED_TO
+from llmcrs_utils.training.trainer import QuietTrainer, train
 
 
 def new_lora(
@@ -28,14 +31,18 @@ def new_lora(
     modules_to_save: list[str],
     gradient_checkpointing: bool,
     seed: int,
-    dtype: str = "auto",
+    dtype: str = "float32",
+    ranking: str = "letter",
 ) -> PeftModel:
     """A causal LM with trainable LoRA layers on ``lora_target`` and full copies of ``modules_to_save``.
 
     ``lora_target=["all-linear"]`` means every linear layer except the head, in any architecture. The frozen base has ``dtype``
-    (see ``load_causal``); all trained weights are float32.
+    (see ``load_causal``); all trained weights are float32. With the ``ranking`` ``candidates`` it has a head for candidates.
     """
     model = load_causal(model_name_or_path, quantization_bit, dtype=dtype)
+    if ranking == "candidates":
+        add_candidate_head(model, model_name_or_path)
+        modules_to_save = [*modules_to_save, HEAD]
     if quantization_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     elif gradient_checkpointing:
@@ -83,28 +90,71 @@ def float_states(value, dtype: torch.dtype):
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def tune(model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, **options) -> pd.DataFrame:
-    """Tune in place with ``trainer.train`` and return its history.
+class AnswerTrainer(QuietTrainer):
+    """Computes logits only where an answer is learned, and the loss of ranking by scores of candidates.
+
+    The loss is the mean over the tokens of answers, plus the mean over the rankings. Both means are over all batches of an
+    update and over all processes.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of an update, and how many tokens and rankings a process has in them on average."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = [[(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ()))] for batch in batches]
+        total = torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0)
+        return batches, self.accelerator.reduce(total, "mean")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        bare = self.accelerator.unwrap_model(model)
+        given = {name: value for name, value in inputs.items() if name not in ("labels", "candidate_rows", "candidates", "gold")}
+        targets = inputs["labels"][:, 1:]
+        rows, columns = (targets != -100).nonzero(as_tuple=True)
+        tokens, rankings = num_items_in_batch if model.training else (len(rows), len(inputs.get("gold", ())))
+        anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place
+        with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
+            outputs = model(**given, use_cache=False)
+        logits = outputs.logits[0].float()
+        loss = cross_entropy(logits, targets[rows, columns], reduction="sum") / tokens if len(rows) else logits.sum() * 0
+        if "gold" in inputs:
+            scores = candidate_scores(bare, states[0], inputs["candidate_rows"], inputs["candidates"])
+            loss = loss + cross_entropy(scores, inputs["gold"], reduction="sum") / rankings
+        elif hasattr(bare.get_base_model(), HEAD):
+            loss = loss + sum(parameter.sum() for parameter in getattr(bare.get_base_model(), HEAD).parameters()) * 0  # for DDP
+        return (loss, outputs) if return_outputs else loss
+
+
+def tune(
+    model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, tokens_per_batch: int = 0, **options
+) -> pd.DataFrame:
+    """Tune in place with ``trainer.train`` and return its history. If the frozen base is in bfloat16, products are computed in it.
 
     Args:
         examples, valid_examples: as ``encode_instructions`` returns them.
+        tokens_per_batch: most tokens of a batch, padding included; 0: batches of ``per_device_train_batch_size`` examples.
         options: passed to ``trainer.train``.
     """
-    collate = causal_collator(tokenizer.pad_token_id)
+    collate = causal_collator(tokenizer.pad_token_id, ROUNDED_TO if tokens_per_batch else 1)
+    in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     return train(
-        model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer, **options
-    )
+        model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer,
+        kind=AnswerTrainer, tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None, **options,
+    )  # fmt: skip
 
 
-def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None = None, dtype: str = "auto") -> PeftModel:
+def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None = None, dtype: str = "float32") -> PeftModel:
     """Load a saved adapter with its base model, in the dtypes that it was tuned in.
 
     Args:
         base: where the base model is now; without it, where it was when the adapter was tuned.
         dtype: of the base (see ``load_causal``).
     """
-    folder = resolved(adapter)
-    model = PeftModel.from_pretrained(load_causal(base or base_of(adapter), quantization_bit, dtype=dtype), folder)
+    folder, base = resolved(adapter), base or base_of(adapter)
+    model = load_causal(base, quantization_bit, dtype=dtype)
+    if has_candidate_head(adapter):
+        add_candidate_head(model, base)
+    model = PeftModel.from_pretrained(model, folder)
     copies = [copy for module in model.modules() if isinstance(module, ModulesToSaveWrapper) for copy in module.modules_to_save.values()]
     if any(parameter.dtype != torch.float32 for copy in copies for parameter in copy.parameters()):
         for copy in copies:
@@ -125,9 +175,18 @@ def merge(adapter: str | Path, output_dir: str | Path, base: str | None = None) 
     if not first_process():
         return
     with writing_folder(output_dir) as folder:
-        tuned = PeftModel.from_pretrained(load_unrounded(base or base_of(adapter)), resolved(adapter))
+        base = base or base_of(adapter)
+        model = load_unrounded(base)
+        if has_candidate_head(adapter):
+            add_candidate_head(model, base)
+        tuned = PeftModel.from_pretrained(model, resolved(adapter))
         tuned.merge_and_unload().save_pretrained(str(folder))
         load_tokenizer(str(adapter)).save_pretrained(str(folder))
+
+
+def has_candidate_head(adapter: str | Path) -> bool:
+    """Whether an adapter ranks by scores of candidates."""
+    return HEAD in (LoraConfig.from_pretrained(resolved(adapter)).modules_to_save or ())
 
 
 def base_of(adapter: str | Path) -> str:

@@ -18,7 +18,7 @@ from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, p
 from llmcrs_utils.study.plan import Plan
 from llmcrs_utils.study.profile import TRAINED_BY, load_profile, read_settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
-from llmcrs_utils.text.prompts import PROMPTS, TEMPLATES
+from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES
 from llmcrs_utils.world import Knobs
 
 COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
@@ -30,7 +30,9 @@ SHARED_PARAMETERS = {
     "seed": (1, ("03_train_crs", "04_tune_llm", "05_collaborate")),
     "max_history": (50, ("01_build_data", "03_train_crs")),
 }
-CHOICES = {"template": TEMPLATES, "quantization_bit": (0, 4, 8), "dtype": ("auto", "float32", "bfloat16")}
+CHOICES = {
+    "template": TEMPLATES, "ranking": RANKINGS, "candidate_orders": (1, 2), "quantization_bit": (0, 4, 8), "dtype": ("float32", "bfloat16", "auto"),
+}  # fmt: skip
 
 
 def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:

@@ -76,6 +76,7 @@ FLOORS = {
     "dictionary": "Dictionary of the catalogue",
     "popular": "Most popular in the shop",
     "last_viewed": "Last viewed",
+    "matcher": "Most values found in the dialogue",
 }
 RANKING_FLOORS = ("popular", "last_viewed")  # these rank the whole catalogue
 ORACLE = "oracle"

@@ -25,8 +25,10 @@ FIXED_DAY = (
 RANDOMNESS = re.compile(r"""\|\s*random\b|\(\s*["']random["']|\blipsum\b""")
 
 
-def chat_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each text as one message of the user, up to the place where the answer begins.
+def chat_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Each text as one message of the user in the chat template, up to the place where the answer begins.
+
+    The template writes all control tokens, so such a text is tokenised without further special tokens.
 
     A template that asks for the date always gets 26 July 2024, noon, UTC, with English names.
 
@@ -45,5 +47,5 @@ def chat_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[
     chats = [[{"role": "user", "content": text}] for text in texts]
     # Thinking is off, because models are tuned to answer at once. A template without thinking ignores the option.
     return tokenizer.apply_chat_template(
-        chats, chat_template=template, add_generation_prompt=True, return_dict=False, enable_thinking=False
+        chats, chat_template=template, add_generation_prompt=True, tokenize=False, enable_thinking=False
     )

@@ -14,7 +14,7 @@ SAMPLE_ID = "sample_id"  # joins the answers of other software to the samples (s
 
 
 def build_instructions(
-    samples: pd.DataFrame, facts: dict[str, str], prompts: Prompts, helped: pd.DataFrame | None = None
+    samples: pd.DataFrame, facts: dict[str, str], prompts: Prompts, helped: pd.DataFrame | None = None, ranking: str = "letter"
 ) -> pd.DataFrame:
     """Instruction data, one row per sample, in the order of ``samples``.
 
@@ -23,26 +23,33 @@ def build_instructions(
         facts: item id -> the description that an LLM may read.
         prompts: the language's prompt set.
         helped: a CRS's usable help by ``sample_id`` (``collaboration.merge_assistant``); ``None`` without help.
+        ranking: one of ``prompts.RANKINGS``. With ``candidates`` the input describes every candidate, and a CRS's help stands beside
+            each description too.
 
     Returns:
-        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, output``. ``lines`` are the dialogue's utterances, of
-        which the last ``keep`` may not be cut. ``tail`` is the text after them. ``render_input`` joins both to the input. The
-        current turn is the lines that may not be cut, or else the first ``in_tail`` characters of the tail.
+        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, described, output``. ``lines`` are the dialogue's
+        utterances, of which the last ``keep`` may not be cut. ``tail`` is the text after them. ``render_input`` joins both to the
+        input. The current turn is the lines that may not be cut, or else the first ``in_tail`` characters of the tail.
+        ``described`` are the candidates' descriptions, with which the tail ends, if the ranking is ``candidates``.
     """
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
-    rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"])) for sample in samples.to_dict("records")]
+    rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"]), ranking) for sample in samples.to_dict("records")]
     return pd.DataFrame(rows)
 
 
-def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help: dict | None) -> dict:
+def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help: dict | None, ranking: str) -> dict:
     task = sample["task"]
     spoken = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
     current = spoken_lines(sample["current"], prompts)
     usable = help is not None and help["usable"]
+    described = []
+    if task == "recommend" and ranking == "candidates":
+        described = whole_descriptions(sample["candidates"], facts, prompts, help["ranking"] if usable else [])
     tail = {
         "understand": lambda: prompts.current + current[-1],
         "elicit": lambda: "",
-        "recommend": lambda: prompts.candidates + candidate_facts(sample["candidates"], facts, prompts, prompts.candidate),
+        "recommend": lambda: prompts.candidates
+        + (prompts.items.join(described) or candidate_facts(sample["candidates"], facts, prompts, prompts.candidate)),
         "respond": lambda: respond_tail(sample, facts, prompts),
     }[task]()
     if usable and task == "recommend":
@@ -58,6 +65,7 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
         "keep": 0 if task == "understand" else len(current),
         "tail": tail,
         "in_tail": len(prompts.current + current[-1]) if task == "understand" else 0,
+        "described": described,
         "output": LETTERS[sample["candidates"].index(sample["label"])] if task == "recommend" else sample["label"],
     }
 
@@ -80,6 +88,15 @@ def candidate_facts(items: list[str], facts: dict[str, str], prompts: Prompts, h
         heading.format(letter=letter) + facts[item] for letter, item in zip(LETTERS, items, strict=False) if facts.get(item)
     ]
     return prompts.items.join(described)
+
+
+def whole_descriptions(items: list[str], facts: dict[str, str], prompts: Prompts, ranked: list[str]) -> list[str]:
+    """A description of every item, also of one without facts, with its rank in ``ranked`` (empty without a CRS's help)."""
+    descriptions = []
+    for letter, item in zip(LETTERS, items, strict=False):
+        known = [facts.get(item) or prompts.unknown, *([prompts.ranked.format(rank=ranked.index(item) + 1)] if item in ranked else [])]
+        descriptions.append(prompts.candidate.format(letter=letter) + prompts.facts.join(known))
+    return descriptions
 
 
 def spoken_lines(segments: list[str], prompts: Prompts) -> list[str]:

@@ -33,6 +33,8 @@ class Prompts:
     ask: str
     satisfying: str
     satisfied: str  # {letter}
+    ranked: str  # {rank}; a CRS's rank of a candidate beside its description
+    unknown: str  # in place of a candidate's description if nothing is known of it
     help: dict[str, str]
     hidden_relations: tuple[str, ...]  # relations that are never shown: they would name the shop or repeat the category
 
@@ -73,6 +75,8 @@ CHINESE = Prompts(
     ask="引导用户需求的属性：",
     satisfying="满足用户需求的商品信息：",
     satisfied="商品{letter}满足用户需求，{letter}的",
+    ranked="推荐系统排第{rank}",
+    unknown="信息未知",
     help={
         "understand": "对话式推荐系统识别的结果：",
         "elicit": "对话式推荐系统预测的属性：",
@@ -121,6 +125,8 @@ ENGLISH = Prompts(
     ask="Attributes to ask about: ",
     satisfying="Products that satisfy the user: ",
     satisfied="Product {letter} satisfies the user, {letter}: ",
+    ranked="ranked {rank} by the recommender system",
+    unknown="nothing is known",
     help={
         "understand": "Found by the conversational recommender system: ",
         "elicit": "Attributes predicted by the conversational recommender system: ",
@@ -131,6 +137,7 @@ ENGLISH = Prompts(
 )
 
 PROMPTS = {"zh": CHINESE, "en": ENGLISH}
+RANKINGS = ("letter", "candidates")  # how an LLM ranks: by the letter that it answers (the paper), or by a score of each candidate
 
 # How instruction and input become the prompt of an LLM.
 TEMPLATES = {

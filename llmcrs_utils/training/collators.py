@@ -10,20 +10,22 @@ NO_CHOICE = -100  # label of a place without a prediction
 Collator = Callable[[list[dict]], dict]
 
 
-def pad(sequences: list[list[int]], value: int, side: str = "right") -> torch.Tensor:
-    """[batch, longest] int64, padded with ``value`` on the ``side``."""
+def pad(sequences: list[list[int]], value: int, side: str = "right", length: int = 0) -> torch.Tensor:
+    """[batch, longest] int64, padded with ``value`` on the ``side``, to ``length`` if that is longer."""
     rows = [torch.tensor(row, dtype=torch.long) for row in sequences]
-    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+    padded = pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+    missing = max(0, length - padded.shape[1])
+    return torch.nn.functional.pad(padded, (missing, 0) if side == "left" else (0, missing), value=value)
 
 
-def padded(rows: list[list[int]], pad_token_id: int, side: str) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask``, [batch, longest]."""
-    return {"input_ids": pad(rows, pad_token_id, side), "attention_mask": pad([[1] * len(row) for row in rows], 0, side)}
+def padded(rows: list[list[int]], pad_token_id: int, side: str, length: int = 0) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, [batch, longest] (or ``length``, if that is longer)."""
+    return {"input_ids": pad(rows, pad_token_id, side, length), "attention_mask": pad([[1] * len(row) for row in rows], 0, side, length)}
 
 
-def right_padded(rows: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask``, [batch, longest]."""
-    return padded(rows, pad_token_id, "right")
+def right_padded(rows: list[list[int]], pad_token_id: int, length: int = 0) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, [batch, longest] (or ``length``, if that is longer)."""
+    return padded(rows, pad_token_id, "right", length)
 
 
 def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -32,20 +34,39 @@ def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.
 
 
 def with_labels(examples: list[dict]) -> list[dict]:
-    """Training examples (``input_ids``, ``labels``) from prompts and answers. The loss is on the answers only."""
+    """Training examples (``input_ids``, ``labels``) from prompts and answers. The loss is on the answers only.
+
+    ``candidates`` and ``gold`` are kept.
+    """
     return [
-        {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]} for e in examples
+        {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]}
+        | {name: e[name] for name in ("candidates", "gold") if name in e}
+        for e in examples
     ]
 
 
 # --- the systems
 
 
-def causal_collator(pad_token_id: int) -> Collator:
-    """Examples -> right-padded ``input_ids``, ``attention_mask`` and ``labels``."""
+def causal_collator(pad_token_id: int, rounded_to: int = 1) -> Collator:
+    """Examples -> right-padded ``input_ids``, ``attention_mask`` and ``labels``.
+
+    With ``rounded_to`` their common length is a multiple of it.
+
+    If examples have candidates to be scored, then also, for each of these examples: ``candidate_rows`` (its row), ``candidates``
+    (places of its candidates) and ``gold`` (the right candidate's number).
+    """
 
     def collate(examples: list[dict]) -> dict:
-        return {**right_padded([e["input_ids"] for e in examples], pad_token_id), "labels": pad([e["labels"] for e in examples], -100)}
+        length = -(-max(len(e["input_ids"]) for e in examples) // rounded_to) * rounded_to if rounded_to > 1 else 0
+        batch = right_padded([e["input_ids"] for e in examples], pad_token_id, length)
+        batch["labels"] = pad([e["labels"] for e in examples], -100, length=length)
+        scored = [row for row, e in enumerate(examples) if "candidates" in e]
+        if scored:
+            batch["candidate_rows"] = torch.tensor(scored)
+            batch["candidates"] = torch.tensor([examples[row]["candidates"] for row in scored])
+            batch["gold"] = torch.tensor([examples[row]["gold"] for row in scored])
+        return batch
 
     return collate
 

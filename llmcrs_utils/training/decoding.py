@@ -8,10 +8,11 @@ from tqdm import tqdm
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.training.collators import left_padded
 from llmcrs_utils.training.processes import share_out
+from llmcrs_utils.training.token_batches import grouped
 
 
 def answer_in_batches(
-    samples: pd.DataFrame, lengths: list[int], batch_size: int, answer: Callable[[str, list[int]], list[dict]]
+    samples: pd.DataFrame, lengths: list[int], batch_size: int, answer: Callable[[str, list[int]], list[dict]], tokens_per_batch: int = 0
 ) -> pd.DataFrame:
     """Predictions (columns of ``predictions.SCHEMA`` without system and seed), in the order of ``samples``.
 
@@ -19,6 +20,7 @@ def answer_in_batches(
         samples: as ``build_samples`` makes them, numbered from 0.
         lengths: length of each sample's input in tokens.
         batch_size: number of samples answered together.
+        tokens_per_batch: most tokens of inputs in a batch, padding included; 0: no limit.
         answer: ``answer(task, positions)`` returns one answer (``tasks.answers``) for each of these samples.
     """
     tasks = samples["task"].tolist()
@@ -29,8 +31,9 @@ def answer_in_batches(
             # Samples of one task and similar length share a batch: their answers end at about the same time, and there is little
             # padding. The longest come first, so that a lack of memory shows at once.
             order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
-            for start in tqdm(range(0, len(order), batch_size), desc=task, leave=False, disable=not order):
-                chosen = order[start : start + batch_size]
+            batches = grouped([lengths[i] for i in order], batch_size, tokens_per_batch)
+            for start, end in tqdm(batches, desc=task, leave=False, disable=not order):
+                chosen = order[start:end]
                 answers.update(zip(chosen, answer(task, chosen), strict=True))
         return [answers[i] for i in positions]
 

@@ -10,11 +10,13 @@ import torch
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from llmcrs_utils.files.atomic import first_process, read_json_or_none, write_json
 from llmcrs_utils.training.folders import HISTORY
+from llmcrs_utils.training.token_batches import TokenBatchSampler
 
 COLUMNS = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
 
@@ -33,10 +35,30 @@ class ListDataset(torch.utils.data.Dataset):
 
 
 class QuietTrainer(Trainer):
-    """A Trainer that does not count operations: nested batches have no single ``input_ids`` for that."""
+    """A Trainer that does not count operations (nested batches have no single ``input_ids`` for that), and that can batch by tokens.
+
+    Attributes:
+        tokens_per_batch: most tokens of a batch, padding included; 0: batches have as many examples as the arguments say.
+    """
+
+    tokens_per_batch = 0
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
+
+    def get_train_dataloader(self) -> DataLoader:
+        return self.by_tokens(self.train_dataset, shuffled=True) if self.tokens_per_batch else super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        return self.by_tokens(self.eval_dataset, shuffled=False) if self.tokens_per_batch else super().get_eval_dataloader(eval_dataset)
+
+    def by_tokens(self, dataset: ListDataset, shuffled: bool) -> DataLoader:
+        lengths = [len(example["input_ids"]) for example in dataset.examples]
+        processes = self.args.world_size, self.args.process_index
+        sampler = TokenBatchSampler(lengths, self.tokens_per_batch, self.args.seed, shuffled, *processes)
+        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)
+        loader.set_epoch = sampler.set_epoch  # the Trainer calls it before each epoch
+        return loader
 
 
 def train(
@@ -49,6 +71,8 @@ def train(
     tokenizer: PreTrainedTokenizerBase | None = None,
     label_names: list[str] | None = None,
     group_by_length: bool = True,
+    kind: type[QuietTrainer] = QuietTrainer,
+    tokens_per_batch: int = 0,
     **arguments,
 ) -> pd.DataFrame:
     """Train ``model`` in place. It ends with the weights of its best validation loss, which are saved in ``output_dir``.
@@ -62,6 +86,8 @@ def train(
         tokenizer: saved beside the model.
         label_names: the entries of a batch that are labels, for the Trainer.
         group_by_length: whether batches hold examples of similar length.
+        kind: the Trainer; one that computes the loss in another way.
+        tokens_per_batch: see ``QuietTrainer``.
         arguments: arguments of ``training_arguments``.
 
     Returns:
@@ -82,7 +108,7 @@ def train(
         # Only one of each set of tied tensors is saved. With this setting the Trainer ties the others again; otherwise it would
         # report them as missing.
         model._keys_to_ignore_on_save = list(model.all_tied_weights_keys)
-    trainer = QuietTrainer(
+    trainer = kind(
         model=model,
         args=arguments,
         data_collator=collate,
@@ -90,6 +116,7 @@ def train(
         eval_dataset=ListDataset(valid_examples),
         processing_class=tokenizer,
     )
+    trainer.tokens_per_batch = tokens_per_batch
     trainer.train(resume_from_checkpoint=resume)
     model.config.use_cache = True  # the Trainer turned it off; decoding without a cache takes quadratic time
     trainer.save_model(str(output_dir))  # also joins weights that are spread over processes (FSDP)
@@ -122,10 +149,12 @@ def training_arguments(
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
     report_to: str = "none",
+    bf16: bool | None = None,
 ) -> TrainingArguments:
     """The Trainer's settings: those that differ between models, and those that are the same for all of them.
 
-    ``warmup_steps`` below 1 is a share of all steps. Batch sizes are per process. Training uses bf16 if the GPU supports it.
+    ``warmup_steps`` below 1 is a share of all steps. Batch sizes are per process. ``bf16`` says whether products are computed in
+    bfloat16 (autocast); ``None``: if there is a GPU that supports it.
     """
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -149,7 +178,7 @@ def training_arguments(
         prediction_loss_only=True,
         remove_unused_columns=False,
         label_names=label_names,
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        bf16=on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         report_to=report_to,

@@ -1,0 +1,177 @@
+"""How an LLM ranks the candidates: by the letter that it would answer (the paper), or by a score of each candidate.
+
+A candidate's score is the state of the last token of its description times one learned vector (``CandidateHead``). One forward
+pass gives the scores of all candidates.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from itertools import permutations
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
+from safetensors import safe_open
+from torch import nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from llmcrs_utils.checkpoints.checks import checkpoint_folder, read_json
+from llmcrs_utils.text.prompts import LETTERS
+from llmcrs_utils.training.collators import left_padded
+
+HEAD = "candidate_head"  # name of the head in a model, and so of its weight in files
+WEIGHT = f"{HEAD}.weight"
+
+
+class CandidateHead(nn.Module):
+    """The score of a state, [..., size] -> [...]: the product with one vector, which is zero before training."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states.float() @ self.weight.float()
+
+
+def add_candidate_head(model: PreTrainedModel, model_name_or_path: str | Path) -> None:
+    """Give the model a head for candidates: that of its checkpoint folder, if it was merged with one, else a new one."""
+    head = CandidateHead(model.get_input_embeddings().embedding_dim)
+    saved = saved_head(checkpoint_folder(model_name_or_path))
+    if saved is not None:
+        head.weight.data = saved.float()
+    model.add_module(HEAD, head.to(model.device))
+
+
+def saved_head(folder: Path | None) -> torch.Tensor | None:
+    """The vector in the weight files of a checkpoint folder; ``None`` if they hold none."""
+    if folder is None:
+        return None
+    index = read_json(folder / "model.safetensors.index.json") if (folder / "model.safetensors.index.json").is_file() else {}
+    file = folder / index.get("weight_map", {}).get(WEIGHT, "model.safetensors")
+    if not file.is_file():
+        return None
+    with safe_open(file, "pt") as weights:
+        return weights.get_tensor(WEIGHT) if WEIGHT in weights.keys() else None
+
+
+@contextmanager
+def head_at(model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Within the block the model computes logits only at these places of the batch: [1, places, vocabulary].
+
+    Logits of all places would need more memory than the rest of the model, as vocabularies have 150,000 tokens and more. The
+    head's input is selected, so whatever a model does to its logits is kept.
+
+    Yields:
+        A list. After a forward pass it holds the states of all places, [batch, length, size].
+    """
+    states: list[torch.Tensor] = []
+
+    def select(_, inputs):
+        states.append(inputs[0])
+        return (inputs[0][rows, columns][None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
+def candidate_scores(model: PreTrainedModel, states: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Scores [ranked rows, candidates] in float32.
+
+    Args:
+        states: [batch, length, size].
+        rows: [ranked rows] rows of the batch.
+        places: [ranked rows, candidates] columns of the batch.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(inner, HEAD)(states[rows[:, None], places])
+
+
+def rank_by_candidates(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]) -> torch.Tensor:
+    """Log-probabilities of the candidates, [examples, candidates], from one forward pass."""
+    batch = left_padded([example["prompt"] for example in examples], tokenizer.pad_token_id)
+    length = batch["input_ids"].shape[1]
+    places = torch.tensor([[length - len(example["prompt"]) + place for place in example["candidates"]] for example in examples])
+    batch = {name: tensor.to(model.device) for name, tensor in with_positions(model, batch).items()}
+    nowhere, rows = torch.zeros(1, dtype=torch.long), torch.arange(len(examples))
+    with head_at(model, nowhere, nowhere) as states:
+        model(**batch, use_cache=False)
+    return candidate_scores(model, states[0], rows.to(model.device), places.to(model.device)).log_softmax(dim=1)
+
+
+def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """The tokens of each letter A-T, as in an answer in training: one token, or several (a blank, then the letter).
+
+    Raises:
+        ValueError: if two letters have the same tokens, or the tokens of one begin those of another.
+    """
+    letters = tokenizer(list(LETTERS), add_special_tokens=False)["input_ids"]
+    if any(one == other[: len(one)] for one, other in permutations(letters, 2)):
+        raise ValueError("this tokenizer does not tell the letters A-T apart; use one that knows capital letters")
+    return letters
+
+
+def rank_by_letters(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]) -> torch.Tensor:
+    """Log-probabilities of the candidates, [examples, 20]: of their letters (of all tokens of a letter together) among the 20.
+
+    One forward pass is needed for each common beginning after which letters differ. If every letter is one token, that is
+    after the prompt. If every letter is a blank and one token, it is after prompt and blank. If some are one token and some two,
+    it is after both.
+    """
+    letters = letter_tokens(tokenizer)
+    starts = {tuple(letter[:n]) for letter in letters for n in range(len(letter))}
+    scores = torch.zeros(len(examples), len(letters), device=model.device)
+    for start in sorted(starts):
+        following = [(place, letter[len(start)]) for place, letter in enumerate(letters) if tuple(letter[: len(start)]) == start]
+        shared = len(following) == len(letters) and len({token for _, token in following}) == 1
+        if not shared:  # a token that all letters share does not change their order
+            batch = left_padded([[*example["prompt"], *start] for example in examples], tokenizer.pad_token_id)
+            batch = {name: tensor.to(model.device) for name, tensor in with_positions(model, batch).items()}
+            with exact_head(model):
+                logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(dim=1)
+            places, tokens = zip(*following, strict=True)
+            scores[:, list(places)] += logits[:, list(tokens)]
+    return scores.log_softmax(dim=1)
+
+
+def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The left-padded batch with ``position_ids``, each token's place in its own row, if the model takes them.
+
+    Without them GPT-2 would count the padding too, so a row's answer would depend on the other rows. (``generate`` passes
+    positions itself.) ChatGLM computes positions from the ids.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "position_ids" not in signature(inner.forward).parameters:
+        return batch
+    return {**batch, "position_ids": (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)}
+
+
+@contextmanager
+def exact_head(model: PreTrainedModel) -> Iterator[None]:
+    """Compute logits in float32 within the block, because bfloat16 may round the logits of two letters to one number.
+
+    If the head is not a plain linear layer (for example, with LoRA on it), logits do not change.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, ModulesToSaveWrapper):
+        head = head.modules_to_save[head.active_adapters[0]]
+    autocast = torch.is_autocast_enabled(model.device.type)
+    if type(head) is not nn.Linear or (head.weight.dtype == torch.float32 and not autocast):
+        yield
+        return
+
+    def in_float32(layer, inputs, _):
+        with torch.autocast(model.device.type, enabled=False):
+            return linear(inputs[0].float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
+
+    hook = head.register_forward_hook(in_float32)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,217 @@
+"""Ranking by scores of candidates, logits at answers only, and batches by tokens."""
+
+import hub
+import pytest
+import tiny
+import torch
+from test_llm import LORA, TUNING, answers_of
+from torch import nn
+from transformers import TrainingArguments
+
+from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.llm.batches import encode_instructions
+from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.llm.ranking import HEAD, saved_head
+from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
+from llmcrs_utils.text.instructions import build_instructions
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.training.collators import causal_collator, with_labels
+from llmcrs_utils.training.token_batches import TokenBatchSampler, grouped, rounded
+from llmcrs_utils.training.trainer import ListDataset
+
+CUTOFF, NEW = 1024, 12
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return tiny.some_samples(4)
+
+
+@pytest.fixture(scope="module")
+def instructions(samples):
+    return build_instructions(samples, tiny.dataset().facts, CHINESE, ranking="candidates")
+
+
+@pytest.fixture(scope="module")
+def examples(instructions):
+    return encode_instructions(instructions, load_tokenizer(tiny.backbone("llama")), CHINESE, "plain", CUTOFF, NEW)[0]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, examples):
+    """A model that ranks by scores, tuned for a few steps, and its folder."""
+    folder = tmp_path_factory.mktemp("ranking")
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+    tune(model, examples, examples, load_tokenizer(tiny.backbone("llama")), output_dir=folder, **TUNING | {"num_train_epochs": 3})
+    return model.eval(), folder
+
+
+@pytest.mark.parametrize(("kind", "template"), [("llama", "alpaca"), ("chatglm", "bare"), ("qwen", "chat")])
+def test_a_candidate_is_read_to_the_end_of_its_description(tmp_path, samples, instructions, kind, template):
+    name = hub.qwen(tmp_path / "qwen", tiny.texts()) if kind == "qwen" else tiny.backbone(kind)
+    tokenizer = load_tokenizer(name)
+    encoded = encode_instructions(instructions, tokenizer, CHINESE, template, 4096, NEW)[0]
+    for task, row, example in zip(samples["task"], instructions.to_dict("records"), encoded, strict=True):
+        assert ("candidates" in example) == (task == "recommend") == (not example["answer"])
+        if task == "recommend":
+            assert len(example["candidates"]) == 20 and row["output"] == "ABCDEFGHIJKLMNOPQRST"[example["gold"]]
+            for place, description in zip(example["candidates"], row["described"], strict=True):
+                read = "".join(tokenizer.decode(example["prompt"][: place + 1]).split())
+                assert read.endswith(description[-3:]) or read.endswith(description[-4:-1])
+
+
+def test_every_candidate_is_described_and_a_crs_stands_beside_it(samples):
+    helped = tiny.help_for(samples)
+    row = build_instructions(samples, {}, CHINESE, helped, ranking="candidates").set_index("task").loc["recommend"].iloc[0]
+    assert row["described"][:3] == ["A的信息未知，推荐系统排第19", "B的信息未知，推荐系统排第20", "C的信息未知，推荐系统排第1"]
+    assert "Top1-20商品排序结果：C、D" in row["tail"] and row["tail"].endswith("；".join(row["described"]))
+    by_letter = build_instructions(samples, {}, CHINESE, helped).set_index("task").loc["recommend"].iloc[0]
+    assert by_letter["described"] == [] and "排第" not in by_letter["tail"]
+
+
+def test_scores_do_not_depend_on_the_batch_and_survive_saving_and_merging(tmp_path, samples, examples, tuned):
+    model, folder = tuned
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    together, alone = (answers_of(model, tokenizer, samples, examples, size) for size in (16, 1))
+    tiny.assert_same_answers(together, alone)
+    ranked = together[samples["task"] == "recommend"]
+    assert (ranked["scores"].map(max) - ranked["scores"].map(min) > 1e-3).all(), "the head has learned nothing"
+    tiny.assert_same_answers(answers_of(load_tuned(folder), tokenizer, samples, examples), together)
+    merge(folder, tmp_path / "merged")
+    again = new_lora(str(tmp_path / "merged"), **LORA | {"ranking": "candidates"})
+    tiny.assert_same_answers(answers_of(again, tokenizer, samples, examples), together)
+    assert saved_head(tmp_path / "merged").abs().max() > 0 and saved_head(None) is None
+
+
+def test_scores_are_learned(samples, examples, tmp_path):
+    """On a handful of rankings the loss falls far below that of guessing, log 20 = 3.0."""
+    few = [example for example in examples if "candidates" in example]
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates", "modules_to_save": ["embed_tokens"]})
+    history = tune(model, few, few, load_tokenizer(tiny.backbone("llama")), output_dir=tmp_path, **TUNING | {"num_train_epochs": 30})
+    assert history["valid_loss"].iloc[0] > 2.5 and history["valid_loss"].min() < 1.0
+    answers = answers_of(model, load_tokenizer(tiny.backbone("llama")), samples, examples)
+    asked = samples["task"] == "recommend"
+    assert (answers.loc[asked, "text"] == samples.loc[asked, "label"]).mean() >= 0.75
+
+
+def test_two_orders_are_averaged(samples, examples, tuned):
+    model, _ = tuned
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    turned = samples.assign(candidates=[items[::-1] for items in samples["candidates"]])
+    other = encode_instructions(build_instructions(turned, tiny.dataset().facts, CHINESE, ranking="candidates"), tokenizer, CHINESE, "plain", CUTOFF, NEW)[0]
+    both = predict(model, tokenizer, samples, examples, CHINESE, max_new_tokens=NEW, batch_size=8, reversed_examples=other)
+    single = [answers_of(model, tokenizer, *pair) for pair in ((samples, examples), (turned, other))]
+    for place in samples.index[samples["task"] == "recommend"]:
+        scores = [dict(zip(answers.loc[place, "ranking"], torch.tensor(answers.loc[place, "scores"]).exp().tolist(), strict=True)) for answers in single]
+        mean = {item: (scores[0][item] + scores[1][item]) / 2 for item in scores[0]}
+        assert both.loc[place, "ranking"] == sorted(mean, key=mean.get, reverse=True)
+        torch.testing.assert_close(torch.tensor(both.loc[place, "scores"]).exp().tolist(), sorted(mean.values(), reverse=True), rtol=1e-4, atol=1e-6)
+
+
+# --- the loss
+
+
+def trainer_of(model, tokenizer, tmp_path, batch):
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=batch, report_to="none")
+    return AnswerTrainer(model=model, args=arguments, data_collator=causal_collator(tokenizer.pad_token_id), train_dataset=ListDataset([]))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "chatglm"])
+def test_the_loss_and_its_gradient_are_those_of_all_logits(tmp_path, samples, architecture):
+    """Two batches of one update count as one batch of all their tokens, as transformers' own loss has it."""
+    folder = tiny.backbone(architecture)
+    tokenizer = load_tokenizer(folder)
+    settings = LORA | {"lora_target": ["all-linear"], "modules_to_save": []}
+    encoded = with_labels(encode_instructions(build_instructions(samples, tiny.dataset().facts, CHINESE), tokenizer, CHINESE, "bare", CUTOFF, NEW)[0])
+    collate = causal_collator(tokenizer.pad_token_id)
+    ours, theirs = (new_lora(folder, **settings) for _ in range(2))
+    expected = theirs(**collate(encoded)).loss
+    expected.backward()
+    trainer = trainer_of(ours, tokenizer, tmp_path, 8)
+    ours.train()
+    sizes = []
+    ours.get_output_embeddings().register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[1]))
+    batches, counts = trainer.get_batch_samples(iter([collate(encoded[:5]), collate(encoded[5:])]), 2, ours.device)
+    losses = [trainer.compute_loss(ours, batch, num_items_in_batch=counts) for batch in batches]
+    sum(losses).backward()
+    torch.testing.assert_close(sum(losses), expected, rtol=1e-5, atol=1e-6)
+    for (name, one), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6, msg=name)
+    assert sum(sizes) == sum(label != -100 for example in encoded for label in example["labels"])  # no logits anywhere else
+
+
+def test_rankings_and_texts_share_a_batch_or_do_without_each_other(tmp_path, examples):
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+    trainer, collate = trainer_of(model, tokenizer, tmp_path, 8), causal_collator(tokenizer.pad_token_id)
+    model.eval()
+    texts, ranked = ([e for e in with_labels(examples) if ("gold" in e) == kind] for kind in (False, True))
+    losses = [trainer.compute_loss(model, collate(part)).item() for part in (texts, ranked, [*ranked[:2], *texts, *ranked[2:]])]
+    assert losses[1] == pytest.approx(torch.tensor(20.0).log().item(), rel=1e-5)  # the vector is zero before training
+    assert losses[2] == pytest.approx(losses[0] + losses[1], rel=1e-4)
+    assert isinstance(getattr(model.get_base_model(), HEAD), nn.Module) and not hasattr(load_causal(tiny.backbone("llama")), HEAD)
+
+
+# --- batches by tokens
+
+
+def test_batches_keep_to_the_budget_and_take_every_example_once():
+    lengths = [5, 700, 30, 31, 33, 400, 16, 17, 90, 90, 90, 90, 3000]
+    batches = TokenBatchSampler(lengths, 1024, seed=1, shuffled=True)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) * rounded(max(lengths[place] for place in batch)) <= 1024 or len(batch) == 1
+    assert len(batches) < len(lengths) / 2
+    first, again = list(batches), list(TokenBatchSampler(lengths, 1024, seed=1, shuffled=True))
+    batches.set_epoch(1)
+    assert first == again != list(batches) and sorted(first) == sorted(batches)
+
+
+def test_processes_share_the_batches_evenly():
+    lengths = [10 * n for n in range(1, 24)]
+    shares = [list(TokenBatchSampler(lengths, 700, 1, True, 3, process)) for process in range(3)]
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(place for share in shares for batch in share for place in batch) == list(range(len(lengths)))
+
+
+def test_groups_are_limited_by_number_and_by_tokens():
+    assert grouped([], 4, 100) == []
+    assert grouped([16] * 5, most=2) == [(0, 2), (2, 4), (4, 5)]
+    assert grouped([100, 50, 16, 16, 16], tokens=128) == [(0, 1), (1, 3), (3, 5)]
+    assert grouped([16] * 4, most=3, tokens=32) == [(0, 2), (2, 4)]
+
+
+def test_tuning_by_tokens_resumes_to_the_same_weights(tmp_path, examples):
+    """A second epoch after a break is that of an unbroken run: the order of the batches follows the epoch."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    options = TUNING | {"num_train_epochs": 2, "tokens_per_batch": 1024, "gradient_accumulation_steps": 2, "lr_scheduler_type": "constant"}
+
+    def weights(folder, epochs):
+        model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+        history = tune(model, examples, examples, tokenizer, output_dir=folder, **options | {"num_train_epochs": epochs})
+        return history, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    _, whole = weights(tmp_path / "whole", 2)
+    calls = []
+
+    class Stopped(Exception):
+        pass
+
+    original = AnswerTrainer.get_batch_samples
+
+    def stopping(self, *arguments):
+        calls.append(self.state.epoch)
+        if self.state.epoch and self.state.epoch >= 1:
+            raise Stopped
+        return original(self, *arguments)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(AnswerTrainer, "get_batch_samples", stopping)
+    with pytest.raises(Stopped):
+        weights(tmp_path / "broken", 2)
+    patch.undo()
+    history, resumed = weights(tmp_path / "broken", 2)
+    assert len(calls) > 1 and len(history) == 2
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0, msg=name)
