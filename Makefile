@@ -22,7 +22,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run weights validate score compare report lab figures test publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run weights validate score compare report lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -94,6 +94,9 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 test: $(INSTALLED) ## ~9 min | all tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
+
+test-slow: $(INSTALLED) ## ~15 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 SLOW=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests/test_pipeline.py tests/test_rehearsal.py tests/test_processes.py tests/test_benchmarks.py
 
 figures: $(INSTALLED) ## ~30 s | every committed table and figure again, from results/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py

@@ -1,5 +1,6 @@
 """Hand-made dialogues, shops and a small generated corpus that several tests share."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,8 @@ from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import generate
 
 SHARED = Path(__file__).parents[2] / "shared" / "u_need_samples"
+# Whole runs of the workflow and several processes: minutes each. `make test-slow` runs them.
+slow = pytest.mark.skipif("SLOW" not in os.environ, reason="minutes: make test-slow runs it")
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public U-NEED samples are not here")
 
 SEGMENTS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]

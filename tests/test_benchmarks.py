@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import slow
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,6 +62,7 @@ def test_answers_end_where_the_true_ones_do():
     assert [(row != tokenizer.pad_token_id).sum().item() for row in answers] == lengths
 
 
+@slow
 def test_gpu_script_prints_a_line_a_point(capsys, monkeypatch):
     # LLaMA alone: it has what ChatGLM has not, layers trained whole beside LoRA.
     monkeypatch.setattr(material, "LLM_SECTIONS", {"llama": "allm"})

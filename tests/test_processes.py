@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from conftest import slow
 from safetensors.torch import load_file
 
 from llmcrs_utils.files.parquet import read_parquet
@@ -33,7 +34,7 @@ def launch(kind: str, folder: Path, processes: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["llm", "crs"])
+@pytest.fixture(scope="module", params=["llm", pytest.param("crs", marks=slow)])
 def runs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return request.param, launch(request.param, folder / "one", 1), launch(request.param, folder / "two", 2)

@@ -4,15 +4,20 @@ import hub
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from test_llm import LORA, TUNING, answers_of
 from torch import nn
 from transformers import TrainingArguments
 
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.evaluation.figures import skill_curve
+from llmcrs_utils.llm import system as llm
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import HEAD, saved_head
 from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
+from llmcrs_utils.study.run import run_of
+from llmcrs_utils.tasks.dataset import write_dataset
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.collators import causal_collator, with_labels
@@ -151,6 +156,26 @@ def test_rankings_and_texts_share_a_batch_or_do_without_each_other(tmp_path, exa
     assert losses[1] == pytest.approx(torch.tensor(20.0).log().item(), rel=1e-5)  # the vector is zero before training
     assert losses[2] == pytest.approx(losses[0] + losses[1], rel=1e-4)
     assert isinstance(getattr(model.get_base_model(), HEAD), nn.Module) and not hasattr(load_causal(tiny.backbone("llama")), HEAD)
+
+
+def test_a_learning_curve_is_measured_on_the_way_once_and_changes_no_weight(tmp_path):
+    write_dataset(tiny.dataset(), tmp_path / "data")
+    given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "lora_rank": 4}
+    given |= {"ranking": "candidates", "max_samples": 10, "num_train_epochs": 2.0, "tokens_per_batch": 2048, "max_new_tokens": 8, "predict_splits": ["test"]}
+    weights = []
+    for points in ([], [0, 12, 60, 10_000]):
+        folder = tmp_path / str(len(points))
+        run = run_of("04_tune_llm", {**given, "curve_samples": points, "output_dir": str(folder), "predictions_file": str(tmp_path / "x.parquet")})
+        material = llm.prepare(run.parameters)
+        llm.train(material, folder)
+        weights.append(load_file(folder / "adapter_model.safetensors"))
+        curve = llm.read_curve(folder)
+        assert list(dict.fromkeys(curve["samples"])) == [point for point in points if point <= 80]
+    assert set(curve["task"]) == {"understand", "elicit", "recommend", "respond"} and curve["value"].between(0, 1).all()
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=0, msg=name)
+    llm.add_to_curve(material, None, folder, 12)  # is there already
+    assert len(skill_curve(curve, "Tiny").axes) == 4
 
 
 # --- batches by tokens

@@ -11,6 +11,7 @@ import hub
 import pandas as pd
 import pytest
 import tiny
+from conftest import slow
 
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
@@ -23,7 +24,7 @@ LETTER = {"bcrs": "bart_base_chinese", "ccrs": "cpt_base", "cllm": "chatglm_6b",
 PAPER = ["bert_crf", "sasrec", "gpt2", "bcrs", "ccrs", "cllm", "allm", "allm-ccrs", "bcrs-cllm"]
 
 
-pytestmark = pytest.mark.skipif("REHEARSE" not in os.environ, reason="whole runs, minutes: REHEARSE=1 runs them")
+pytestmark = slow
 
 
 @pytest.fixture(scope="module")

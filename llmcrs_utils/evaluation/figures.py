@@ -28,6 +28,7 @@ PAPER_COLOURS = {
 }
 # Tol's "light" scheme, for collaborations that are not in the paper.
 FURTHER_COLOURS = ["#77AADD", "#99DDFF", "#EE8866", "#FFAABB", "#BBCC33", "#AAAA00", "#EEDD88", "#DDDDDD"]
+CHANCE = {"Acc": 1 / 20, "MRR@5": sum(1 / rank for rank in range(1, 6)) / 20}  # of a random order of the 20 candidates
 MARKERS = {"LLM assisting CRS": "o", "CRS assisting LLM": "s"}
 
 
@@ -59,6 +60,27 @@ def learning_curve(history: pd.DataFrame, title: str) -> Figure:
         axes.legend(frameon=False)
     for axes in panels[len(stages) :]:
         axes.set_axis_off()
+    figure.suptitle(figure_text(title))
+    return figure
+
+
+def skill_curve(curve: pd.DataFrame, title: str) -> Figure:
+    """Validation scores by the number of training samples, a panel per task; chance of a ranking is dashed.
+
+    Args:
+        curve: ``samples, task, metric, value, n`` (``llm.system.read_curve``).
+    """
+    tasks = [task for task in TASKS if task in set(curve["task"])]
+    figure = Figure(figsize=(3.1 * len(tasks) + 0.4, 3.0), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks):
+        part = curve[curve["task"] == task]
+        for (metric, line), colour in zip(part.groupby("metric", sort=False), ("#332288", "#CC6677")):
+            axes.plot(line["samples"], line["value"], color=colour, marker="o", markersize=4, label=metric)
+            if metric in CHANCE:
+                axes.axhline(CHANCE[metric], color=colour, linewidth=1, linestyle="--")
+        axes.set(xlabel="training samples", title=f"{TABLES[task].title}\n(n = {part['n'].iloc[0]})", ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     figure.suptitle(figure_text(title))
     return figure
 

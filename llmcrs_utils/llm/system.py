@@ -4,18 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from llmcrs_utils.checkpoints.loading import load_tokenizer
+from llmcrs_utils.checkpoints.loading import device, load_tokenizer
 from llmcrs_utils.checkpoints.merging import with_adapters
+from llmcrs_utils.evaluation.metrics import HEADLINE, score
+from llmcrs_utils.files.atomic import read_json_or_none, write_json
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.tuning import load_tuned, merge, new_lora, tune
+from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import RANKINGS, Prompts, prompts_of
 
+CURVE, CURVE_SAMPLES = "learning_curve.json", 100  # a run's learning curve; validation samples of each task that it is measured on
 WITHOUT_GRADIENTS = 4  # answering holds far less in memory than tuning, so its batches have this many times the tokens
 
 
@@ -86,8 +91,37 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
+        points=parameters["curve_samples"], measure=lambda count: add_to_curve(material, model, Path(output_dir), count),
         **{name: parameters[name] for name in training_names},
     )  # fmt: skip
+
+
+def add_to_curve(material: Material, model: PeftModel, output_dir: Path, count: int) -> None:
+    """Measure the model on up to ``CURVE_SAMPLES`` validation samples of each task, after ``count`` training samples.
+
+    The file ``CURVE`` gets a row per task and metric. What it holds already, from before a kill, is not measured again.
+    """
+    parameters, rows = material.parameters, read_json_or_none(output_dir / CURVE) or []
+    if any(row["samples"] == count for row in rows):
+        return
+    samples = material.splits["valid"]
+    places = samples[samples["split"] == "valid"].groupby("task").head(CURVE_SAMPLES).index
+    asked = samples.loc[places].reset_index(drop=True)
+    answers = predict(
+        model.to(device()), material.tokenizer, asked, [material.examples["valid"][place] for place in places], material.prompts,
+        max_new_tokens=parameters["max_new_tokens"], batch_size=parameters["eval_batch_size"],
+        tokens_per_batch=WITHOUT_GRADIENTS * parameters["tokens_per_batch"],
+    )  # fmt: skip
+    scores = score(asked, label_run(answers, parameters["system"], parameters["seed"]), parameters["language"], "valid")
+    for task, part in scores.groupby("task"):
+        for metric in dict.fromkeys((HEADLINE[task], *(["Acc"] if task == "recommend" else []))):
+            rows.append({"samples": count, "task": task, "metric": metric, "value": round(float(part[metric].mean()), 4), "n": len(part)})
+    write_json(output_dir / CURVE, rows)
+
+
+def read_curve(output_dir: str | Path) -> pd.DataFrame:
+    """The learning curve of a run: ``samples, task, metric, value, n``; empty if none was asked for."""
+    return pd.DataFrame(read_json_or_none(Path(output_dir) / CURVE) or [], columns=["samples", "task", "metric", "value", "n"])
 
 
 def part_of(material: Material, split: str) -> list[int]:

@@ -1,5 +1,7 @@
 """LoRA tuning of a causal LM through PEFT (paper section 3.2): one adapter for all four tasks."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -95,23 +97,50 @@ class AnswerTrainer(QuietTrainer):
 
     The loss is the mean over the tokens of answers, plus the mean over the rankings. Both means are over all batches of an
     update and over all processes.
+
+    Args:
+        points: numbers of training samples after which ``measure(number)`` is called, between two updates.
     """
 
     loss_is_scaled_for_ga = True
 
+    def __init__(self, *arguments, points: Iterable[int] = (), measure: Callable[[int], None] | None = None, **options):
+        super().__init__(*arguments, **options)
+        self.points, self.measure, self.seen = sorted(points), measure, None
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of an update, and how many tokens and rankings a process has in them on average."""
+        """The batches of an update, and ``counted``."""
+        if self.seen is None:  # a training that is resumed begins with an epoch
+            self.seen = round((self.state.epoch or 0) * len(self.train_dataset))
+        self.measure_points()
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.seen += self.args.world_size * sum(len(batch["input_ids"]) for batch in batches)
+        return batches, self.counted(batches, device)
+
+    def train(self, *arguments, **options):
+        result = super().train(*arguments, **options)
+        self.measure_points()
+        return result
+
+    def measure_points(self) -> None:
+        while self.points and self.seen >= self.points[0]:
+            self.measure(self.points.pop(0))
+            self.model.train()
+
+    def counted(self, batches: list[dict], device: torch.device) -> torch.Tensor:
+        """How many tokens of answers and how many rankings a process has in these batches, on average over all processes.
+
+        A loss summed in each process and divided by this has, as its mean over the processes, the mean over all that was summed.
+        """
         counts = [[(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ()))] for batch in batches]
-        total = torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0)
-        return batches, self.accelerator.reduce(total, "mean")
+        return self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         bare = self.accelerator.unwrap_model(model)
         given = {name: value for name, value in inputs.items() if name not in ("labels", "candidate_rows", "candidates", "gold")}
         targets = inputs["labels"][:, 1:]
         rows, columns = (targets != -100).nonzero(as_tuple=True)
-        tokens, rankings = num_items_in_batch if model.training else (len(rows), len(inputs.get("gold", ())))
+        tokens, rankings = num_items_in_batch if model.training else self.counted([inputs], targets.device)
         anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place
         with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
             outputs = model(**given, use_cache=False)
@@ -126,20 +155,28 @@ class AnswerTrainer(QuietTrainer):
 
 
 def tune(
-    model: PeftModel, examples: list[dict], valid_examples: list[dict], tokenizer: PreTrainedTokenizerBase, tokens_per_batch: int = 0, **options
+    model: PeftModel,
+    examples: list[dict],
+    valid_examples: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    tokens_per_batch: int = 0,
+    points: Iterable[int] = (),
+    measure: Callable[[int], None] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """Tune in place with ``trainer.train`` and return its history. If the frozen base is in bfloat16, products are computed in it.
 
     Args:
         examples, valid_examples: as ``encode_instructions`` returns them.
         tokens_per_batch: most tokens of a batch, padding included; 0: batches of ``per_device_train_batch_size`` examples.
+        points, measure: as for ``AnswerTrainer``.
         options: passed to ``trainer.train``.
     """
     collate = causal_collator(tokenizer.pad_token_id, ROUNDED_TO if tokens_per_batch else 1)
     in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     return train(
         model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer,
-        kind=AnswerTrainer, tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None, **options,
+        kind=partial(AnswerTrainer, points=points, measure=measure), tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None, **options,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def train(
     tokenizer: PreTrainedTokenizerBase | None = None,
     label_names: list[str] | None = None,
     group_by_length: bool = True,
-    kind: type[QuietTrainer] = QuietTrainer,
+    kind: Callable[..., QuietTrainer] = QuietTrainer,
     tokens_per_batch: int = 0,
     **arguments,
 ) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def train(
         tokenizer: saved beside the model.
         label_names: the entries of a batch that are labels, for the Trainer.
         group_by_length: whether batches hold examples of similar length.
-        kind: the Trainer; one that computes the loss in another way.
+        kind: makes the Trainer; another one computes the loss in another way.
         tokens_per_batch: see ``QuietTrainer``.
         arguments: arguments of ``training_arguments``.
 
