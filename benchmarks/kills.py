@@ -3,7 +3,7 @@
     python benchmarks/kills.py --kills 20
 
 A copy of the project runs a profile once undisturbed. Then further copies run it while every so often a random process of
-the tree (the workflow, a shell, a job, a kernel) gets SIGKILL; after each kill the same command follows, until a run has ended.
+the tree (the workflow, a shell, a job, a kernel) gets SIGKILL; when a kill has ended the command, the same command follows, until a run has ended.
 Runs follow each other until there were as many kills as asked for. What is compared: every table and every file of answers, byte
 for byte; whether any finished job or finished model was made a second time.
 """

@@ -172,7 +172,8 @@ class Plan:
     def backbones(self) -> Iterator[Job]:
         """The small models that are used if the profile names no checkpoint."""
         trained = self.systems("crs", "llm")
-        needed = {system.backbone for system in trained if not system_parameters(self.profile, system.key).get("model_name_or_path")}
+        chosen = {system: system_parameters(self.profile, system.key) for system in trained}
+        needed = {system.backbone for system, own in chosen.items() if not own.get("model_name_or_path") and not own.get("served")}
         own = self.profile.get(TRAINED_BY["typical"], {})
         needed |= {s.backbone for s in self.systems("typical") if s.backbone and not own.get(f"{s.backbone}_model_name_or_path")}
         for architecture in sorted(needed):
@@ -210,7 +211,9 @@ class Plan:
         own |= {"assistance_file": self.help_file(system, seed, kind) if system.assistant else ""}
         own |= {} if seed is None else {"seed": seed}
         own |= self.models(notebook, system)
-        if not own.get("model_name_or_path"):
+        if own.get("served"):
+            own["model_name_or_path"] = ""
+        elif not own.get("model_name_or_path"):
             own["model_name_or_path"] = self.backbone(system.backbone)
         run = run_of(notebook, own)
         outputs = [predictions, *([str(catalogue_file(predictions))] if system.ranks_catalogue else [])]

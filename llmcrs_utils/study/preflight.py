@@ -53,6 +53,9 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     check_accelerate(profile.get("accelerate", ""), trained, path)
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
     for key, values in trained.items():
+        if values.get("served"):
+            check_served(key, values, path)
+            continue
         check_base(profile, key, values, path)
         if SYSTEMS[key].family == "llm":
             check_tuning(key, values, path)
@@ -135,6 +138,25 @@ def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
         for key, values in trained.items():
             if values.get("quantization_bit"):
                 raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
+
+
+def check_served(key: str, values: dict, path: str) -> None:
+    """Check that an LLM behind an address has a model's name, is asked for letters, and that its server answers.
+
+    Raises:
+        ParameterError: if a check fails.
+    """
+    where = f"{path}: section {key} or {TRAINED_BY['llm']}"
+    if not values.get("served_model"):
+        raise ParameterError(f"{where}: served needs served_model, the model's name at the server")
+    if values.get("ranking", "letter") != "letter" or values.get("candidate_orders", 1) != 1:
+        raise ParameterError(f"{where}: served: a server is asked for a letter, once; leave ranking and candidate_orders out")
+    from llmcrs_utils.llm.served import ServerError, check_server  # this import takes a second and is rarely needed
+
+    try:
+        check_server(values["served"], values["served_model"])
+    except ServerError as error:
+        raise ParameterError(f"{where}: {error}") from None
 
 
 def check_base(profile: dict, key: str, values: dict, path: str) -> None:

@@ -46,7 +46,7 @@ PLACES = {"data_dir", "dataset_dir", "output_dir", "predictions_dir", "predictio
 # Parameters that name checkpoints. The key holds the name and commit of a hub id, but not the path of a folder.
 CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
 # Parameters of answering. A trained model does not depend on them.
-OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "candidate_orders", "report_to", "models"}
+OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "candidate_orders", "served", "served_requests", "report_to", "models"}
 TYPICAL_NOTEBOOK = "06_typical_systems"
 SEEDED = ("03_train_crs", "04_tune_llm", "05_collaborate")  # a profile may run these with several seeds
 SHARED_BY_TYPICAL = ("dataset_dir", "language", "seed", "warmup_steps", "weight_decay", "report_to", "eval_batch_size")
@@ -223,6 +223,8 @@ def family_of(run: Run) -> ModuleType:
         from llmcrs_utils.small import system
     elif run.notebook == "03_train_crs":
         from llmcrs_utils.crs import system
+    elif run.notebook == "04_tune_llm" and run.parameters["served"]:
+        from llmcrs_utils.llm import served as system
     elif run.notebook == "04_tune_llm":
         from llmcrs_utils.llm import system
     else:

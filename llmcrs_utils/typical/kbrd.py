@@ -27,7 +27,7 @@ from llmcrs_utils.training.collators import kbrd_collator, pad
 from llmcrs_utils.training.decoding import answer_in_batches
 from llmcrs_utils.training.folders import STAGES
 from llmcrs_utils.training.trainer import train
-from llmcrs_utils.typical.graph import RelationalGraph, SelfAttention, knowledge_graph, make_linker
+from llmcrs_utils.typical.graph import Graph, RelationalGraph, SelfAttention, knowledge_graph, make_linker
 from llmcrs_utils.typical.models import TypicalModel, load_model, new_model, text_ids
 
 RECORD = "kbrd.json"  # beside the weights: names of the nodes, and maximum lengths of texts
@@ -136,20 +136,9 @@ def train_kbrd(
     graph = knowledge_graph(corpus.knowledge, dataset.items["item_id"].tolist())
     linker = make_linker(graph.items, graph.values, prompts)
     tokenizer = load_tokenizer(model_name_or_path, segments=True)
-    recommend, respond = {}, {}
-    for name in ("train", "valid"):
-        samples = dataset.split(name)
-        recommend[name] = recommend_examples(samples, dataset.index, linker)
-        respond[name] = respond_examples(samples, tokenizer, prompts, linker, cutoff_len, max_target_len)
-    for task, examples in {"recommendations": recommend, "replies": respond}.items():
-        if not all(examples.values()):
-            raise ValueError(f"no {task} in training or validation; KBRD learns from recommendations and from replies")
+    recommend, respond = examples_of_stages(dataset, tokenizer, prompts, linker, cutoff_len, max_target_len)
     writer = writer_config(tokenizer, hidden_size, layers, heads, dropout, max(cutoff_len, max_target_len))
-    model = new_model(
-        Kbrd, None, seed, items=len(graph.items), nodes=len(graph.items) + len(graph.values), relations=graph.relations,
-        edges=graph.edges.shape[1], dim=graph_dim, bases=bases, bias_dim=bias_dim, writer=writer,
-    )  # fmt: skip
-    model.graph.edges.copy_(graph.edges)
+    model = new_kbrd(graph, seed, dim=graph_dim, bases=bases, bias_dim=bias_dim, writer=writer)
     collate, options = kbrd_collator(tokenizer.pad_token_id), {"seed": seed, "label_names": [], **training_options}
     trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}  # without the fixed positions
 
@@ -176,6 +165,31 @@ def train_kbrd(
         ],
         ignore_index=True,
     )
+
+
+def examples_of_stages(dataset: Dataset, tokenizer, prompts: Prompts, linker, cutoff_len: int, max_target_len: int) -> tuple[dict, dict]:
+    """Examples of the recommender and of the reply model, each as split -> examples of training and validation.
+
+    Raises:
+        ValueError: if either has no examples in a split.
+    """
+    recommend, respond = {}, {}
+    for name in ("train", "valid"):
+        samples = dataset.split(name)
+        recommend[name] = recommend_examples(samples, dataset.index, linker)
+        respond[name] = respond_examples(samples, tokenizer, prompts, linker, cutoff_len, max_target_len)
+    for task, examples in {"recommendations": recommend, "replies": respond}.items():
+        if not all(examples.values()):
+            raise ValueError(f"no {task} in training or validation; KBRD learns from recommendations and from replies")
+    return recommend, respond
+
+
+def new_kbrd(graph: Graph, seed: int, **sizes) -> Kbrd:
+    """An untrained KBRD over the graph. ``sizes`` are further arguments of ``Kbrd``'s config."""
+    counts = {"items": len(graph.items), "nodes": len(graph.items) + len(graph.values), "relations": graph.relations}
+    model = new_model(Kbrd, None, seed, **counts, edges=graph.edges.shape[1], **sizes)
+    model.graph.edges.copy_(graph.edges)
+    return model
 
 
 def writer_config(

@@ -1,0 +1,249 @@
+"""An LLM behind an address: any server that speaks OpenAI's protocol is asked, without tuning, and with a CRS's help in the prompt.
+
+The instructions are those of a tuned LLM. The address and the model's name come from the parameters, the key from the environment
+(``OPENAI_API_KEY``) only. Every answer is appended to a file at once, so a call after an interruption asks for the rest.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+import pandas as pd
+from tqdm.auto import tqdm
+
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.tasks.answers import ranked_answer, text_answer
+from llmcrs_utils.tasks.dataset import Dataset, read_dataset
+from llmcrs_utils.text.instructions import build_instructions, to_alpaca
+from llmcrs_utils.text.prompts import LETTERS, Prompts, prompts_of
+
+ANSWERS = "answers.jsonl"  # in the run's folder: a line per sample, with what the server wrote and what it cost
+SECONDS, RETRIES = 120, 4  # for one answer; more attempts after a failure, with growing pauses between them
+TOP = 20  # alternatives to a token that servers tell at most
+UNLISTED = -10.0  # added to the lowest log-probability told, for letters that are not among the alternatives
+
+
+class ServerError(RuntimeError):
+    """The server cannot be reached, or what it answers is no answer. The message says what happened and the remedy."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a served LLM: as ``llm.system.Material``, with texts in place of tokens.
+
+    Attributes:
+        questions: split -> for each sample the messages that the server gets.
+    """
+
+    parameters: dict
+    dataset: Dataset
+    prompts: Prompts
+    helped: pd.DataFrame | None
+    splits: dict[str, pd.DataFrame]
+    instructions: dict[str, pd.DataFrame]
+    questions: dict[str, list[list[dict[str, str]]]]
+
+    @property
+    def fits(self) -> None:
+        """Nothing is cut: the server has the model's tokenizer, we have not."""
+        return None
+
+
+def prepare(parameters: dict) -> Material:
+    """Read the data and write the questions. With ``shots`` each follows that many training samples of its task with their answers."""
+    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
+    splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
+    instructions = {name: build_instructions(part, dataset.facts, prompts, helped) for name, part in splits.items()}
+    shown = examples(instructions["train"], prompts, parameters["shots"], parameters["seed"])
+    questions = {name: [[*shown[task], message] for task, message in asked(part, prompts)] for name, part in instructions.items()}
+    return Material(parameters, dataset, prompts, helped, splits, instructions, questions)
+
+
+def asked(instructions: pd.DataFrame, prompts: Prompts) -> Iterator[tuple[str, dict[str, str]]]:
+    """(task, the user's message) of each row."""
+    for task, record in zip(instructions["task"], to_alpaca(instructions, prompts), strict=True):
+        yield task, {"role": "user", "content": f"{record['instruction']}\n{record['input']}"}
+
+
+def examples(instructions: pd.DataFrame, prompts: Prompts, shots: int, seed: int) -> dict[str, list[dict[str, str]]]:
+    """Task -> messages of ``shots`` training samples, each followed by its right answer."""
+    found: dict[str, list[dict[str, str]]] = {task: [] for task in instructions["task"].unique()}
+    drawn = instructions.sample(frac=1, random_state=seed).groupby("task").head(shots)
+    for (task, message), output in zip(asked(drawn, prompts), drawn["output"], strict=True):
+        found[task] += [message, {"role": "assistant", "content": output}]
+    return found
+
+
+def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
+    """Nothing is trained. Asks the server whether it has the model, so that what cannot work ends here.
+
+    Raises:
+        ServerError: if it cannot be reached or has no such model.
+    """
+    check_server(material.parameters["served"], material.parameters["served_model"])
+    return pd.DataFrame(columns=["epoch", "train_loss", "valid_loss"])
+
+
+def client_of(address: str, retries: int, seconds: float) -> openai.OpenAI:
+    return openai.OpenAI(base_url=address, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=retries, timeout=seconds)
+
+
+def check_server(address: str, model: str) -> None:
+    """Check that the server answers and, if it lists its models, that it has this one.
+
+    Raises:
+        ServerError: if a check fails.
+    """
+    try:
+        names = [listed.id for listed in client_of(address, retries=1, seconds=10).models.list().data]
+    except openai.NotFoundError:
+        return  # a server without such a list
+    except Exception as error:  # whatever a server may send instead of a list
+        raise ServerError(f"{address}: {reason(error)}; start the server, or correct served") from None
+    if names and model not in names:
+        raise ServerError(f"{address}: has no model {model!r}; it has {', '.join(names[:5])}: correct served_model")
+
+
+def reason(error: Exception) -> str:
+    """One line of what went wrong. It never holds the key."""
+    if isinstance(error, openai.APITimeoutError):
+        return "no answer in time"
+    if isinstance(error, openai.APIConnectionError):
+        return "no server answers there"
+    if isinstance(error, openai.APIStatusError):
+        return f"the server refused with status {error.status_code} ({one_line(error.message)})"
+    return f"this is no answer of OpenAI's protocol ({type(error).__name__})"
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())[:120]
+
+
+def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
+    """Predictions for these splits, without system and seed. What the file ``ANSWERS`` holds is not asked again.
+
+    Raises:
+        ServerError: for the first sample that got no answer; all answers before it are kept.
+    """
+    parts = []
+    for name in splits:
+        samples = material.splits[name]
+        given = ask_all(material, samples, material.questions[name], Path(output_dir) / ANSWERS)
+        rows = [prediction(sample, given[sample["sample_id"]], material.prompts) for sample in samples.to_dict("records")]
+        parts.append(pd.concat([samples[["split", "sample_id"]].reset_index(drop=True), pd.DataFrame(rows)], axis=1))
+    return pd.concat(parts)
+
+
+def ask_all(material: Material, samples: pd.DataFrame, questions: list[list[dict]], file: Path) -> dict[str, dict]:
+    """Sample id -> what the server said, for all samples. New answers are appended to the file as they come."""
+    parameters, given = material.parameters, read_answers(file)
+    client = client_of(parameters["served"], RETRIES, SECONDS)
+    todo = [(row, question) for row, question in zip(samples.to_dict("records"), questions, strict=True) if row["sample_id"] not in given]
+
+    def ask(pair: tuple[dict, list[dict]]) -> dict:
+        row, question = pair
+        try:
+            said = ask_one(client, parameters["served_model"], question, row["task"] == "recommend", parameters["max_new_tokens"])
+        except Exception as error:
+            raise ServerError(f"{parameters['served']}: sample {row['sample_id']}: {reason(error)}; run it again, which asks for the rest only") from None
+        return {"sample_id": row["sample_id"], **said}
+
+    failed = None
+    with ThreadPoolExecutor(parameters["served_requests"]) as pool, file.open("a", encoding="utf-8") as kept:
+        kept.write("\n" if file.stat().st_size else "")  # a kill may have cut the last line short
+        waiting = [pool.submit(ask, pair) for pair in todo]
+        for future in tqdm(as_completed(waiting), total=len(waiting), desc="asked", disable=not waiting):
+            if future.cancelled():
+                continue
+            try:
+                said = future.result()
+            except ServerError as error:  # no further questions, but the answers that are on their way are kept
+                failed = failed or error
+                for other in waiting:
+                    other.cancel()
+                continue
+            given[said["sample_id"]] = said
+            kept.write(json.dumps(said, ensure_ascii=False) + "\n")
+            kept.flush()
+    if failed:
+        raise failed
+    return given
+
+
+def ask_one(client: openai.OpenAI, model: str, question: list[dict], ranks: bool, max_new_tokens: int) -> dict:
+    """What the server writes (``raw``), the log-probabilities of letters if it tells them, and the tokens it counted.
+
+    Raises:
+        openai.OpenAIError, ValueError: if it does not answer, or with something else.
+    """
+    options = {"logprobs": True, "top_logprobs": TOP} if ranks else {}
+    try:
+        done = client.chat.completions.create(model=model, messages=question, max_tokens=max_new_tokens, temperature=0, **options)
+    except openai.BadRequestError:
+        if not ranks:
+            raise
+        done = client.chat.completions.create(model=model, messages=question, max_tokens=max_new_tokens, temperature=0)
+    if not done.choices or not isinstance(done.choices[0].message.content, str):
+        raise ValueError("no text")
+    usage = done.usage
+    cost = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
+    return {"raw": done.choices[0].message.content, "letters": letters_of(done.choices[0]) if ranks else None, **cost}
+
+
+def letters_of(choice) -> dict[str, float] | None:
+    """Letter -> log-probability, where the answer's first letter A-T stands; ``None`` if the server tells none."""
+    for token in (choice.logprobs.content if choice.logprobs else None) or []:
+        if token.token.strip() in LETTERS and token.token.strip():
+            found: dict[str, float] = {}
+            for other in [token, *(token.top_logprobs or [])]:
+                letter = other.token.strip()
+                if letter and letter in LETTERS:
+                    found[letter] = max(other.logprob, found.get(letter, other.logprob))
+            return found
+    return None
+
+
+def prediction(sample: dict, said: dict, prompts: Prompts) -> dict:
+    """The answer to one sample. A recommendation without a letter A-T is unusable.
+
+    Without log-probabilities the item that was named is first, and the others follow as they are given: Hit@5 and MRR@5 then say
+    little more than Acc.
+    """
+    if sample["task"] != "recommend":
+        return text_answer(sample["task"], said["raw"], prompts)
+    candidates, letters = list(sample["candidates"]), said["letters"]
+    written = next((sign for sign in said["raw"] if sign in LETTERS), None)
+    if not letters and written is None:
+        return {"text": "", "ranking": [], "scores": [], "raw": said["raw"], "valid": False, "catalogue": []}
+    if letters:
+        low = min(letters.values()) + UNLISTED
+        scores = [letters.get(letter, low) for letter in LETTERS[: len(candidates)]]
+    else:
+        scores = [float(letter == written) for letter in LETTERS[: len(candidates)]]
+    order = sorted(range(len(candidates)), key=lambda place: -scores[place])
+    return ranked_answer(candidates, order, [scores[place] for place in order], said["raw"])
+
+
+def read_answers(file: Path) -> dict[str, dict]:
+    """Sample id -> what was said. A last line that a kill cut short is left out."""
+    given = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        given[said["sample_id"]] = said
+    return given
+
+
+def summary(output_dir: str | Path) -> pd.DataFrame:
+    """One row: answers, how recommendations were ranked (by log-probabilities, or by the letter written), and tokens."""
+    given = read_answers(Path(output_dir) / ANSWERS).values()
+    ranked = [said for said in given if said["letters"] is not None]
+    tokens = {name: sum(said.get(name, 0) for said in given) for name in ("prompt_tokens", "completion_tokens")}
+    return pd.DataFrame([{"answers": len(given), "ranked_by_logprobs": len(ranked), **tokens}])
