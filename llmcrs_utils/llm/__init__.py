@@ -1,1 +1,1 @@
-"""LoRA-tuned language models: how they encode instructions, train, write replies and rank candidates by their letters."""
+"""Language models, LoRA-tuned here or asked at an address: how they encode instructions, train, write replies and rank candidates."""

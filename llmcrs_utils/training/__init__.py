@@ -1,1 +1,1 @@
-"""What all families share when they train and predict: one trainer, one module of collators, prediction in batches, work split over processes."""
+"""What all families share when they train and predict: one trainer, one module of collators, batches by tokens, prediction in batches, work split over processes."""
