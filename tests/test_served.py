@@ -156,13 +156,13 @@ def test_a_server_that_fails_costs_no_answer_already_had(run, server, kind):
     with pytest.raises(ServerError, match=message) as error:
         conduct(run)
     assert "\n" not in str(error.value) and "sk-secret" not in str(error.value) and "run it again" in str(error.value)
-    kept = served.read_answers(served_file(run))
+    kept = served.kept_answers(served_file(run))
     assert len(kept) == 9
     with served_file(run).open("a") as file:
         file.write('{"sample_id": "cut sh')  # a kill in the middle of a line
     server.say, server.asked = lambda question: "价位：一百；A", []
     predictions = conduct(run).predictions
-    assert len(server.asked) == len(predictions) - 9 and len(served.read_answers(served_file(run))) == len(predictions)
+    assert len(server.asked) == len(predictions) - 9 and len(served.kept_answers(served_file(run))) == len(predictions)
 
 
 def served_file(run):

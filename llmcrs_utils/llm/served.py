@@ -116,12 +116,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, openai.APIConnectionError):
         return "no server answers there"
     if isinstance(error, openai.APIStatusError):
-        return f"the server refused with status {error.status_code} ({one_line(error.message)})"
+        return f"the server refused with status {error.status_code} ({' '.join(error.message.split())[:120]})"
     return f"this is no answer of OpenAI's protocol ({type(error).__name__})"
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())[:120]
 
 
 def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.DataFrame:
@@ -141,7 +137,7 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
 
 def ask_all(material: Material, samples: pd.DataFrame, questions: list[list[dict]], file: Path) -> dict[str, dict]:
     """Sample id -> what the server said, for all samples. New answers are appended to the file as they come."""
-    parameters, given = material.parameters, read_answers(file)
+    parameters, given = material.parameters, kept_answers(file)
     client = client_of(parameters["served"], RETRIES, SECONDS)
     todo = [(row, question) for row, question in zip(samples.to_dict("records"), questions, strict=True) if row["sample_id"] not in given]
 
@@ -229,7 +225,7 @@ def prediction(sample: dict, said: dict, prompts: Prompts) -> dict:
     return ranked_answer(candidates, order, [scores[place] for place in order], said["raw"])
 
 
-def read_answers(file: Path) -> dict[str, dict]:
+def kept_answers(file: Path) -> dict[str, dict]:
     """Sample id -> what was said. A last line that a kill cut short is left out."""
     given = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
@@ -243,7 +239,7 @@ def read_answers(file: Path) -> dict[str, dict]:
 
 def summary(output_dir: str | Path) -> pd.DataFrame:
     """One row: answers, how recommendations were ranked (by log-probabilities, or by the letter written), and tokens."""
-    given = read_answers(Path(output_dir) / ANSWERS).values()
+    given = kept_answers(Path(output_dir) / ANSWERS).values()
     ranked = [said for said in given if said["letters"] is not None]
     tokens = {name: sum(said.get(name, 0) for said in given) for name in ("prompt_tokens", "completion_tokens")}
     return pd.DataFrame([{"answers": len(given), "ranked_by_logprobs": len(ranked), **tokens}])
