@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(said, bytes):  # nonsense
             return self.send(200, said)
         if isinstance(said, int):
-            return self.send(said, {"error": {"message": "not now", "type": "x", "code": None, "param": None}})
+            return self.send(said, {"error": {"message": "not now, sk-secret", "type": "x", "code": None, "param": None}})
         text, letters = said if isinstance(said, tuple) else (said, None)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, "logprobs": None}
         if letters:
