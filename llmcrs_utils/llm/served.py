@@ -116,7 +116,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, openai.APIConnectionError):
         return "no server answers there"
     if isinstance(error, openai.APIStatusError):
-        said = error.message.replace(os.environ.get("OPENAI_API_KEY") or "none", "(key)")  # some servers repeat it
+        key = os.environ.get("OPENAI_API_KEY")
+        said = error.message.replace(key, "(key)") if key else error.message  # some servers repeat it
         return f"the server refused with status {error.status_code} ({' '.join(said.split())[:120]})"
     return f"this is no answer of OpenAI's protocol ({type(error).__name__})"
 
