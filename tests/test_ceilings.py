@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.floors import trivial_predictions
+from llmcrs_utils.evaluation.floors import matcher_predictions, trivial_predictions
 from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS, score
 from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import ORACLE, TASKS
@@ -48,6 +48,24 @@ def world():
 def expected(world):
     """What the oracle is to be expected to score."""
     return expected_scores(world.samples, world.oracle, world.labels)
+
+
+def test_readers_of_a_part_stay_below_who_knows_everything_and_text_helps_where_there_is_more(world):
+    table = ceilings.reader_table(world.samples, world.truth)
+    text, behaviour, everything = table.index
+    assert (table.loc[[text, behaviour]] < table.loc[everything]).all(axis=None)
+    recommend = world.test[world.test["task"] == "recommend"]
+    scored = score(world.samples, world.oracle, "zh").query("task == 'recommend'")
+    assert table.loc[everything, "Acc"] == pytest.approx(scored["Acc"].mean(), abs=0.03) and len(recommend) > 900
+
+    def reads_with(tuples):
+        corpus, truth = generate({"train": 1, "test": 150}, 2, 30, actions_per_dialogue=0.0, tuples_per_item=tuples)
+        samples = build_samples(corpus, build_catalogue(corpus, CHINESE), CHINESE)
+        return ceilings.reader_table(samples, truth), matcher_predictions(samples, corpus.knowledge, CHINESE), samples
+
+    (little, *_), (much, matcher, samples) = reads_with(4.8), reads_with(9.0)
+    assert much.loc[text, "Acc"] > little.loc[text, "Acc"] + 0.08 and much.loc[text, "Acc"] > 0.3
+    assert much.loc[text, "MRR@5"] > score(samples, matcher, "zh")["MRR@5"].mean() + 0.1
 
 
 def answers(system, samples, texts, rankings=None):

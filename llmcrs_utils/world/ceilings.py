@@ -106,6 +106,29 @@ def ceiling_table(expected: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, index=[*categories, total_name(categories)]).T
 
 
+def reader_table(samples: pd.DataFrame, truth: Truth, split: str = "test") -> pd.DataFrame:
+    """Expected Acc and MRR@5 of recommendations by perfect readers of a part of what there is to know (rows).
+
+    A reader of the text knows all needs of the dialogue and what the catalogue says of each item; what it does not say counts as not
+    so. A reader of behaviour knows all traits that an item shares with what the shopper viewed. The last row knows everything.
+    """
+    chosen = samples[(samples["split"] == split) & (samples["task"] == "recommend")]
+    rows = {"reads the dialogue and the catalogue": [], "sees behaviour": [], "knows everything": []}
+    for sample in chosen.itertuples():
+        choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
+        likely = dict(chosen_items(choice, candidates))
+        for row, found in zip(rows.values(), (read_appeal(choice, candidates), dict(chosen_items(choice, candidates, 1.0)), likely), strict=True):
+            ranking = sorted(candidates, key=lambda item: -found[item])
+            row.append((likely[ranking[0]], sum(likely[item] / rank for rank, item in enumerate(ranking[:5], start=1))))
+    return pd.DataFrame({name: np.mean(values, axis=0) for name, values in rows.items()}, index=["Acc", "MRR@5"]).T
+
+
+def read_appeal(choice: Choice, candidates: list[str]) -> dict[str, float]:
+    """The needs that each candidate meets by what can be read of it. A candidate that is ruled out comes after all others."""
+    written = dict(zip(choice.item_ids, np.where(choice.possible, choice.written, choice.written.min() - 1).tolist()))
+    return {item: written.get(item, choice.written.min() - 1) for item in candidates}
+
+
 def shares(weighted: list[tuple]) -> list[tuple]:
     total = sum(weight for _, weight in weighted)
     return [(what, weight / total) for what, weight in weighted]

@@ -14,6 +14,7 @@ from random import Random
 import numpy as np
 
 from llmcrs_utils.corpus.schema import LINK_ONLY, Attribute, Dialogue, Utterance
+from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import language as say
 from llmcrs_utils.world.category import KIND, KIND_RELATION, Category
 from llmcrs_utils.world.language import Line, Mention, fill, spoken, word_for
@@ -70,7 +71,9 @@ class Choice:
     """The basis on which the desk recommends ``count`` of a shop's ``n`` items; all arrays have the shape (n,).
 
     ``spoken`` counts the needs that an item meets, ``liked`` the traits that it shares with the items that the shopper viewed.
-    ``allowed`` marks items that are in stock, of the wanted product type, and not shown before.
+    ``allowed`` marks items that are in stock, of the wanted product type, and not shown before. ``written`` counts the needs that
+    an item meets by what the catalogue says of it, and ``possible`` marks items that the catalogue and the dialogue do not rule out:
+    what can be read.
     """
 
     item_ids: list[str]
@@ -81,6 +84,8 @@ class Choice:
     implicit_weight: float
     noise: float
     count: int
+    written: np.ndarray | None = None
+    possible: np.ndarray | None = None
 
     def weights(self, implicit_weight: float | None = None) -> np.ndarray:
         """How often each item is chosen, as whole numbers; with another ``implicit_weight``, how that desk would choose."""
@@ -580,7 +585,12 @@ def weigh(scene: Scene, count: int) -> Choice | None:
         allowed &= shop.items_of(scene.known[KIND])
     if not allowed.any():
         return None
-    spoken_for = np.zeros(len(allowed), dtype=np.int32)
+    possible = np.ones(len(allowed), dtype=bool)
+    possible[scene.shown] = False
+    if KIND in scene.known:
+        of_kind, kinds = scene.known[KIND], [facts.get(KIND_RELATION) for facts in scene.described]
+        possible &= np.array([kind is None or of_kind in kind for kind in kinds])
+    spoken_for, written = np.zeros(len(allowed), dtype=np.int32), np.zeros(len(allowed), dtype=np.int32)
     attributes = scene.category.attributes
     weights = {}  # of two attributes that say the same, one counts
     for key, value in scene.known.items():
@@ -592,6 +602,8 @@ def weigh(scene: Scene, count: int) -> Choice | None:
     for pair, weight in weights.items():
         if pair in columns and pair[0] != KIND_RELATION:
             spoken_for += weight * shop.traits[:, columns[pair]]
+            if pair[0] not in CHINESE.hidden_relations:
+                written += weight * np.array([pair[1] in facts.get(pair[0], ()) for facts in scene.described])
     return Choice(
         item_ids=shop.item_ids,
         allowed=allowed,
@@ -601,6 +613,8 @@ def weigh(scene: Scene, count: int) -> Choice | None:
         implicit_weight=scene.knobs.implicit_weight_in(scene.category),
         noise=scene.knobs.choice_noise,
         count=min(count, int(allowed.sum())),
+        written=written.astype(np.int16),
+        possible=possible,
     )
 
 
