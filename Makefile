@@ -91,7 +91,7 @@ report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in r
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
-test: $(INSTALLED) ## ~9 min | all tests
+test: $(INSTALLED) ## ~10 min | the tests, without those of test-slow
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 

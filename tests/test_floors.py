@@ -86,6 +86,16 @@ def test_the_matcher_counts_values_that_were_said_and_reads_no_annotation(corpus
     assert answer["scores"] == [2, 1, *[0] * 18]
 
 
+def test_in_english_the_matcher_finds_words_not_parts_of_words(corpus):
+    knowledge = [("i01", "shop", "colour", "red"), ("i02", "shop", "material", "Faux fur, wool")]
+    samples = samples_of(corpus)
+    recommend = samples[(samples["split"] == "test") & (samples["task"] == "recommend")].copy()
+    recommend["candidates"] = [["i00", "i01", "i02"]] * len(recommend)
+    recommend["context"], recommend["current"] = [[["[user]I am tired, no faux fur!"]]] * len(recommend), [["[system]Sure."]] * len(recommend)
+    answer = matcher_predictions(recommend, pd.DataFrame(knowledge, columns=KNOWLEDGE_COLUMNS), ENGLISH).iloc[0]
+    assert answer["ranking"] == ["i02", "i00", "i01"] and answer["scores"] == [1, 0, 0]
+
+
 def test_without_any_behaviour_the_order_is_the_given_one(corpus):
     bare = corpus_of(*corpus.dialogues["train"], test=[ASKING], knowledge=shop_of("shop", [f"i{n:02d}" for n in range(20)]))
     samples = samples_of(bare)

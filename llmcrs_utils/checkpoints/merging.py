@@ -36,8 +36,8 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
     made it in the meantime.
 
     Raises:
-        CheckpointError: for a base that is not a causal LM, for an adapter that is not an adapter or has new tokens without
-            embeddings, and for an ``output_dir`` that holds something else.
+        CheckpointError: for a base that is not a causal LM, for an adapter that is not an adapter, has new tokens without
+            embeddings or ranks by scores of candidates, and for an ``output_dir`` that holds something else.
     """
     check_checkpoint(base)
     check_model(base, "llm")
@@ -66,6 +66,8 @@ def merge_adapters(base: str, adapters: list[str], output_dir: str | Path) -> No
             raise CheckpointError(f"{adapter}: its tokenizer knows {len(tokenizer)} tokens, and embeddings for all of them are not here")
         model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter's own rows replace them all
         config = PeftConfig.from_pretrained(resolved(adapter))
+        if "candidate_head" in (config.modules_to_save or ()):
+            raise CheckpointError(f"{adapter}: ranks by scores of candidates, which this merging would lose; make the merged model by merge_adapter: true")
         model = PeftModel.from_pretrained(model, resolved(adapter), config=config).merge_and_unload(safe_merge=True)
     with writing_folder(output_dir, unless=is_merged) as folder:
         model.save_pretrained(str(folder))

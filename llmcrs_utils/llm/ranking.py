@@ -34,7 +34,8 @@ class CandidateHead(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size))
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return states.float() @ self.weight.float()
+        with torch.autocast(states.device.type, enabled=False):  # bfloat16 would round the scores of two candidates to one number
+            return states.float() @ self.weight.float()
 
 
 def add_candidate_head(model: PreTrainedModel, model_name_or_path: str | Path) -> None:

@@ -6,6 +6,7 @@ The instructions are those of a tuned LLM. The address and the model's name come
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,8 +24,15 @@ from llmcrs_utils.text.prompts import LETTERS, Prompts, prompts_of
 
 ANSWERS = "answers.jsonl"  # in the run's folder: a line per sample, with what the server wrote and what it cost
 SECONDS, RETRIES = 120, 4  # for one answer; more attempts after a failure, with growing pauses between them
+MOST_REFUSED = 5  # questions that a server may refuse before it has answered one
 TOP = 20  # alternatives to a token that servers tell at most
+THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+LONE, WORD = re.compile(r"(?<![A-Za-z])[A-T](?![A-Za-z'’])"), re.compile(r"[AI]\s+[a-z]")
 UNLISTED = -10.0  # added to the lowest log-probability told, for letters that are not among the alternatives
+
+
+class Refused(ValueError):
+    """The server has no answer to this one question: it is too long, or was filtered."""
 
 
 class ServerError(RuntimeError):
@@ -60,7 +68,7 @@ def prepare(parameters: dict) -> Material:
     splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
     instructions = {name: build_instructions(part, dataset.facts, prompts, helped) for name, part in splits.items()}
     shown = examples(instructions["train"], prompts, parameters["shots"], parameters["seed"])
-    questions = {name: [[*shown[task], message] for task, message in asked(part, prompts)] for name, part in instructions.items()}
+    questions = {name: with_examples(part, prompts, shown, parameters["shots"]) for name, part in instructions.items()}
     return Material(parameters, dataset, prompts, helped, splits, instructions, questions)
 
 
@@ -70,13 +78,22 @@ def asked(instructions: pd.DataFrame, prompts: Prompts) -> Iterator[tuple[str, d
         yield task, {"role": "user", "content": f"{record['instruction']}\n{record['input']}"}
 
 
-def examples(instructions: pd.DataFrame, prompts: Prompts, shots: int, seed: int) -> dict[str, list[dict[str, str]]]:
-    """Task -> messages of ``shots`` training samples, each followed by its right answer."""
-    found: dict[str, list[dict[str, str]]] = {task: [] for task in instructions["task"].unique()}
-    drawn = instructions.sample(frac=1, random_state=seed).groupby("task").head(shots)
-    for (task, message), output in zip(asked(drawn, prompts), drawn["output"], strict=True):
-        found[task] += [message, {"role": "assistant", "content": output}]
+def examples(instructions: pd.DataFrame, prompts: Prompts, shots: int, seed: int) -> dict[str, list[tuple[str, list[dict[str, str]]]]]:
+    """Task -> one more than ``shots`` training samples: the id, and the question with its right answer as messages."""
+    found: dict[str, list] = {task: [] for task in instructions["task"].unique()}
+    drawn = instructions.sample(frac=1, random_state=seed).groupby("task").head(shots + 1 if shots else 0)
+    for (task, message), row in zip(asked(drawn, prompts), drawn.to_dict("records"), strict=True):
+        found[task].append((row["sample_id"], [message, {"role": "assistant", "content": row["output"]}]))
     return found
+
+
+def with_examples(instructions: pd.DataFrame, prompts: Prompts, shown: dict[str, list], shots: int) -> list[list[dict[str, str]]]:
+    """The messages of each sample: the examples of its task, then its own question. No sample is an example to itself."""
+    questions = []
+    for sample_id, (task, message) in zip(instructions["sample_id"], asked(instructions, prompts), strict=True):
+        others = [messages for example, messages in shown.get(task, []) if example != sample_id][:shots]
+        questions.append([*(one for messages in others for one in messages), message])
+    return questions
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
@@ -147,27 +164,42 @@ def ask_all(material: Material, samples: pd.DataFrame, questions: list[list[dict
         row, question = pair
         try:
             said = ask_one(client, parameters["served_model"], question, row["task"] == "recommend", parameters["max_new_tokens"])
+        except Refused as error:
+            said = {"raw": "", "letters": None, "refused": str(error)}
         except Exception as error:
             raise ServerError(f"{parameters['served']}: sample {row['sample_id']}: {reason(error)}; run it again, which asks for the rest only") from None
         return {"sample_id": row["sample_id"], **said}
 
-    failed = None
+    failed, held_back = None, []  # refusals are held back until something was answered: before that, all may be refused
     with ThreadPoolExecutor(parameters["served_requests"]) as pool, file.open("a", encoding="utf-8") as kept:
         kept.write("\n" if file.stat().st_size else "")  # a kill may have cut the last line short
         waiting = [pool.submit(ask, pair) for pair in todo]
-        for future in tqdm(as_completed(waiting), total=len(waiting), desc="asked", disable=not waiting):
-            if future.cancelled():
-                continue
-            try:
-                said = future.result()
-            except ServerError as error:  # no further questions, but the answers that are on their way are kept
-                failed = failed or error
-                for other in waiting:
-                    other.cancel()
-                continue
-            given[said["sample_id"]] = said
-            kept.write(json.dumps(said, ensure_ascii=False) + "\n")
-            kept.flush()
+        try:
+            for future in tqdm(as_completed(waiting), total=len(waiting), desc="asked", disable=not waiting):
+                if future.cancelled():
+                    continue
+                try:
+                    said = future.result()
+                except ServerError as error:  # no further questions, but the answers that are on their way are kept
+                    failed = failed or error
+                    for other in waiting:
+                        other.cancel()
+                    continue
+                held_back.append(said)
+                if "refused" in said and all("refused" in other for other in given.values()):
+                    if len(held_back) >= MOST_REFUSED:
+                        break
+                    continue
+                for said in held_back:
+                    given[said["sample_id"]] = said
+                    kept.write(json.dumps(said) + "\n")
+                kept.flush()
+                held_back = []
+        finally:
+            for future in waiting:  # after an interrupt nothing more is asked
+                future.cancel()
+    if held_back and not failed:
+        failed = ServerError(f"{parameters['served']}: sample {held_back[0]['sample_id']}: {held_back[0]['refused']}; nothing was answered so far, so it is not asked on")
     if failed:
         raise failed
     return given
@@ -177,46 +209,68 @@ def ask_one(client: openai.OpenAI, model: str, question: list[dict], ranks: bool
     """What the server writes (``raw``), the log-probabilities of letters if it tells them, and the tokens it counted.
 
     Raises:
+        Refused: if it has no answer to this question.
         openai.OpenAIError, ValueError: if it does not answer, or with something else.
     """
-    options = {"logprobs": True, "top_logprobs": TOP} if ranks else {}
+
+    def create(**options):
+        return client.chat.completions.create(model=model, messages=question, max_tokens=max_new_tokens, temperature=0, **options)
+
     try:
-        done = client.chat.completions.create(model=model, messages=question, max_tokens=max_new_tokens, temperature=0, **options)
-    except openai.BadRequestError:
-        if not ranks:
-            raise
-        done = client.chat.completions.create(model=model, messages=question, max_tokens=max_new_tokens, temperature=0)
-    if not done.choices or not isinstance(done.choices[0].message.content, str):
-        raise ValueError("no text")
+        try:
+            done = create(logprobs=True, top_logprobs=TOP) if ranks else create()
+        except openai.BadRequestError:
+            if not ranks:
+                raise
+            done = create()  # some servers tell no log-probabilities
+    except openai.BadRequestError as error:
+        raise Refused(reason(error)) from None
+    if not done.choices:
+        raise ValueError("no choices")
+    choice = done.choices[0]
+    if not isinstance(choice.message.content, str):
+        raise Refused(f"no text ({choice.finish_reason})")
     usage = done.usage
     cost = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
-    return {"raw": done.choices[0].message.content, "letters": letters_of(done.choices[0]) if ranks else None, **cost}
+    return {"raw": choice.message.content, "letters": letters_of(choice) if ranks else None, **cost}
+
+
+def written_letter(raw: str) -> str | None:
+    """The letter A-T that an answer names: the last one that stands alone. ``None`` if there is none.
+
+    A thought in <think> is no answer. ``I`` before a small word is none, and ``A`` only if there is no other letter.
+    """
+    text = THOUGHT.sub("", raw)
+    found = [(match.group(), bool(WORD.match(text, match.start()))) for match in LONE.finditer(text)]
+    named = [letter for letter, is_word in found if not is_word] or [letter for letter, _ in found if letter == "A"]
+    return named[-1] if named else None
 
 
 def letters_of(choice) -> dict[str, float] | None:
-    """Letter -> log-probability, where the answer's first letter A-T stands; ``None`` if the server tells none."""
-    for token in (choice.logprobs.content if choice.logprobs else None) or []:
-        if token.token.strip() in LETTERS and token.token.strip():
-            found: dict[str, float] = {}
-            for other in [token, *(token.top_logprobs or [])]:
-                letter = other.token.strip()
-                if letter and letter in LETTERS:
-                    found[letter] = max(other.logprob, found.get(letter, other.logprob))
-            return found
-    return None
+    """Letter -> log-probability, where the answer's letter is written; ``None`` if the server tells none."""
+    letter = written_letter(choice.message.content)
+    tokens = [token for token in (choice.logprobs.content if choice.logprobs else None) or [] if token.token.strip() == letter]
+    if letter is None or not tokens:
+        return None
+    found: dict[str, float] = {}
+    for other in [tokens[-1], *(tokens[-1].top_logprobs or [])]:
+        name = other.token.strip()
+        if len(name) == 1 and name in LETTERS:
+            found[name] = max(other.logprob, found.get(name, other.logprob))
+    return found
 
 
 def prediction(sample: dict, said: dict, prompts: Prompts) -> dict:
-    """The answer to one sample. A recommendation without a letter A-T is unusable.
+    """The answer to one sample. A recommendation that names no letter A-T is unusable.
 
     Without log-probabilities the item that was named is first, and the others follow as they are given: Hit@5 and MRR@5 then say
     little more than Acc.
     """
+    raw = THOUGHT.sub("", said["raw"])
     if sample["task"] != "recommend":
-        return text_answer(sample["task"], said["raw"], prompts)
-    candidates, letters = list(sample["candidates"]), said["letters"]
-    written = next((sign for sign in said["raw"] if sign in LETTERS), None)
-    if not letters and written is None:
+        return text_answer(sample["task"], raw, prompts)
+    candidates, letters, written = list(sample["candidates"]), said["letters"], written_letter(raw)
+    if written is None:
         return {"text": "", "ranking": [], "scores": [], "raw": said["raw"], "valid": False, "catalogue": []}
     if letters:
         low = min(letters.values()) + UNLISTED
@@ -230,7 +284,7 @@ def prediction(sample: dict, said: dict, prompts: Prompts) -> dict:
 def kept_answers(file: Path) -> dict[str, dict]:
     """Sample id -> what was said. A last line that a kill cut short is left out."""
     given = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
         try:
             said = json.loads(line)
         except ValueError:
@@ -240,8 +294,9 @@ def kept_answers(file: Path) -> dict[str, dict]:
 
 
 def summary(output_dir: str | Path) -> pd.DataFrame:
-    """One row: answers, how recommendations were ranked (by log-probabilities, or by the letter written), and tokens."""
+    """One row: answers, refusals, rankings by log-probabilities (the others are by the letter written), and tokens."""
     given = kept_answers(Path(output_dir) / ANSWERS).values()
     ranked = [said for said in given if said["letters"] is not None]
     tokens = {name: sum(said.get(name, 0) for said in given) for name in ("prompt_tokens", "completion_tokens")}
-    return pd.DataFrame([{"answers": len(given), "ranked_by_logprobs": len(ranked), **tokens}])
+    refused = sum("refused" in said for said in given)
+    return pd.DataFrame([{"answers": len(given), "refused": refused, "ranked_by_logprobs": len(ranked), **tokens}])

@@ -14,6 +14,7 @@ from llmcrs_utils.files.atomic import read_json_or_none, write_json
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.llm.ranking import letter_tokens
 from llmcrs_utils.llm.tuning import load_tuned, merge, new_lora, tune
 from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
@@ -66,6 +67,8 @@ def prepare(parameters: dict) -> Material:
     merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
     base = with_adapters(parameters["model_name_or_path"], parameters["adapter_name_or_path"], merged_dir)
     tokenizer = load_tokenizer(base)
+    if ranking == "letter":
+        letter_tokens(tokenizer)  # a tokenizer that does not tell letters apart is refused before tuning
     splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
     shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
     instructions = {name: build_instructions(part, dataset.facts, prompts, helped, ranking) for name, part in splits.items()}

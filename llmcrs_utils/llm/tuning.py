@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.utils import ModulesToSaveWrapper
 from peft.utils.save_and_load import load_peft_weights
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
@@ -95,63 +95,92 @@ def float_states(value, dtype: torch.dtype):
 class AnswerTrainer(QuietTrainer):
     """Computes logits only where an answer is learned, and the loss of ranking by scores of candidates.
 
-    The loss is the mean over the tokens of answers, plus the mean over the rankings. Both means are over all batches of an
-    update and over all processes.
+    The loss is the mean over the tokens of answers, plus the mean over the rankings. In training both means are over all batches of
+    an update and over all processes; in validation they are over all samples.
 
-    Args:
-        points: numbers of training samples after which ``measure(number)`` is called, between two updates.
+    Raises:
+        ValueError: if it would spread a batch over several GPUs within one process.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *arguments, points: Iterable[int] = (), measure: Callable[[int], None] | None = None, **options):
+    def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.points, self.measure, self.seen = sorted(points), measure, None
+        if self.args.n_gpu > 1:
+            raise ValueError(f"{self.args.n_gpu} GPUs in one process; name one in CUDA_VISIBLE_DEVICES, or use accelerate (docs/clusters.md)")
+        self.seen = 0  # training samples, of all processes
+        self.sums = torch.zeros(4, dtype=torch.float64)  # in validation: loss and number of tokens, loss and number of rankings
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of an update, and ``counted``."""
-        if self.seen is None:  # a training that is resumed begins with an epoch
-            self.seen = round((self.state.epoch or 0) * len(self.train_dataset))
-        self.measure_points()
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.seen += self.args.world_size * sum(len(batch["input_ids"]) for batch in batches)
-        return batches, self.counted(batches, device)
-
-    def train(self, *arguments, **options):
-        result = super().train(*arguments, **options)
-        self.measure_points()
-        return result
-
-    def measure_points(self) -> None:
-        while self.points and self.seen >= self.points[0]:
-            self.measure(self.points.pop(0))
-            self.model.train()
-
-    def counted(self, batches: list[dict], device: torch.device) -> torch.Tensor:
-        """How many tokens of answers and how many rankings a process has in these batches, on average over all processes.
+        """The batches of an update, and how many tokens of answers and rankings a process has in them, on average over all processes.
 
         A loss summed in each process and divided by this has, as its mean over the processes, the mean over all that was summed.
         """
-        counts = [[(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ()))] for batch in batches]
-        return self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = [[(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ())), len(batch["input_ids"])] for batch in batches]
+        mean = self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
+        self.seen += round(mean[2].item() * self.args.world_size)
+        return batches, mean[:2]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         bare = self.accelerator.unwrap_model(model)
         given = {name: value for name, value in inputs.items() if name not in ("labels", "candidate_rows", "candidates", "gold")}
         targets = inputs["labels"][:, 1:]
         rows, columns = (targets != -100).nonzero(as_tuple=True)
-        tokens, rankings = num_items_in_batch if model.training else self.counted([inputs], targets.device)
         anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place
         with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
             outputs = model(**given, use_cache=False)
         logits = outputs.logits[0].float()
-        loss = cross_entropy(logits, targets[rows, columns], reduction="sum") / tokens if len(rows) else logits.sum() * 0
+        # Without tokens, or without rankings, the loss still reaches every trained parameter, as DDP needs it.
+        of_tokens = cross_entropy(logits, targets[rows, columns], reduction="sum") if len(rows) else logits.sum() * 0
         if "gold" in inputs:
             scores = candidate_scores(bare, states[0], inputs["candidate_rows"], inputs["candidates"])
-            loss = loss + cross_entropy(scores, inputs["gold"], reduction="sum") / rankings
-        elif hasattr(bare.get_base_model(), HEAD):
-            loss = loss + sum(parameter.sum() for parameter in getattr(bare.get_base_model(), HEAD).parameters()) * 0  # for DDP
+            of_rankings = cross_entropy(scores, inputs["gold"], reduction="sum")
+        else:
+            head = getattr(bare.get_base_model(), HEAD, None)
+            of_rankings = logits.sum() * 0 if head is None else sum(parameter.sum() for parameter in head.parameters()) * 0
+        counts = len(rows), len(inputs.get("gold", ()))
+        if not model.training:
+            found = (of_tokens.item(), counts[0], of_rankings.item(), counts[1])
+            self.sums += torch.tensor(found, dtype=torch.float64)
+        tokens, rankings = num_items_in_batch if model.training else counts
+        loss = of_tokens / max(tokens, 1) + of_rankings / max(rankings, 1)
         return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *arguments, metric_key_prefix="eval", **options):
+        """The Trainer's, with the mean over all samples as the loss. The mean of the batches' means would depend on the batches."""
+        self.sums.zero_()
+        found = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
+        of_tokens, tokens, of_rankings, rankings = self.accelerator.reduce(self.sums.to(self.args.device), "sum").tolist()
+        found.metrics[f"{metric_key_prefix}_loss"] = of_tokens / max(tokens, 1) + of_rankings / max(rankings, 1)
+        return found
+
+
+class Curve(TrainerCallback):
+    """Calls ``measure(number)`` in training, when the model has seen this number of samples, for each of ``points``."""
+
+    def __init__(self, trainer: AnswerTrainer, points: Iterable[int], measure: Callable[[int], None]):
+        self.trainer, self.points, self.measure = trainer, sorted(points), measure
+
+    def on_train_begin(self, args, state, control, **_):
+        self.trainer.seen = round((state.epoch or 0) * len(self.trainer.train_dataset))  # a resumed training begins with an epoch
+        self.points = [point for point in self.points if point >= self.trainer.seen]
+        self.look()
+
+    def on_step_end(self, args, state, control, **_):
+        self.look()
+
+    def look(self) -> None:
+        while self.points and self.trainer.seen >= self.points[0]:
+            self.measure(self.points.pop(0))
+            self.trainer.model.train()
+
+
+def new_trainer(points: Iterable[int], measure: Callable[[int], None] | None, **options) -> AnswerTrainer:
+    trainer = AnswerTrainer(**options)
+    if points:
+        trainer.add_callback(Curve(trainer, points, measure))
+    return trainer
 
 
 def tune(
@@ -169,14 +198,15 @@ def tune(
     Args:
         examples, valid_examples: as ``encode_instructions`` returns them.
         tokens_per_batch: most tokens of a batch, padding included; 0: batches of ``per_device_train_batch_size`` examples.
-        points, measure: as for ``AnswerTrainer``.
+        points, measure: as for ``Curve``.
         options: passed to ``trainer.train``.
     """
     collate = causal_collator(tokenizer.pad_token_id, ROUNDED_TO if tokens_per_batch else 1)
     in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     return train(
         model, with_labels(examples), with_labels(valid_examples), collate, label_names=["labels"], tokenizer=tokenizer,
-        kind=partial(AnswerTrainer, points=points, measure=measure), tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None, **options,
+        kind=partial(new_trainer, points, measure), tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None,
+        ddp_find_unused_parameters=False, **options,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -33,6 +34,7 @@ SHARED_PARAMETERS = {
 CHOICES = {
     "template": TEMPLATES, "ranking": RANKINGS, "candidate_orders": (1, 2), "quantization_bit": (0, 4, 8), "dtype": ("float32", "bfloat16", "auto"),
 }  # fmt: skip
+LEAST = {"served_requests": 1, "shots": 0, "max_samples": 0, "tokens_per_batch": 0, "curve_samples": 0}
 
 
 def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
@@ -110,7 +112,8 @@ def check_agreement(profile: dict, trained: dict[str, dict], path: str) -> None:
 
 
 def check_choices(key: str, values: dict, path: str) -> None:
-    """Check that parameters with a fixed set of values (``CHOICES``) have one of them, and that the logger is installed.
+    """Check that parameters with a fixed set of values (``CHOICES``) have one of them, that numbers are not below their least, and
+    that the logger is installed.
 
     Raises:
         ParameterError: if a check fails.
@@ -119,6 +122,9 @@ def check_choices(key: str, values: dict, path: str) -> None:
     for name, choices in CHOICES.items():
         if values.get(name, next(iter(choices))) not in choices:
             raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
+    for name, least in LEAST.items():
+        if min([least, *([values[name]] if isinstance(values.get(name), int) else values.get(name, []))]) < least:
+            raise ParameterError(f"{where}: {name} {values[name]}: give {least} or more")
     logger = values.get("report_to", "none")
     if logger != "none" and importlib.util.find_spec(logger) is None:
         raise ParameterError(f"{where}: report_to {logger} is not installed; .venv/bin/pip install {logger}")
@@ -134,14 +140,19 @@ def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
         return
     if not Path(config).is_file():
         raise ParameterError(f"{path}: accelerate: {config}: no such file; see docs/clusters.md")
+    asked = next((key for key, values in trained.items() if values.get("served")), None)
+    if asked:
+        raise ParameterError(f"{path}: accelerate: every process would ask the server of {asked}; leave accelerate out, and run others in a profile of their own")
     if (yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}).get("distributed_type") == "FSDP":
         for key, values in trained.items():
             if values.get("quantization_bit"):
                 raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
+            if values.get("ranking") == "candidates" or values.get("curve_samples"):
+                raise ParameterError(f"{path}: section {key}: ranking candidates and curve_samples do not go with FSDP ({config}); take DDP")
 
 
 def check_served(key: str, values: dict, path: str) -> None:
-    """Check that an LLM behind an address has a model's name, is asked for letters, and that its server answers.
+    """Check that an LLM behind an address has a model's name, no setting of tuning that would be ignored, and a server that answers.
 
     Raises:
         ParameterError: if a check fails.
@@ -149,8 +160,15 @@ def check_served(key: str, values: dict, path: str) -> None:
     where = f"{path}: section {key} or {TRAINED_BY['llm']}"
     if not values.get("served_model"):
         raise ParameterError(f"{where}: served needs served_model, the model's name at the server")
-    if values.get("ranking", "letter") != "letter" or values.get("candidate_orders", 1) != 1:
-        raise ParameterError(f"{where}: served: a server is asked for a letter, once; leave ranking and candidate_orders out")
+    asks = {"ranking": "letter", "candidate_orders": 1, "adapter_name_or_path": [], "curve_samples": [], "merge_adapter": False}
+    for name, only in asks.items():
+        if values.get(name, only) != only:
+            raise ParameterError(f"{where}: served: a server is asked as it is; write {name}: {only} for {key}")
+    address = urlsplit(values["served"])
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ParameterError(f"{where}: served is no address; write http://host:port/v1")
+    if address.username or address.password or address.query:
+        raise ParameterError(f"{where}: served holds more than an address; give a key in the environment variable OPENAI_API_KEY only")
     from llmcrs_utils.llm.served import ServerError, check_server  # this import takes a second and is rarely needed
 
     try:

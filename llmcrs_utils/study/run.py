@@ -47,6 +47,8 @@ PLACES = {"data_dir", "dataset_dir", "output_dir", "predictions_dir", "predictio
 CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
 # Parameters of answering. A trained model does not depend on them.
 OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "candidate_orders", "served", "served_requests", "report_to", "models"}
+# The parameters on which an LLM behind an address depends: it is not tuned, so the others do not matter.
+OF_SERVED = {"served_model", "shots", "seed", "max_new_tokens", "language", "folds", "held_out_fold"}
 TYPICAL_NOTEBOOK = "06_typical_systems"
 SEEDED = ("03_train_crs", "04_tune_llm", "05_collaborate")  # a profile may run these with several seeds
 SHARED_BY_TYPICAL = ("dataset_dir", "language", "seed", "warmup_steps", "weight_decay", "report_to", "eval_batch_size")
@@ -98,6 +100,8 @@ class Run(BaseModel):
             raise FileNotFoundError(f"{missing}: no such file; run the notebooks before {self.notebook} first (`make demo` runs them all)")
         # A typical system keeps its beams in the trained model.
         left_out = PLACES | CHECKPOINTS | (OF_ANSWERING - {"num_beams"} if self.notebook == TYPICAL_NOTEBOOK else OF_ANSWERING)
+        if self.parameters.get("served"):
+            left_out = self.parameters.keys() - OF_SERVED
         matter = {name: value for name, value in self.parameters.items() if name not in left_out}
         for name in CHECKPOINTS & self.parameters.keys():
             matter[name] = [hub_revision(model) for model in as_list(self.parameters[name])]

@@ -150,11 +150,12 @@ def training_arguments(
     max_grad_norm: float = 1.0,
     report_to: str = "none",
     bf16: bool | None = None,
+    ddp_find_unused_parameters: bool | None = None,
 ) -> TrainingArguments:
     """The Trainer's settings: those that differ between models, and those that are the same for all of them.
 
     ``warmup_steps`` below 1 is a share of all steps. Batch sizes are per process. ``bf16`` says whether products are computed in
-    bfloat16 (autocast); ``None``: if there is a GPU that supports it.
+    bfloat16 (autocast); ``None``: if there is a GPU that supports it. ``ddp_find_unused_parameters`` is the Trainer's.
     """
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -179,6 +180,7 @@ def training_arguments(
         remove_unused_columns=False,
         label_names=label_names,
         bf16=on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16,
+        ddp_find_unused_parameters=ddp_find_unused_parameters,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         report_to=report_to,
