@@ -46,8 +46,6 @@ def snakemake(config: Path, cores: str, further: list[str]) -> int:
     from snakemake.cli import main as run  # this import takes seconds and is not needed if the check fails
 
     options = ["--snakefile", "workflow/Snakefile", "--configfile", str(config), "--nolock", "--rerun-incomplete"]
-    # A job that is killed after its model was finished would else lose the model. Jobs write each file whole or not at all.
-    options += ["--keep-incomplete"]
     if not any(option.startswith(("--profile", "--workflow-profile")) for option in further):
         options += ["--cores", cores, "--resources", "gpu=1", "--quiet", "all"]
     try:
