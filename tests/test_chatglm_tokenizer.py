@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from llmcrs_utils.checkpoints.chatglm import ChatGLMConfig
 from llmcrs_utils.checkpoints.chatglm_tokenizer import VOCAB_FILE, ChatGLMTokenizer, config_ids, train_chatglm_tokenizer
-from llmcrs_utils.llm.predict import letter_tokens
+from llmcrs_utils.llm.ranking import letter_tokens
 from llmcrs_utils.text.prompts import LETTERS
 
 SHARED = Path(__file__).parents[2] / "shared" / "models" / "chatglm_tokenizer"

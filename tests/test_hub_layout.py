@@ -26,7 +26,7 @@ from llmcrs_utils.crs.batches import encode_samples
 from llmcrs_utils.crs.predict import predict
 from llmcrs_utils.crs.tuning import train_two_stages, with_states
 from llmcrs_utils.crs.unimind import UniMind, new_unimind
-from llmcrs_utils.llm.predict import letter_tokens
+from llmcrs_utils.llm.ranking import letter_tokens
 from llmcrs_utils.text.prompts import CHINESE, LETTERS
 from llmcrs_utils.training.collators import unimind_collator
 

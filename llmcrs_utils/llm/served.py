@@ -27,7 +27,7 @@ SECONDS, RETRIES = 120, 4  # for one answer; more attempts after a failure, with
 MOST_REFUSED = 5  # questions that a server may refuse before it has answered one
 TOP = 20  # alternatives to a token that servers tell at most
 THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
-LONE, WORD = re.compile(r"(?<![A-Za-z])[A-T](?![A-Za-z'’])"), re.compile(r"[AI]\s+[a-z]")
+LONE, SMALL_WORD = re.compile(r"(?<![A-Za-z])[A-T](?![A-Za-z'’])"), re.compile(r"[AI]\s+[a-z]")
 UNLISTED = -10.0  # added to the lowest log-probability told, for letters that are not among the alternatives
 
 
@@ -241,7 +241,7 @@ def written_letter(raw: str) -> str | None:
     A thought in <think> is no answer. ``I`` before a small word is none, and ``A`` only if there is no other letter.
     """
     text = THOUGHT.sub("", raw)
-    found = [(match.group(), bool(WORD.match(text, match.start()))) for match in LONE.finditer(text)]
+    found = [(match.group(), bool(SMALL_WORD.match(text, match.start()))) for match in LONE.finditer(text)]
     named = [letter for letter, is_word in found if not is_word] or [letter for letter, _ in found if letter == "A"]
     return named[-1] if named else None
 
