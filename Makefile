@@ -93,7 +93,7 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 
 # The files that take minutes come first, so that no core waits for the last one.
 LONGEST = tests/test_figures.py tests/test_pipeline.py tests/test_processes.py tests/test_benchmarks.py
-test: $(INSTALLED) ## ~10 min | the tests, without those of test-slow
+test: $(INSTALLED) ## ~14 min | the tests, without those of test-slow
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 
