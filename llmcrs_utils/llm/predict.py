@@ -1,10 +1,12 @@
 """Answers of a tuned LLM: greedy text, and for recommend a ranking of the candidates."""
 
+from functools import partial
+
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from llmcrs_utils.llm.ranking import rank_by_candidates, rank_by_letters
+from llmcrs_utils.llm.ranking import letter_tokens, rank_by_candidates, rank_by_letters
 from llmcrs_utils.tasks.answers import loses_width, ranked_answer, text_answer
 from llmcrs_utils.text.prompts import LETTERS, Prompts
 from llmcrs_utils.training.decoding import answer_in_batches, continue_greedily
@@ -38,10 +40,12 @@ def predict(
     rows = samples.to_dict("records")
     narrowed = loses_width(tokenizer)
 
+    rank = rank_by_candidates
+    if any(row["task"] == "recommend" and "candidates" not in example for row, example in zip(rows, examples, strict=True)):
+        rank = partial(rank_by_letters, letters=letter_tokens(tokenizer))
+
     def ranked(given: list[dict], chosen: list[int]) -> torch.Tensor:
-        part = [given[i] for i in chosen]
-        by = rank_by_candidates if "candidates" in part[0] else rank_by_letters
-        return by(model, tokenizer, part)
+        return rank(model, tokenizer, [given[i] for i in chosen])
 
     def answer(task: str, chosen: list[int]) -> list[dict]:
         if task != "recommend":

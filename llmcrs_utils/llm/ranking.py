@@ -90,8 +90,12 @@ def candidate_scores(model: PreTrainedModel, states: torch.Tensor, rows: torch.T
         rows: [ranked rows] rows of the batch.
         places: [ranked rows, candidates] columns of the batch.
     """
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    return getattr(inner, HEAD)(states[rows[:, None], places])
+    return getattr(without_adapter(model), HEAD)(states[rows[:, None], places])
+
+
+def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself, without PEFT's wrapper if it has one."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def rank_by_candidates(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]) -> torch.Tensor:
@@ -118,14 +122,18 @@ def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
     return letters
 
 
-def rank_by_letters(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]) -> torch.Tensor:
+def rank_by_letters(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict], letters: list[list[int]]
+) -> torch.Tensor:
     """Log-probabilities of the candidates, [examples, 20]: of their letters (of all tokens of a letter together) among the 20.
 
     One forward pass is needed for each common beginning after which letters differ. If every letter is one token, that is
     after the prompt. If every letter is a blank and one token, it is after prompt and blank. If some are one token and some two,
     it is after both.
+
+    Args:
+        letters: ``letter_tokens`` of the tokenizer.
     """
-    letters = letter_tokens(tokenizer)
     starts = {tuple(letter[:n]) for letter in letters for n in range(len(letter))}
     scores = torch.zeros(len(examples), len(letters), device=model.device)
     for start in sorted(starts):
@@ -147,8 +155,7 @@ def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> di
     Without them GPT-2 would count the padding too, so a row's answer would depend on the other rows. (``generate`` passes
     positions itself.) ChatGLM computes positions from the ids.
     """
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    if "position_ids" not in signature(inner.forward).parameters:
+    if "position_ids" not in signature(without_adapter(model).forward).parameters:
         return batch
     return {**batch, "position_ids": (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)}
 
