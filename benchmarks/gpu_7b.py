@@ -1,6 +1,7 @@
 """LoRA training and decoding of a 7B LLaMA and a 6B ChatGLM with random weights on one GPU: speed, use of the card, memory.
 
     .venv/bin/python benchmarks/gpu_7b.py            # on a GPU of 80 GB or more, within 10 minutes
+    .venv/bin/python benchmarks/gpu_7b.py --quick    # within 3 minutes: two batch sizes each, nothing in 4 bits or float32
     .venv/bin/python benchmarks/gpu_7b.py --tiny     # on any machine, that it runs: tiny models, figures mean nothing
 
 Nothing is downloaded and no weights go through the CPU: models of the published sizes are built on the card. LoRA is that of
@@ -20,7 +21,6 @@ import json
 import time
 from collections.abc import Iterable
 
-import bitsandbytes
 import material
 import pandas as pd
 import torch
@@ -36,6 +36,7 @@ from llmcrs_utils.text.prompts import CHINESE
 LENGTH, TINY_LENGTH = 512, 64
 WARM_UP, STEPS = 2, 5
 TRAINING_BATCHES, QUANTISED_BATCHES, DECODING_BATCHES = (1, 4, 8, 16, 32, 64), (4, 16, 32), (1, 16, 64, 128, 256)
+QUICK_TRAINING, QUICK_DECODING = (16, 64), (1, 128)
 ADAPTER_BATCHES = (1, 64)  # of decoding with the adapter beside the base
 ALONE = 8  # samples of each task answered one at a time
 
@@ -111,6 +112,8 @@ def build(architecture: str, base: str, tiny: bool) -> PreTrainedModel:
 
 def quantise(model: PreTrainedModel) -> PreTrainedModel:
     """The layers' weights in NF4, one after the other, as ``load_causal`` has them; the head stays."""
+    import bitsandbytes  # a bare machine may lack it
+
     head = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, linear in list(parent.named_children()):
@@ -228,6 +231,7 @@ def decoding_series(architecture: str, adapter: bool, batches: Iterable[int], ti
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="tiny models, on the CPU where there is no GPU: that it runs")
+    parser.add_argument("--quick", action="store_true", help="the larger batches only, and bfloat16 only")
     parser.add_argument("--minutes", type=float, default=9.0, help="no point is begun after so many")
     options = parser.parse_args(arguments)
     tiny = options.tiny
@@ -238,10 +242,13 @@ def main(arguments: list[str] | None = None) -> None:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     emit({"point": "matrix rate", "device": card, "torch": torch.__version__, "tflops": rate / 1e12})
     batches = (lambda _: (1, 2)) if tiny else (lambda found: found)
+    learned, decoded = (QUICK_TRAINING, QUICK_DECODING) if options.quick else (TRAINING_BATCHES, DECODING_BATCHES)
     for architecture in material.LLM_SECTIONS:  # what is aimed at, first
         for checkpointing in (True, False):
-            training_series(architecture, "bfloat16", checkpointing, batches(TRAINING_BATCHES), tiny, rate, emit)
-        decoding_series(architecture, False, batches(DECODING_BATCHES), tiny, emit)
+            training_series(architecture, "bfloat16", checkpointing, batches(learned), tiny, rate, emit)
+        decoding_series(architecture, False, batches(decoded), tiny, emit)
+    if options.quick:
+        return
     for architecture in material.LLM_SECTIONS:
         training_series(architecture, "4 bits", True, batches(QUANTISED_BATCHES), tiny, rate, emit)
         training_series(architecture, "float32", True, batches(QUANTISED_BATCHES), tiny, rate, emit)  # as load_causal has it

