@@ -63,8 +63,8 @@ class Killed(Exception):
     pass
 
 
-def run(kind, output_dir, kill_at=None, seed=1, valid_examples=None):
-    """Train a new model; ``kill_at`` ends it in the middle of that training batch.
+def run(kind, output_dir, kill_at=None, seed=1, valid_examples=None, poison_at=None):
+    """Train a new model; ``kill_at`` ends it in the middle of that training batch, ``poison_at`` loses the weights there.
 
     Returns:
         the model, its history, how many batches it trained on.
@@ -79,6 +79,9 @@ def run(kind, output_dir, kill_at=None, seed=1, valid_examples=None):
             trained += 1
             if trained == kill_at:
                 raise Killed
+            if trained == poison_at:
+                for parameter in model.parameters():
+                    parameter.data.fill_(float("nan"))
 
     model.register_forward_pre_hook(count)
     history = train(
@@ -178,6 +181,21 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path):
     with torch.no_grad():
         loss = model.eval()(**unimind_collator(0, len(tiny.dataset().items))(wrong))["loss"].item()
     assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
+
+
+@pytest.mark.parametrize("poison_at", [BATCHES + 2, EPOCHS * BATCHES])
+def test_a_training_whose_weights_are_lost_stops_and_is_not_taken_for_a_finished_one(tmp_path, poison_at):
+    with pytest.raises(FloatingPointError, match=f"{tmp_path}: the loss is nan after {poison_at - 1} updates; give a lower learning_rate"):
+        run("crs", tmp_path, poison_at=poison_at)
+    assert not (tmp_path / HISTORY).exists()
+
+
+def test_attention_in_training_does_not_use_cudnn(tmp_path):
+    """Its gradients are not numbers for padded batches of some lengths on H100 and H200."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    with pytest.raises(Killed):
+        run("crs", tmp_path, kill_at=1)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_decoding_may_use_its_cache_after_training(undisturbed):

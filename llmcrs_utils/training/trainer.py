@@ -1,5 +1,6 @@
 """Trains every model in the same way: ``transformers.Trainer`` with this study's fixed settings."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from llmcrs_utils.files.atomic import first_process, read_json_or_none, write_json
 from llmcrs_utils.training.folders import HISTORY
@@ -35,13 +36,37 @@ class ListDataset(torch.utils.data.Dataset):
 
 
 class QuietTrainer(Trainer):
-    """A Trainer that does not count operations (nested batches have no single ``input_ids`` for that), and that can batch by tokens.
+    """A Trainer that stops if the loss is lost and can batch by tokens.
+
+    It does not count operations, because nested batches have no single ``input_ids`` for that.
 
     Attributes:
         tokens_per_batch: most tokens of a batch, padding included; 0: batches have as many examples as the arguments say.
     """
 
     tokens_per_batch = 0
+
+    def training_step(self, *arguments, **options) -> torch.Tensor:
+        loss = super().training_step(*arguments, **options)
+        self.check_finite(loss.item())
+        return loss
+
+    def evaluation_loop(self, *arguments, metric_key_prefix: str = "eval", **options) -> EvalLoopOutput:
+        found = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
+        self.check_finite(found.metrics.get(f"{metric_key_prefix}_loss", 0.0))
+        return found
+
+    def check_finite(self, loss: float) -> None:
+        """Stop a training whose weights are lost. Without this, it would go on, and be saved as if it had learned.
+
+        Raises:
+            FloatingPointError: if the loss is infinite or not a number.
+        """
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"{self.args.output_dir}: the loss is {loss} after {self.state.global_step} updates; give a lower learning_rate, or dtype: float32 "
+                "if the base is in bfloat16"
+            )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
@@ -101,6 +126,9 @@ def train(
         load_weights(model, output_dir)
         return pd.DataFrame(history)
     arguments = training_arguments(output_dir, label_names, group_by_length, **arguments)
+    # cuDNN's attention returns gradients that are not numbers for padded batches of some lengths (github.com/pytorch/pytorch/issues/196678,
+    # torch 2.11 to 2.13 on H100 and H200). Torch's other kernels do not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     set_seed(arguments.seed)
     with arguments.main_process_first(local=False):
         resume = last_whole_checkpoint(output_dir)
