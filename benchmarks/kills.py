@@ -5,7 +5,8 @@
 A copy of the project runs a profile once undisturbed. Then further copies run it while every so often a random process of
 the tree (the workflow, a shell, a job, a kernel) gets SIGKILL; when a kill has ended the command, the same command follows, until a run has ended.
 Runs follow each other until there were as many kills as asked for. What is compared: every table and every file of answers, byte
-for byte; whether any finished job or finished model was made a second time.
+for byte; whether any finished job or finished model was made a second time. A job that ended in the last ``NOTED`` seconds before a
+kill does not count as finished: a workflow that is killed meanwhile could not note its end, and executes it again.
 """
 
 import argparse
@@ -18,12 +19,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
+NOTED = 2  # seconds after the end of a job in which the workflow notes it
 COMPARED = ("figures/*.md", "figures/*.csv", "figures/*.tex", "predictions/*.parquet", "predictions/catalogue/*.parquet", "assistance/*.parquet")
 
 
@@ -71,15 +74,21 @@ def finished_models(folder: Path, profile: str) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
-def repeated_jobs(output: str) -> list[str]:
-    """Jobs that began again after they had ended well."""
-    ended, again = set(), []
-    for what, name in re.findall(r"^\S+  (started|finished) +(\S+)", output, re.MULTILINE):
+def repeated_jobs(output: str, kills: list[float]) -> tuple[list[str], list[str]]:
+    """Jobs that began again after they had ended well: those noted before a kill, and those whose end a kill let nobody note.
+
+    Args:
+        kills: seconds of the day of each kill.
+    """
+    ended, again, unnoted = {}, [], []
+    for clock, what, name in re.findall(r"^(\d+:\d+:\d+)  (started|finished) +(\S+)", output, re.MULTILINE):
+        hours, minutes, seconds = map(int, clock.split(":"))
         if what == "finished":
-            ended.add(name)
+            ended[name] = 3600 * hours + 60 * minutes + seconds
         elif name in ended:
-            again.append(name)
-    return again
+            noted = not any(0 <= kill - ended[name] <= NOTED for kill in kills)
+            (again if noted else unnoted).append(name)
+    return again, unnoted
 
 
 def results(folder: Path, profile: str) -> dict[str, bytes]:
@@ -92,7 +101,7 @@ def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: r
 
     When a kill has ended the command, the same command follows.
     """
-    killed, models, twice = Counter(), {}, []
+    killed, models, twice, moments = Counter(), {}, [], []
     for _ in range(kills + 3):  # a run that fails by itself must not go on for ever
         process = start(folder, profile)
         while sum(killed.values()) < kills and process.poll() is None:  # not every kill ends the command: some helpers are not missed
@@ -101,6 +110,8 @@ def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: r
                 time.sleep(0.05)
             name = kill_one(process, chance) if process.poll() is None else None
             killed.update([name] if name else [])
+            now = datetime.now()
+            moments.append((now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds())
         code = process.wait()
         now = finished_models(folder, profile)
         twice += [path for path, moment in models.items() if now.get(path) != moment]
@@ -109,7 +120,8 @@ def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: r
             break
     else:
         sys.exit("the run fails without being killed:\n" + (folder / "output.txt").read_text("utf-8")[-2000:])
-    return killed, {"models": twice, "jobs": repeated_jobs((folder / "output.txt").read_text("utf-8"))}
+    jobs, unnoted = repeated_jobs((folder / "output.txt").read_text("utf-8"), moments)
+    return killed, {"models": twice, "jobs": jobs, "jobs whose end nobody noted": unnoted}
 
 
 def main() -> None:
@@ -140,11 +152,12 @@ def main() -> None:
             told = ", ".join(f"{count} x {name}" for name, count in killed.most_common())
             print(f"run {number}: {sum(killed.values())} kills ({told}), {time.monotonic() - started:.0f} s; results {'equal' if same else 'DIFFER'}", flush=True)
             for what, names in again.items():
-                print(f"    finished {what} made again: {', '.join(names) or 'none'}", flush=True)
+                print(f"    {what} made again: {', '.join(names) or 'none'}", flush=True)
             shutil.rmtree(folder)
     kinds = ", ".join(f"{count} x {name}" for name, count in total.most_common())
     print(f"{equal} of {sum(total.values())} kills ({kinds}) lie in runs that ended in the results of an undisturbed run;")
-    print(f"finished jobs repeated: {twice['jobs']}, finished models made again: {twice['models']}")
+    print(f"finished jobs repeated: {twice['jobs']}, finished models made again: {twice['models']}; ", end="")
+    print(f"jobs executed again that ended within {NOTED} s of a kill: {twice['jobs whose end nobody noted']}")
     sys.exit(0 if equal == sum(total.values()) and not twice["jobs"] and not twice["models"] else 1)
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from llmcrs_utils.corpus.sources import corpus_note
-from llmcrs_utils.small.files import FILES
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, notebook_path, with_defaults
 from llmcrs_utils.study.profile import TRAINED_BY, system_parameters
-from llmcrs_utils.study.run import CORPUS, USUAL_SEED, Run, named_files, run_name, run_of, typical_run
+from llmcrs_utils.study.run import CORPUS, PROVENANCE, USUAL_SEED, Run, run_name, run_of, typical_run
 from llmcrs_utils.systems.predictions import catalogue_file
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, RANKING_FLOORS, SYSTEMS, System
 from llmcrs_utils.tasks.dataset import ITEMS, SAMPLES
@@ -144,12 +143,10 @@ class Plan:
         return jobs
 
     def job(self, rule: str, run: Run, given: dict[str, Any], outputs: list[str], log: str, kind: str = "") -> Job:
-        """The job that makes ``run``. Its inputs include the files of small backbones, even if they do not exist yet."""
-        inputs = run.inputs
-        for architecture, names in FILES.items():
-            folder = self.backbone(architecture)
-            if folder == run.parameters.get("model_name_or_path"):
-                inputs = inputs | named_files("base", [Path(folder) / name for name in names])
+        """The job that makes ``run``. Of a small backbone its only input is ``PROVENANCE``, which is there when the others are."""
+        base, inputs = Path(run.parameters.get("model_name_or_path") or ""), run.inputs
+        if base.is_relative_to(f"{self.folder}/backbones"):
+            inputs = {what: path for what, path in inputs.items() if not Path(path).is_relative_to(base)} | {"base": f"{base}/{PROVENANCE}"}
         files = list(inputs.values())
         return Job(rule, run.name, run.notebook, given, files, outputs, log, kind, run.recipe, self.from_outside(files))
 
@@ -179,9 +176,9 @@ class Plan:
         for architecture in sorted(needed):
             folder = self.backbone(architecture)
             given = self.section("02_prepare_backbones", architecture=architecture, dataset_dir=f"{self.folder}/data", output_dir=folder)
-            outputs = [f"{folder}/{name}" for name in FILES[architecture]]
             run = run_of("02_prepare_backbones", given)
-            yield self.job("prepare_backbone", run, given, outputs, self.log("02_prepare_backbones", architecture))
+            # Snakemake deletes the outputs of a killed job. Without the record of its run nothing of a finished model is lost.
+            yield self.job("prepare_backbone", run, given, [f"{folder}/{PROVENANCE}"], self.log("02_prepare_backbones", architecture))
 
     def trainings(self) -> Iterator[Job]:
         """The training of every CRS and LLM with every seed, the help for collaborations, and the jobs of cross-fitting."""
