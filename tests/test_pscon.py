@@ -8,10 +8,13 @@ import pytest
 from folders import set_aside
 
 from llmcrs_utils.corpus.faults import Report
-from llmcrs_utils.corpus.pscon import losses, read_pscon, split_of, without_separators
+from llmcrs_utils.corpus.pscon import attribute_texts, losses, read_pscon, split_of, without_separators
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, CorpusError, write_corpus
 from llmcrs_utils.corpus.sources import source_files
 from llmcrs_utils.corpus.u_need import read_corpus
+from llmcrs_utils.tasks.candidates import build_catalogue
+from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 
 PSCON = Path(__file__).parents[2] / "shared" / "pscon"
 
@@ -232,6 +235,168 @@ def test_files_that_a_program_left_behind_are_no_conversations(folder, monkeypat
     monkeypatch.setenv("HOME", str(folder.parent))
     assert sorted(all_of(read_pscon(f"~/{folder.name}"))) == ["7", "8"]
     assert len(losses(f"~/{folder.name}")) == 10
+
+
+# --- the Chinese part
+
+
+def product(name, title):
+    return {"product_id": name, "product_title": title}
+
+
+def rated(**verdicts):
+    return [{"product_id": name, "product_rate": f"标题 ({verdict})"} for name, verdict in verdicts.items()]
+
+
+# 45 pairs of trousers and 25 pens, each recommended by a conversation of its own.
+TROUSERS = [product(f"t{n:02}", f"男士 牛仔裤 第{n}款") for n in range(45)]
+PENS = [product(f"p{n:02}", f"钢笔 墨水 {n}号") for n in range(25)]
+SHOP = [
+    {"conv_id": f"shop{n}", "conversation": [user("买东西", "Reveal", "东西"), system("看看", "Recommend", recommended_products=[one])]}
+    for n, one in enumerate([*TROUSERS, *PENS])
+]
+JEANS = [
+    user("你好\n", "Chitchat", keywords=None),
+    system("您看重什么？", "Clarify", clarifying_attribute=["品牌, 价格", "颜色：黑色，材质：棉、麻", "尺寸"]),
+    user("牛仔裤", "Reveal", "牛仔裤"),
+    system("什么品牌？", "Clarify", clarifying_attribute="品牌"),
+    user("李维斯；便宜", "Interpret", "牛仔裤", "李维斯；便宜"),
+    system("这两款", "Recommend", recommended_products=[product("t00", "男士 牛仔裤 第0款"), product("own", "男士 牛仔裤 别款")]),
+    user("不好看，换一个", "Revise"),
+    system("这三款", "Recommend", recommended_products=[product("t01", "男士 牛仔裤 第1款"), product("t02", ""), "t03"]),
+    user("好的", "Interpret", user_rating=[*rated(own="disliked", t01="liked", t02="disliked", t00="liked"), *rated(t00="disliked")]),
+]
+
+
+def write_chinese(folder, *records, name="conversation_cn_0605.json"):
+    (folder / name).write_text(json.dumps([*records, *SHOP], ensure_ascii=False), "utf-8")
+    return folder
+
+
+def jeans(*messages):
+    return {"conv_id": "jeans", "conversation": list(messages) or JEANS}
+
+
+@pytest.fixture
+def chinese(folder):
+    return write_chinese(folder, jeans())
+
+
+def recommended(folder, gold="liked", language="zh", sid="jeans"):
+    """The recommend samples of one conversation, by number of the turn and gold item."""
+    prompts = CHINESE if language == "zh" else ENGLISH
+    corpus = read_pscon(folder, language)
+    samples = build_samples(corpus, build_catalogue(corpus, prompts), prompts, gold=gold)
+    wanted = samples[(samples["task"] == "recommend") & (samples["sid"] == sid)]
+    return {(row.seq_no, row.label): row for row in wanted.itertuples()}
+
+
+def test_language_chooses_the_part_and_both_may_lie_in_one_folder(chinese):
+    assert sorted(all_of(read_pscon(chinese))) == ["7", "8"]
+    assert len(all_of(read_pscon(chinese, "zh"))) == 71
+    assert [path.name for path in source_files("pscon", chinese, "zh")] == ["conversation_cn_0605.json"]
+    write_chinese(chinese / "dataset", jeans(), name="conversation_cn.json")
+    with pytest.raises(CorpusError, match="conversation_cn.json or conversation_cn_.* is there more than once .*give the folder of one"):
+        read_pscon(chinese, "zh")
+    assert len(all_of(read_pscon(chinese / "dataset", "zh"))) == 71
+    with pytest.raises(ValueError, match="no part in language 'de'; known: en, zh"):
+        read_pscon(chinese, "de")
+
+
+def test_chinese_acts_attributes_and_products(chinese):
+    corpus = read_pscon(chinese, "zh")
+    talk = all_of(corpus)["jeans"]
+    assert talk.domain == "购物"
+    assert [(u.act_tag, [(a.key, a.value, a.start, a.exclusive_end) for a in u.attributes]) for u in talk.dialogue] == [
+        ("用户需求", []),
+        ("系统提问", [("品牌", "", -1, -1), ("价格", "", -1, -1), ("颜色", "黑色", -1, -1), ("材质", "棉、麻", -1, -1), ("尺寸", "", -1, -1)]),
+        ("用户需求", [("关键词", "牛仔裤", 0, 3)]),
+        ("系统提问", [("品牌", "", -1, -1)]),
+        ("用户回答", [("品牌", "李维斯，便宜", 0, 6)]),
+        ("系统推荐", []),
+        ("用户反馈", []),
+        ("系统推荐", []),
+        ("用户反馈", []),
+    ]
+    assert talk.dialogue[5].rec_item_verdict == ["", "disliked"]  # t00 was rated both ways
+    assert talk.dialogue[7].rec_item_id == ["t01", "t02", "t03"] and talk.dialogue[7].rec_item_verdict == ["liked", "disliked", ""]
+    titles = corpus.knowledge.set_index("item_id_encrypt")
+    assert set(titles["relation_name"]) == {"标题"} and titles.loc["t03", "value"] == "男士 牛仔裤 第3款"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("品牌, 价格", ["品牌", "价格"]), ("品牌，价格", ["品牌", "价格"]), ("品牌、价格", ["品牌", "价格"]), ("品牌;价格；尺寸", ["品牌", "价格", "尺寸"]),
+        ("品牌：华为，价格：1000", ["品牌：华为", "价格：1000"]), ("种类, 品牌, 价格: 1000", ["种类", "品牌", "价格: 1000"]),
+        ("Brand: A, B", ["Brand: A, B"]), ("Price: $1,000", ["Price: $1,000"]), ("品牌", ["品牌"]),
+    ],
+)  # fmt: skip
+def test_one_text_may_name_several_attributes(text, names):
+    assert [name.strip() for name in attribute_texts(text)] == names
+
+
+def test_products_are_known_by_id_by_title_or_by_both(folder):
+    shown = [system("看", "Recommend", recommended_products=["a1", {"product_title": "一支 钢笔"}, "一支  钢笔", {"product_id": "a2", "product_title": None}])]
+    shown += [user("好", "Interpret", user_rating=[{"product_id": "a2", "product_rate": "红色 钢笔（liked）"}, {"product_id": "a3", "product_rate": None}])]
+    write_chinese(folder, jeans(*shown))
+    corpus = read_pscon(folder, "zh")
+    utterance = all_of(corpus)["jeans"].dialogue[0]
+    first, made, second = utterance.rec_item_id
+    assert (first, second) == ("a1", "a2") and made.startswith("title-")
+    assert utterance.rec_item_verdict == ["", "", "liked"]
+    titles = dict(zip(corpus.knowledge["item_id_encrypt"], corpus.knowledge["value"], strict=True))
+    assert (titles[made], titles["a2"]) == ("一支 钢笔", "红色 钢笔") and "a1" not in titles and "a3" not in titles
+
+
+def test_candidates_without_search_results_are_similar_products_of_others(chinese):
+    (sample,) = recommended(chinese).values()
+    assert sample.label == "t01" and len(set(sample.candidates)) == 20
+    similar = set(sample.candidates) - {"own", "t01", "t02"}
+    assert similar <= {one["product_id"] for one in TROUSERS} - {"t00", "t03"}  # t00 was shown before; t03 is of the same turn
+    assert {"own", "t02"} <= set(sample.candidates)  # disliked, and shown so far
+
+
+def test_gold_is_what_its_shopper_liked_or_all(chinese):
+    assert set(recommended(chinese)) == {(8, "t01")}
+    published = recommended(chinese, "all")
+    assert set(published) == {(6, "t00"), (6, "own"), (8, "t01"), (8, "t02"), (8, "t03")}
+    assert not {"t02", "t03", "own", "t00"} & set(published[8, "t01"].candidates)
+    with pytest.raises(ValueError, match="gold 'loved' is unknown; known: liked, all"):
+        recommended(chinese, "loved")
+
+
+def test_search_results_come_first_where_a_turn_has_them(chinese):
+    found = [one["product_id"] for one in PENS[:18]]
+    changed = [*JEANS[:7], {**JEANS[7], "search_results": [*found, "untitled"]}, JEANS[8]]
+    write_chinese(chinese, jeans(*changed))
+    (sample,) = recommended(chinese).values()
+    assert set(found) > set(sample.candidates) - {"t01", "own", "t02"}
+
+
+@pytest.mark.parametrize("gold", ["liked", "all"])
+def test_nothing_said_later_changes_a_recommendation(chinese, gold):
+    early = [{**JEANS[5], "recommended_products": [*JEANS[5]["recommended_products"], TROUSERS[5]]}]
+    late = [*JEANS[:5], *early, *JEANS[6:8], user("好", "Interpret", user_rating=rated(t05="liked", own="disliked"))]
+    write_chinese(chinese, jeans(*late))
+    before = recommended(chinese, gold)[6, "t05"]
+    other = [system("这个", "Recommend", recommended_products=[TROUSERS[n] for n in range(6, 20)] + [product("new", "男士 牛仔裤 男士 第5款")])]
+    write_chinese(chinese, jeans(*JEANS[:5], *early, user("换", "Revise", "笔"), *other, user("好", "Interpret", user_rating=rated(t05="liked", own="disliked", new="liked", t06="disliked"))))
+    assert recommended(chinese, gold)[6, "t05"] == before._replace(Index=recommended(chinese, gold)[6, "t05"].Index)
+
+
+@pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")
+def test_published_chinese_conversations(tmp_path):
+    corpus = read_pscon(PSCON, "zh", shares=(0.7, 0.1, 0.2))
+    assert len(all_of(corpus)) == 804
+    values = [a.value for d in all_of(corpus).values() for u in d.dialogue for a in u.attributes]
+    assert not [value for value in values if ";" in value or "；" in value or "：" in value]
+    write_corpus(corpus, tmp_path)
+    again = read_corpus(tmp_path)
+    assert again.dialogues == corpus.dialogues
+    pd.testing.assert_frame_equal(again.knowledge, corpus.knowledge)
+    liked = [item for d in all_of(corpus).values() for u in d.dialogue for item, verdict in zip(u.rec_item_id, u.rec_item_verdict) if verdict == "liked"]
+    assert len(liked) > 1000
 
 
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")

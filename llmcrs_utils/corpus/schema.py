@@ -90,7 +90,11 @@ class Attribute(Record):
 
 
 class Utterance(Record):
-    """One message. ``rec_item_candidates`` is empty or holds one list per recommended item."""
+    """One message. ``rec_item_candidates`` is empty or holds one list per recommended item.
+
+    ``rec_item_verdict`` is empty where the corpus has no verdicts. Else it says for each recommended item whether its shopper
+    ``liked`` or ``disliked`` it in the end; ``""`` is no verdict.
+    """
 
     seq_no: int = Field(ge=0, lt=2**31)
     time: Time
@@ -101,6 +105,7 @@ class Utterance(Record):
     rec_item_id: list[Name] = []
     rec_item_info: list[str] = []
     rec_item_candidates: list[list[Name]] = []
+    rec_item_verdict: list[Literal["liked", "disliked", ""]] = []
 
 
 class Dialogue(Record):
@@ -577,4 +582,6 @@ def dialogue_to_json(dialogue: Dialogue) -> dict:
     record = dialogue.model_dump()
     for utterance in record["dialogue"]:
         utterance["time"] = str(utterance["time"])
+        if not utterance["rec_item_verdict"]:
+            del utterance["rec_item_verdict"]  # U-NEED's release does not have this field
     return record
