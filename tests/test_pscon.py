@@ -7,13 +7,19 @@ import pandas as pd
 import pytest
 from folders import set_aside
 
+from llmcrs_utils.corpus import pscon_categories
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.pscon import attribute_texts, losses, read_pscon, split_of, without_separators
+from llmcrs_utils.corpus.pscon_categories import category_of
 from llmcrs_utils.corpus.schema import BEHAVIOUR_COLUMNS, SPLITS, CorpusError, write_corpus
+from llmcrs_utils.corpus.similarity import grams_of, nearest_titles, title_grams
 from llmcrs_utils.corpus.sources import source_files
 from llmcrs_utils.corpus.u_need import read_corpus
+from llmcrs_utils.evaluation.floors import matcher_predictions
+from llmcrs_utils.systems.registry import CATEGORIES
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
 
 PSCON = Path(__file__).parents[2] / "shared" / "pscon"
@@ -112,7 +118,8 @@ def test_items_people_and_order(folder):
     assert recommendation.rec_item_candidates == [["B2"], ["B2", "B9"]]  # B1 has no title
     assert recommendation.rec_item_info == []
     assert all_of(corpus)["8"].dialogue[-1].rec_item_candidates == []
-    assert (fridge.domain, fridge.sellerid, fridge.userid) == ("Shopping", "pscon", "7")
+    assert (fridge.domain, fridge.told_domain) == ("Devices and appliances", "Shopping")
+    assert (fridge.sellerid, fridge.userid) == ("pscon", "7")
     times = [u.time for u in fridge.dialogue]
     assert times == sorted(set(times))
     assert [u.seq_no for u in fridge.dialogue] == list(range(1, len(FRIDGE) + 1))
@@ -282,11 +289,15 @@ def chinese(folder):
     return write_chinese(folder, jeans())
 
 
-def recommended(folder, gold="liked", language="zh", sid="jeans"):
-    """The recommend samples of one conversation, by number of the turn and gold item."""
+def samples_in(folder, language="zh", **settings):
     prompts = CHINESE if language == "zh" else ENGLISH
     corpus = read_pscon(folder, language)
-    samples = build_samples(corpus, build_catalogue(corpus, prompts), prompts, gold=gold)
+    return build_samples(corpus, build_catalogue(corpus, prompts), prompts, **settings)
+
+
+def recommended(folder, gold="liked", sid="jeans", **settings):
+    """The recommend samples of one conversation, by number of the turn and gold item."""
+    samples = samples_in(folder, gold=gold, **settings)
     wanted = samples[(samples["task"] == "recommend") & (samples["sid"] == sid)]
     return {(row.seq_no, row.label): row for row in wanted.itertuples()}
 
@@ -306,7 +317,7 @@ def test_language_chooses_the_part_and_both_may_lie_in_one_folder(chinese):
 def test_chinese_acts_attributes_and_products(chinese):
     corpus = read_pscon(chinese, "zh")
     talk = all_of(corpus)["jeans"]
-    assert talk.domain == "购物"
+    assert (talk.domain, talk.told_domain) == ("服装", "购物")
     assert [(u.act_tag, [(a.key, a.value, a.start, a.exclusive_end) for a in u.attributes]) for u in talk.dialogue] == [
         ("用户需求", []),
         ("系统提问", [("品牌", "", -1, -1), ("价格", "", -1, -1), ("颜色", "黑色", -1, -1), ("材质", "棉、麻", -1, -1), ("尺寸", "", -1, -1)]),
@@ -385,6 +396,82 @@ def test_nothing_said_later_changes_a_recommendation(chinese, gold):
     assert recommended(chinese, gold)[6, "t05"] == before._replace(Index=recommended(chinese, gold)[6, "t05"].Index)
 
 
+def test_disliked_candidates_are_told_apart_and_nobody_else_has_the_column(chinese):
+    (sample,) = recommended(chinese).values()
+    assert sample.disliked == ["own", "t02"]
+    assert "disliked" not in samples_in(chinese, gold="all") and "told_domain" in samples_in(chinese)
+
+
+def test_what_was_shown_before_is_history_only_if_asked_for(chinese):
+    assert recommended(chinese)[8, "t01"].history == []
+    shown = recommended(chinese, "all", shown_history=True)
+    assert shown[6, "t00"].history == shown[6, "own"].history == []  # what comes in the same turn is not there yet
+    assert shown[8, "t01"].history == shown[8, "t03"].history == ["t00", "own"]
+    assert recommended(chinese, "all", shown_history=True, max_history=1)[8, "t01"].history == ["own"]
+    verdicts = user("好", "Interpret", user_rating=rated(t01="liked", t00="liked", own="liked", t03="disliked"))
+    write_chinese(chinese, jeans(*JEANS[:-1], verdicts))  # said in the end: not yet known
+    assert recommended(chinese, shown_history=True)[8, "t01"].history == ["t00", "own"]
+
+
+def test_models_read_no_domain_that_is_only_known_later(chinese):
+    late = [user("你好", "Chitchat"), system("您好", "Chitchat"), user("有吗", "Reveal", "牛仔裤"), system("没有", "No answer")]
+    write_chinese(chinese, jeans(*late))
+    samples = samples_in(chinese)
+    own = samples[samples["sid"] == "jeans"]
+    assert set(own["domain"]) == {"服装"} and set(own["told_domain"]) == {"购物"}
+    told = build_instructions(own, {}, CHINESE)["instruction"]
+    assert all("购物" in text and "服装" not in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("texts", "language", "group"),
+    [
+        (["牛仔裤"], "zh", "服装"), (["最便宜的", "牛仔裤", "鼠标"], "zh", "服装"), (["玩具 洗衣机"], "zh", "数码家电"), (["白色"], "zh", "其他"),
+        (["Running Shoes"], "en", "Footwear, bags and accessories"), (["carpet"], "en", "Other"), (["cheap pens"], "en", "Stationery, books and music"),
+        ([], "en", "Other"), (["Huawei 手机壳"], "zh", "数码家电"), (["iPhone"], "zh", "数码家电"),
+    ],
+)  # fmt: skip
+def test_category_is_that_of_the_longest_word_of_the_first_text_that_has_one(texts, language, group):
+    assert category_of(texts, language) == group
+
+
+def test_there_are_ten_categories_and_no_word_is_in_two():
+    table = json.loads(Path(pscon_categories.__file__).with_suffix(".json").read_text("utf-8"))
+    words = [word for group in table for word in group["words"]]
+    assert len(table) <= 10 and len(words) == len(set(words)) and all(word == word.casefold().strip() for word in words)
+    # None is called like one of U-NEED's, whose numbers would stand beside it.
+    assert not {name for group in table for name in (group["zh"], group["en"])} & {*CATEGORIES, *CATEGORIES.values()}
+
+
+def test_similar_titles_come_in_order_and_unseen_ones_play_no_part():
+    titles = ["红色 钢笔 2024", "蓝色 钢笔", "红色 钢笔 礼盒", "手机", "钢笔 2024", ""]
+    grams = title_grams(titles)
+    assert grams_of("华为手机 Mate X3 128 a 笔") == {"华为", "为手", "手机", "mate", "x3", "笔"}
+    assert nearest_titles(grams, [])(0, [4]).tolist() == [2, 1, 3, 5]
+    without = nearest_titles(grams, [2])
+    assert without(0).tolist() == [4, 1, 3, 5]
+    changed = title_grams([*titles[:2], "手机 蓝色 礼盒 钢笔", *titles[3:]])
+    assert nearest_titles(changed, [2])(0).tolist() == without(0).tolist()
+
+
+def test_products_of_the_same_group_are_drawn_before_others(folder):
+    """A pair of trousers of another colour is nearer than a pen of the same one."""
+    shop = [product(f"q{n}", f"深海蓝 限量 钢笔 {n}") for n in range(40)] + [product(f"r{n}", f"男裤 {n}") for n in range(30)]
+    others = [{"conv_id": one["product_id"], "conversation": [system("看", "Recommend", recommended_products=[one])]} for one in shop]
+    talk = [system("看", "Recommend", recommended_products=[product("blue", "深海蓝 限量 牛仔裤")])]
+    write_chinese(folder, jeans(*talk, user("好", "Interpret", user_rating=rated(blue="liked"))), *others)
+    (sample,) = recommended(folder).values()
+    assert all(item == "blue" or item[0] in "rt" for item in sample.candidates)
+
+
+def test_title_matcher_weighs_rare_words(chinese):
+    corpus = read_pscon(chinese, "zh", shares=(0, 0, 1))
+    samples = build_samples(corpus, build_catalogue(corpus, CHINESE), CHINESE)
+    found = matcher_predictions(samples, corpus.knowledge, CHINESE).set_index("sample_id")
+    scores = dict(zip(found.loc["jeans:8:recommend:t01", "ranking"], found.loc["jeans:8:recommend:t01", "scores"]))
+    assert len(scores) == 20 and all(scores[item] > 0 for item in scores)  # all are 牛仔裤, which the shopper named
+
+
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")
 def test_published_chinese_conversations(tmp_path):
     corpus = read_pscon(PSCON, "zh", shares=(0.7, 0.1, 0.2))
@@ -397,6 +484,38 @@ def test_published_chinese_conversations(tmp_path):
     pd.testing.assert_frame_equal(again.knowledge, corpus.knowledge)
     liked = [item for d in all_of(corpus).values() for u in d.dialogue for item, verdict in zip(u.rec_item_id, u.rec_item_verdict) if verdict == "liked"]
     assert len(liked) > 1000
+    domains = [d.domain for d in all_of(corpus).values()]
+    assert domains.count("其他") < 0.05 * len(domains) and len(set(domains)) == 11
+
+
+@pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")
+def test_nothing_said_later_changes_published_samples(tmp_path):
+    """Ten conversations, one at a time, go on differently after their first recommendation; the ratings of what was shown stay."""
+    records = json.loads((PSCON / "conversation_cn_0605.json").read_text("utf-8"))[:200]
+
+    def read(conversation, until):
+        (tmp_path / "conversation_cn.json").write_text(json.dumps(records), "utf-8")
+        samples = samples_in(tmp_path, shown_history=True)
+        read = samples[(samples["sid"] == str(conversation)) & (samples["seq_no"] <= until)]
+        return read.drop(columns="domain").to_dict("list")  # which no model reads
+
+    altered = recommendations = 0
+    for record in records:
+        talk = record["conversation"]
+        turns = [place for place, message in enumerate(talk) if message.get("recommended_products")]
+        liked = {rating["product_id"] for rating in talk[-1].get("user_rating", []) if "(liked)" in rating["product_rate"]}
+        if len(turns) < 2 or altered == 10 or not liked & {one["product_id"] for place in turns[:-1] for one in talk[place]["recommended_products"]}:
+            continue
+        told = turns[-2] + 1
+        before = read(record["conv_id"], told)
+        later = [product(f"new{number}", f"{one['product_title']} 新") for number, one in enumerate(talk[turns[0]]["recommended_products"] * 2)]
+        end = user("y", "Interpret", user_rating=talk[-1]["user_rating"])
+        record["conversation"] = [*talk[:told], user("手机", "Reveal", "手机"), system("x", "Recommend", recommended_products=later), end]
+        assert read(record["conv_id"], told) == before
+        record["conversation"] = talk
+        altered += 1
+        recommendations += before["task"].count("recommend")
+    assert altered == 10 <= recommendations
 
 
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")

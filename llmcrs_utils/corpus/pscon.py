@@ -24,16 +24,20 @@ words, in upper or lower case, else -1,-1.
 Recommendations: recommended_products, each with itself and the turn's search results as candidates. Titles are the only
 knowledge (relation ``Title`` or ``标题``) and exist for products that were recommended at some time. Search results without a
 title are left out: a candidate without knowledge could not be the answer, and so would help to guess it. Where a turn has no
-search results, the candidates are the ``SIMILAR`` products with the most similar titles (``corpus.similarity``) among those
-that other conversations recommend, without what this conversation showed before. So nothing said later changes them.
+search results, the candidates are ``SIMILAR`` products that other conversations recommend and this one did not show before:
+first those of the same group, then others, both by similarity of the titles (``corpus.similarity``). So nothing said later
+changes them.
 
 The shopper rates the products shown, in the conversation's last message. That is the verdict on each recommendation:
 ``liked``, ``disliked``, or ``""`` where there is none or the shopper gave both. No model reads a verdict. It only says which
 recommendations are right answers (``tasks.samples``).
 
 PSCon names no shop, shopper or time. The seller is ``pscon``, the user is the conversation, and the times only keep the
-order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. PSCon has no categories, so the
-only domain is ``Shopping`` or ``购物``. ``losses`` counts what the mapping drops.
+order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. ``losses`` counts what the mapping
+drops.
+
+PSCon names no categories. The domain of a conversation is the group (``corpus.pscon_categories``) of its first keyword that
+has one, else of its first recommended title that has one. That may be said late, so models read ``Shopping`` or ``购物``.
 """
 
 import hashlib
@@ -45,12 +49,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.folders import data_files, data_folder
 from llmcrs_utils.corpus.joins import count_join, side
+from llmcrs_utils.corpus.pscon_categories import REST, category_of
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
@@ -90,7 +96,7 @@ class Part:
 
     name: str
     files: tuple[str, ...]  # patterns of its file's name
-    domain: str
+    domain: str  # what models read as the domain
     keyword: str  # attribute of a keyword that answers no single question
     title: str  # relation of a product's title
 
@@ -205,10 +211,12 @@ def read_pscon(
     conversations = read_conversations(folder, language, encoding, report)
     titles = titles_of(conversations)
     knowledge = pd.DataFrame([(item, SELLER, part.title, title) for item, title in titles.items()], columns=KNOWLEDGE_COLUMNS, dtype=str)
-    similar = similar_products(conversations, titles)
+    groups = {item: category_of([title], language) for item, title in titles.items()}
+    similar = similar_products(conversations, titles, groups)
     dialogues = {split: [] for split in SPLITS}
     for conversation in conversations:
         dialogue = to_dialogue(conversation, part, set(titles), similar.get(conversation.conv_id))
+        dialogue.domain = domain_of(conversation, groups, language)
         dialogues[split_of(conversation.conv_id, seed, shares)].append(dialogue)
     behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
     return Corpus(dialogues, knowledge, behaviour)
@@ -254,13 +262,28 @@ def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str
     return "valid" if point < shares[0] + shares[1] else "test"
 
 
-def similar_products(conversations: list[Conversation], titles: dict[str, str]) -> dict[str, dict[tuple[int, str], list[str]]]:
-    """For each conversation, by (number of the message, product): the products with the most similar titles, best first.
+def domain_of(conversation: Conversation, groups: dict[str, str], language: str) -> str:
+    """The group of the first keyword of the user that has one, else of the first recommended product that has one."""
+    messages = conversation.conversation
+    asked = [category_of([keyword], language) for message in messages if message.role == "user" for keyword in message.keywords]
+    shown = [groups.get(product.product_id, REST[language]) for message in messages for product in message.recommended_products]
+    return next((group for group in [*asked, *shown] if group != REST[language]), REST[language])
 
-    Only for recommendations without search results, of products with a title. The ``SIMILAR`` products, and the weights of
-    their words, are those of other conversations; what the conversation showed before is left out.
+
+def similar_products(
+    conversations: list[Conversation], titles: dict[str, str], groups: dict[str, str]
+) -> dict[str, dict[tuple[int, str], list[str]]]:
+    """For each conversation, by (number of the message, product): the ``SIMILAR`` most similar products, best first.
+
+    Only for recommendations without search results, of products with a title. Products of the same group come first. The
+    products, and the weights of their words, are those of other conversations; what the conversation showed before is left
+    out.
+
+    Args:
+        titles, groups: product -> its title, its group.
     """
     items = sorted(titles)
+    group = np.array([groups[item] for item in items])
     index = {item: row for row, item in enumerate(items)}
     grams = title_grams([titles[item] for item in items])
     owners = defaultdict(set)  # product -> conversations that recommend it
@@ -278,7 +301,9 @@ def similar_products(conversations: list[Conversation], titles: dict[str, str]) 
             for item in [] if message.search_results else now & index.keys():
                 if nearest is None:
                     nearest = nearest_titles(grams, [index[i] for i in own & index.keys() if len(owners[i]) == 1])
-                best = nearest(index[item], [index[i] for i in shown & index.keys()])[:SIMILAR]
+                rows = nearest(index[item], [index[i] for i in shown & index.keys()])
+                alike = (group[rows] == groups[item]) & (groups[item] not in REST.values())
+                best = [*rows[alike], *rows[~alike]][:SIMILAR]
                 found.setdefault(conversation.conv_id, {})[number, item] = [items[row] for row in best]
             shown |= now
     return found
@@ -332,6 +357,7 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
         utterances.append(utterance)
     return Dialogue(
         domain=part.domain,
+        told_domain=part.domain,
         sid=conversation.conv_id,
         sellerid=SELLER,
         userid=conversation.conv_id,

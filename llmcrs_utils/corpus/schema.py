@@ -109,7 +109,10 @@ class Utterance(Record):
 
 
 class Dialogue(Record):
-    """One pre-sales dialogue between a user and a seller's service desk."""
+    """One pre-sales dialogue between a user and a seller's service desk.
+
+    ``told_domain`` is what models read as its domain where the domain follows from what is said in it; ``""``: the domain.
+    """
 
     domain: Name
     sid: Name
@@ -117,6 +120,7 @@ class Dialogue(Record):
     userid: str
     ds: str
     dialogue: list[Utterance] = Field(min_length=1)
+    told_domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -579,7 +583,7 @@ def write_csv(table: pd.DataFrame, path: Path, free_text_last: bool = False) -> 
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict:
-    record = dialogue.model_dump()
+    record = dialogue.model_dump(exclude=set() if dialogue.told_domain else {"told_domain"})
     for utterance in record["dialogue"]:
         utterance["time"] = str(utterance["time"])
         if not utterance["rec_item_verdict"]:

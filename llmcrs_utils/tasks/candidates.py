@@ -36,14 +36,14 @@ class Catalogue:
     ) -> list[str]:
         """20 item ids in random order, the gold item among them. The random generator depends on (sid, seq_no, gold) alone.
 
-        What the shopper disliked comes first (the latest, if it is more than 19 items), then candidates that the corpus gives,
+        What the shopper disliked comes first, then candidates that the corpus gives,
         then the seller's items, then items of the gold item's top category, then any.
         Only listed items are drawn, so that a new dialogue does not change the candidates of others. They have facts if the gold
         item has facts, and none if it has none: otherwise the one item without facts would be the answer. If too few remain, all
         items may be drawn. Other items recommended in the same turn are right answers too and are never drawn as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
-        chosen, barred = [gold, *disliked[1 - CANDIDATES :]], {gold, *others, *disliked}
+        chosen, barred = [gold, *disliked], {gold, *others, *disliked}
         for pool in self.pools_for(gold, seller, given):
             missing = CANDIDATES - len(chosen)
             # Some drawn items may be barred, so draw a few more than needed. That avoids a pass over a large pool.

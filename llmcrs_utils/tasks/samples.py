@@ -10,7 +10,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
-from llmcrs_utils.tasks.candidates import Catalogue
+from llmcrs_utils.tasks.candidates import CANDIDATES, Catalogue
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 # The segments of earlier turns that a task may see; other annotation is hidden from it.
@@ -108,7 +108,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
             current = before.pop() + current
         turn = turns[index]
         name = f"{dialogue.sid}:{turn.seq_no}:{task}" + (f":{label}" if task == "recommend" else "")
-        empty = {"asked": [], "items": [], "needs": [], "given": [], "others": [], "disliked": []}
+        empty = {"asked": [], "items": [], "needs": [], "given": [], "others": [], "disliked": [], "shown": []}
         samples.append(
             {
                 "sample_id": name,
@@ -117,6 +117,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
                 "seq_no": turn.seq_no,
                 "time": turn.time,
                 "domain": dialogue.domain,
+                "told_domain": dialogue.told_domain or dialogue.domain,
                 "user_id": dialogue.userid,
                 "seller_id": dialogue.sellerid,
                 "context": before,
@@ -134,6 +135,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
     for index, turn in enumerate(turns):
         if turn.act == "系统提问" and turn.needs:
             add("elicit", index, [], prompts.items.join(turn.attributes))
+    shown: dict[str, None] = {}  # items of earlier turns
     disliked: dict[str, None] = {}  # items shown so far that the shopper disliked in the end
     for index, turn in enumerate(turns):
         if gold == "liked":
@@ -142,7 +144,9 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
             if gold == "liked" and turn.verdicts.get(item, "liked") != "liked":
                 continue
             others = [other for other in turn.items if other != item and other not in disliked]
-            add("recommend", index, [], item, given=turn.candidates.get(item, []), others=others, disliked=list(disliked))
+            known = {"given": turn.candidates.get(item, []), "disliked": [other for other in disliked if other != item][1 - CANDIDATES :]}
+            add("recommend", index, [], item, others=others, shown=list(shown), **known)
+        shown |= dict.fromkeys(turn.items)
     for index, turn in enumerate(turns):
         if not turn.by_user and not is_blank(turn.text):
             add(
@@ -164,7 +168,7 @@ def can_be_answered(task: str, label: str, prompts: Prompts) -> bool:
 
 @making_many_objects()
 def build_samples(
-    corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50, gold: str = "liked"
+    corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50, gold: str = "liked", shown_history: bool = False
 ) -> pd.DataFrame:
     """All task samples of a corpus, one row each.
 
@@ -176,8 +180,14 @@ def build_samples(
 
     A question that nobody can answer is left out; a warning says how many of each task were.
 
+    Two columns are there only where the corpus has something for them: ``told_domain``, what models read as the domain if that
+    is not ``domain``; ``disliked``, the candidates of recommend that the shopper disliked.
+
     With ``gold="liked"`` only what its shopper liked in the end is a right answer of recommend, in a corpus that has verdicts.
     What the shopper disliked, up to and in that turn, is then among the candidates.
+
+    With ``shown_history`` the items that the dialogue showed before the turn end the ``history``: the shopper saw them, and the
+    conversation went on to another recommendation. Whether they were liked, which is said in the end, plays no part.
 
     Raises:
         CorpusError: if there is no sample at all, or the catalogue holds too few items to choose from.
@@ -204,7 +214,11 @@ def build_samples(
     if not rows:
         raise CorpusError("the dialogues hold nothing to ask a system: no need, no question, no recommendation, no reply")
     samples = pd.DataFrame(rows)
-    samples = samples.drop(columns=["given", "others", "disliked"])
+    samples = samples.drop(columns=["given", "others", "shown"])
+    if (samples["told_domain"] == samples["domain"]).all():
+        samples = samples.drop(columns="told_domain")
+    if not samples["disliked"].map(bool).any():
+        samples = samples.drop(columns="disliked")
     # only the recommend samples have any
     candidates: list[list[str]] = [[] for _ in rows]
     histories: list[list[str]] = [[] for _ in rows]
@@ -215,7 +229,7 @@ def build_samples(
         )
     askers = samples.iloc[wanted]
     for row, history in zip(wanted, behaviour_before(corpus, askers["user_id"], askers["time"], max_history), strict=True):
-        histories[row] = history
+        histories[row] = [*history, *(rows[row]["shown"] if shown_history else [])][-max_history:]
     samples["history"] = histories
     samples["candidates"] = candidates
     return samples
