@@ -141,7 +141,8 @@ def test_losses_are_counted(folder):
         [1, 2],
         [1, 2],
         [1, 2],
-        [1, 1],
+        [0, 1],
+        [1, 2],  # B9
         [3, 10],
         [3, 10],
     ]
@@ -189,7 +190,7 @@ def test_bad_conversations_are_set_aside_and_the_encoding_is_taken(folder, tmp_p
     report = Report("set_aside", tmp_path / "aside.jsonl")
     assert sorted(all_of(read_pscon(folder, encoding="utf-16", report=report))) == ["7", "8"]
     assert [line["raw"] for line in set_aside(tmp_path / "aside.jsonl")] == records[2:]
-    assert len(losses(folder, "utf-16", "set_aside")) == 10
+    assert len(losses(folder, "utf-16", "set_aside")) == 11
     with pytest.raises(CorpusError, match=r"(?s)2 errors.*\(conv_id 10\).*\(conv_id 9\)"):
         read_pscon(folder)
 
@@ -241,7 +242,7 @@ def test_files_that_a_program_left_behind_are_no_conversations(folder, monkeypat
     assert source_files("pscon", folder) == [folder / "dataset" / "conversation_en.json"]
     monkeypatch.setenv("HOME", str(folder.parent))
     assert sorted(all_of(read_pscon(f"~/{folder.name}"))) == ["7", "8"]
-    assert len(losses(f"~/{folder.name}")) == 10
+    assert len(losses(f"~/{folder.name}")) == 11
 
 
 # --- the Chinese part
@@ -333,6 +334,13 @@ def test_chinese_acts_attributes_and_products(chinese):
     assert talk.dialogue[7].rec_item_id == ["t01", "t02", "t03"] and talk.dialogue[7].rec_item_verdict == ["liked", "disliked", ""]
     titles = corpus.knowledge.set_index("item_id_encrypt")
     assert set(titles["relation_name"]) == {"标题"} and titles.loc["t03", "value"] == "男士 牛仔裤 第3款"
+
+
+def test_a_word_said_before_the_question_does_not_answer_it(folder):
+    talk = [user("买钢笔", "Reveal"), system("用途？", "Clarify", clarifying_attribute=["用途"]), user("送人", "Interpret", "钢笔", "礼品", "送人")]
+    write_chinese(folder, jeans(*talk))
+    answer = all_of(read_pscon(folder, "zh"))["jeans"].dialogue[-1]
+    assert [(a.key, a.value) for a in answer.attributes] == [("关键词", "钢笔"), ("用途", "礼品"), ("用途", "送人")]
 
 
 @pytest.mark.parametrize(
@@ -470,6 +478,13 @@ def test_title_matcher_weighs_rare_words(chinese):
     found = matcher_predictions(samples, corpus.knowledge, CHINESE).set_index("sample_id")
     scores = dict(zip(found.loc["jeans:8:recommend:t01", "ranking"], found.loc["jeans:8:recommend:t01", "scores"]))
     assert len(scores) == 20 and all(scores[item] > 0 for item in scores)  # all are 牛仔裤, which the shopper named
+
+
+def test_losses_of_the_chinese_part_are_counted(chinese):
+    counts = losses(chinese, language="zh").set_index("what")[["count", "of"]].T.to_dict("list")
+    assert counts["rated products that no turn recommends: dropped"] == [0, 4]
+    assert counts["recommended products without a verdict, or with both: right answers only if gold is all"] == [72, 75]  # the shop's, t00, t03
+    assert counts["kept keywords whose attribute is unknown: 关键词"] == [71, 72]
 
 
 @pytest.mark.skipif(not PSCON.is_dir(), reason="PSCon is not here")

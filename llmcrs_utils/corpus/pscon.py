@@ -15,7 +15,8 @@ attributes, and so is "品牌：华为，价格：1000". A comma or a semicolon 
 
 Attributes of a user turn: the keywords that no earlier turn of the user has, ignoring case and blanks; PSCon's annotators
 repeat old ones. The attribute is the one that the system asked about since the user's last turn. If it asked about none or
-several, PSCon does not say which one a keyword answers, and the attribute is ``Keyword`` (``关键词``).
+several, PSCon does not say which one a keyword answers, and the attribute is ``Keyword`` (``关键词``). So it is for a keyword
+that the user said earlier and not in this message: annotators often mark what is wanted some turns late.
 
 Values are the annotators' words with single blanks. ";" becomes "," and a colon before a blank becomes " - ", because ";" and
 ":" separate attributes and values in the prompts; so do their full-width forms. The span is the first place where the message has the annotators'
@@ -320,6 +321,7 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
     verdicts = verdicts_of(conversation)
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
+    said = ""  # by the user, so far
     last_act = None  # the last 系统提问 or 系统推荐
     for seq_no, message in enumerate(conversation.conversation, start=1):
         common = {"seq_no": seq_no, "time": START + timedelta(minutes=seq_no), "send_content": message.content}
@@ -345,13 +347,15 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
         else:
             new = new_keywords(message.keywords, known)
             reveals = message.intent == "Reveal" and not known and bool(new)
+            late = {keyword for keyword in new if normal(keyword) in said and normal(keyword) not in normal(message.content)}
             name = asked[0] if len(set(asked)) == 1 else part.keyword
             utterance = Utterance(
                 **common,
                 sender_type="用户",
                 act_tag="用户需求" if last_act is None or reveals else "用户回答" if last_act == "系统提问" else "用户反馈",
-                attributes=[attribute_of(name, keyword, message.content) for keyword in new],
+                attributes=[attribute_of(part.keyword if keyword in late else name, keyword, message.content) for keyword in new],
             )
+            said += normal(message.content) + "\n"
             known.update(map(normal, new))
             asked = []
         utterances.append(utterance)
@@ -451,7 +455,9 @@ def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop
     by_users = sum(len(message.keywords) for message in users)
     by_systems = sum(len(message.keywords) for message in systems)
     found = {product.product_id for message in systems for product in message.search_results}
-    ratings = sum(len(message.user_rating) for message in messages)
+    rated = {(c.conv_id, rating.product_id) for c in conversations for message in c.conversation for rating in message.user_rating}
+    shown = {(c.conv_id, product.product_id) for c in conversations for message in c.conversation for product in message.recommended_products}
+    verdicts = {(c.conv_id, item) for c in conversations for item in verdicts_of(c)}
     other_intents = [message for message in users if message.intent in ("Chitchat", "Inquire", "Revise")]
     explanations = [message for message in systems if SYSTEM_ACTS[message.action] == "系统解释"]
     empty = [message for message in recommends if not message.recommended_products]
@@ -463,7 +469,8 @@ def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop
         ("values offered by the system, not in the text: no span", sum(a.start < 0 for a in offered), len(offered)),
         ("found products without a title: no candidates", len(found - titled), len(found)),
         ("recommendations without a product: nothing to predict", len(empty), len(recommends)),
-        ("user ratings, given after the dialogue: dropped", ratings, ratings),
+        ("rated products that no turn recommends: dropped", len(rated - shown), len(rated)),
+        ("recommended products without a verdict, or with both: right answers only if gold is all", len(shown - verdicts), len(shown)),
         ("user turns of intent Chitchat, Inquire or Revise: no act of their own", len(other_intents), len(users)),
         ("system turns of action Chitchat, No answer or Inquire: all 系统解释", len(explanations), len(systems)),
     ]
