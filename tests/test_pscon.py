@@ -431,6 +431,15 @@ def test_models_read_no_domain_that_is_only_known_later(chinese):
     assert all("购物" in text and "服装" not in text for text in told)
 
 
+def test_domain_is_what_was_asked_for_and_else_what_was_shown(folder):
+    shows = system("看", "Recommend", recommended_products=[product("x", "一种东西"), product("y", "男士牛仔裤")])
+    for words, domain in ((["便宜", "钢笔"], "文具图书乐器"), (["便宜"], "服装"), ([], "服装")):
+        write_chinese(folder, jeans(shows, user("嗯", "Interpret", *words)))
+        assert all_of(read_pscon(folder, "zh"))["jeans"].domain == domain
+    write_chinese(folder, jeans(user("嗯", "Interpret", "便宜")))
+    assert all_of(read_pscon(folder, "zh"))["jeans"].domain == "其他"
+
+
 @pytest.mark.parametrize(
     ("texts", "language", "group"),
     [

@@ -143,7 +143,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
         for item in turn.items:
             if gold == "liked" and turn.verdicts.get(item, "liked") != "liked":
                 continue
-            others = [other for other in turn.items if other != item and other not in disliked]
+            others = [other for other in turn.items if other != item]
             known = {"given": turn.candidates.get(item, []), "disliked": [other for other in disliked if other != item][1 - CANDIDATES :]}
             add("recommend", index, [], item, others=others, shown=list(shown), **known)
         shown |= dict.fromkeys(turn.items)
