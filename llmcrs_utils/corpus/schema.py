@@ -313,7 +313,7 @@ def dialogue_findings(dialogue: Dialogue, sellers: dict[str, str] | None) -> Ite
             if ONLY_SEPARATORS.match(attribute.key):
                 yield "separator_key", f"{here}.attributes.{number}.key", shown(attribute.key)
             yield from span_findings(f"{here}.attributes.{number}", attribute, utterance.send_content)
-        if utterance.rec_item_id or utterance.rec_item_candidates:
+        if utterance.rec_item_id or utterance.rec_item_candidates or utterance.rec_item_verdict:
             yield from item_findings(here, utterance, dialogue.sellerid, sellers)
         elif utterance.act_tag == "系统推荐":
             yield "no_item", f"{here}.rec_item_id", "a recommendation without an item"
@@ -335,7 +335,10 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
     items, lists = utterance.rec_item_id, utterance.rec_item_candidates
     if lists and len(lists) != len(items):
         yield "candidates_count", f"{here}.rec_item_candidates", f"{len(lists)} lists for {len(items)} rec_item_id"
-    elif len(set(items)) < len(items):
+    verdicts = utterance.rec_item_verdict
+    if verdicts and len(verdicts) != len(items):
+        yield "verdict_count", f"{here}.rec_item_verdict", f"{len(verdicts)} verdicts for {len(items)} rec_item_id"
+    if len(set(items)) < len(items) and (not lists or len(lists) == len(items)):
         yield "repeated_item", f"{here}.rec_item_id", f"{len(items) - len(set(items))} of {len(items)} items repeat another"
     if items and utterance.act_tag != "系统推荐":
         yield "item_elsewhere", f"{here}.rec_item_id", f"{len(items)} items at {utterance.act_tag}"
