@@ -21,6 +21,7 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
+from llmcrs_utils.typical.elicitation import told_domains
 
 PSCON = Path(__file__).parents[2] / "shared" / "pscon"
 
@@ -429,6 +430,7 @@ def test_models_read_no_domain_that_is_only_known_later(chinese):
     assert set(own["domain"]) == {"服装"} and set(own["told_domain"]) == {"购物"}
     told = build_instructions(own, {}, CHINESE)["instruction"]
     assert all("购物" in text and "服装" not in text for text in told)
+    assert set(told_domains(own)) == {"购物"} and set(told_domains(own.drop(columns="told_domain"))) == {"服装"}
 
 
 def test_domain_is_what_was_asked_for_and_else_what_was_shown(folder):
