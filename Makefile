@@ -22,7 +22,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon study paper run weights validate score compare report lab figures test test-slow publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run weights validate score compare report lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -54,8 +54,11 @@ fallback: $(INSTALLED) ## ~20 min | what the published fallback to the gold item
 	$(call run,params/fallback.yaml)
 	$(call run,params/withheld.yaml)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's real conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's English conversations; fetches them unless PSCON=folder
 	$(call run,params/pscon.yaml,"data_dir=$$PSCON")
+
+pscon-cn: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's Chinese conversations; fetches them unless PSCON=folder
+	$(call run,params/pscon-cn.yaml,"data_dir=$$PSCON")
 
 study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with models large enough to read
 	$(call run,params/study.yaml)

@@ -217,6 +217,11 @@ CASES = {
         utterance(rec_item_candidates=[["11"], ["12"]]),
         one_fault("candidates_count", at="dialogue.2.rec_item_candidates"),
     ),
+    "too many verdicts": (
+        utterance(rec_item_verdict=["liked", "disliked"]),
+        one_fault("verdict_count", at="dialogue.2.rec_item_verdict"),
+    ),
+    "unknown verdict": (utterance(rec_item_verdict=["loved"]), one_fault("wrong_value", at="dialogue.2.rec_item_verdict.0")),
     "same sid twice": (
         text(VALID, lambda t: dialogues_text(dialogue("valid0"), dialogue("valid0"))),
         one_fault("same_sid", record="dialogue 1 (sid valid0)", at="sid"),

@@ -15,7 +15,7 @@ from llmcrs_utils.study.profile import check_profile, load_profile, read_setting
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "params").glob("*.yaml"))
-PLACES = {"paper": {"data_dir": "data"}, "modern": {"data_dir": "data"}, "pscon": {"data_dir": "data"}}
+PLACES = {"paper": {"data_dir": "data"}, "modern": {"data_dir": "data"}, "pscon": {"data_dir": "data"}, "pscon-cn": {"data_dir": "data"}}
 # A folder, a checkpoint or a profile may be called so.
 NAMES = ["20230210", "1e-5", "007", "null", "true", "corpus #2", "a & b (1)", "数据 集", "it's", 'say "x"', "a=b", "50%", "[x]", "x, y", "a: b", "-x"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.metrics import CUTOFFS, METRICS, score, score_catalogue
+from llmcrs_utils.evaluation.metrics import CUTOFFS, DISLIKED_FIRST, METRICS, score, score_catalogue
+from llmcrs_utils.evaluation.tables import disliked_first
 from llmcrs_utils.systems.registry import TASKS
 
 ITEMS = [f"i{n}" for n in range(20)]
@@ -93,6 +94,20 @@ def test_ranking(place):
 def test_no_ranking_scores_zero(ranking, valid):
     scored = score_one("recommend", "i3", ranking, valid=valid)
     assert (scored[list(METRICS["recommend"])] == 0).all()
+
+
+def test_a_disliked_item_that_comes_first_is_counted_where_there_is_one():
+    samples = samples_of([("recommend", "i3")] * 4).assign(disliked=[["i1", "i2"], ["i1"], [], ["i1"]])
+    rankings = [["i2", "i3", "i1"], ["i3", "i1"], ["i1"], ["i1", "i3"]]
+    answers = predictions_of(samples, rankings)
+    answers.loc[3, "valid"] = False
+    assert score(samples, answers, "zh")[DISLIKED_FIRST].tolist()[:2] == [1.0, 0.0]
+    assert score(samples, answers, "zh")[DISLIKED_FIRST].isna().tolist() == [False, False, True, False]
+    assert score(samples, answers, "zh")[DISLIKED_FIRST].tolist()[3] == 0.0  # no usable answer puts nothing first
+    assert DISLIKED_FIRST not in score(samples.drop(columns="disliked"), answers, "zh")
+    (row,) = disliked_first(score(samples, answers, "zh")).to_dict("records")
+    assert (row["value"], row["n"]) == (exactly(1 / 3), 3)
+    assert disliked_first(score(samples.drop(columns="disliked"), answers, "zh")).empty
 
 
 @pytest.mark.parametrize("task", ["understand", "elicit", "respond"])

@@ -135,6 +135,8 @@ def refusal(capsys, *arguments):
         (changed("01_build_data", corpus="pscon"), "01_build_data: corpus pscon needs data_dir, the folder that holds it"),
         (changed("01_build_data", corpus="uneed", data_dir="x"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
         (changed("01_build_data", corpus="uneed"), "corpus 'uneed' is unknown; known: generated, u_need, pscon"),
+        (changed("01_build_data", gold="loved"), "section 01_build_data: gold 'loved' is unknown; known: liked, all"),
+        (changed("01_build_data", corpus="pscon", data_dir="x", split_shares=[1.0]), "shares (1.0,) are not three shares of 1"),
         (changed("allm", lora_rnak=8), "section allm: no parameter 'lora_rnak'; did you mean 'lora_rank'?"),
         (changed("bcrs-allm", num_beams=3), "section bcrs-allm: no parameter 'num_beams'"),
         (changed("allm", template="vicuna"), "section allm or 04_tune_llm: template 'vicuna' is unknown; known: plain, alpaca, bare, chat"),

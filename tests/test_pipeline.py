@@ -159,7 +159,7 @@ def test_a_source_that_is_replaced_by_an_older_file_changes_its_job(tmp_path):
     """Snakemake compares times with those of the outputs: a copy that keeps its old time would pass for unchanged."""
     source = tmp_path / "source" / "conversation_en.json"
     source.parent.mkdir()
-    profile = {"01_build_data": {"corpus": "pscon", "data_dir": str(source.parent)}}
+    profile = {"01_build_data": {"corpus": "pscon", "data_dir": str(source.parent), "language": "en"}}
 
     def job(content: str, time: int) -> Job:
         source.write_text(content)

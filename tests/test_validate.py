@@ -218,7 +218,8 @@ def test_as_a_command(folder):
 def test_the_data_are_called_by_what_they_are(tmp_path):
     assert corpus_note("generated", 200, 30, 80) == "Synthetic corpus of 310 dialogues"
     assert corpus_note("generated", 200, 30, 80, "anything") == "Synthetic corpus of 310 dialogues"
-    assert corpus_note("pscon", 0, 0, 0, str(tmp_path)) == "PSCon (English part)"
+    assert corpus_note("pscon", 0, 0, 0, str(tmp_path)) == "PSCon (English part; right answers: what the shopper liked)"
+    assert corpus_note("pscon", 0, 0, 0, language="zh", gold="all") == "PSCon (Chinese part; right answers: all recommended)"
     assert corpus_note("u_need", 0, 0, 0) == "U-NEED"
     assert corpus_note("u_need", 0, 0, 0, str(write_folder(tmp_path / "published", own_names=True))) == "U-NEED"
     # whose data these are nobody knows: a generated corpus that was written down, for one

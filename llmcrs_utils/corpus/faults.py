@@ -34,6 +34,7 @@ ERRORS = {
     "seq_no": "number the utterances of a dialogue upwards",
     "bad_span": "count characters from 0, the end exclusive and inside the text; write -1,-1 where there is no span or no value",
     "candidates_count": "give one list per item of rec_item_id, or none at all",
+    "verdict_count": "give one verdict per item of rec_item_id, or none at all",
     "same_sid": "keep one record of this name",
     "two_splits": "keep it in one split, or a system is tested on what it was trained on",
     "field_count": "write all fields, separated by commas; one that holds a comma needs double quotes around it; no field can hold a line break",

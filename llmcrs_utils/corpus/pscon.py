@@ -1,4 +1,4 @@
-"""PSCon (Zou et al., 2025; github.com/JieZouIR/PSCon, CC BY 4.0), English part, mapped to the internal format.
+"""PSCon (Zou et al., 2025; github.com/JieZouIR/PSCon, CC BY 4.0), its English or its Chinese part, mapped to the internal format.
 
 Acts of the system, by PSCon's action:
 
@@ -10,39 +10,54 @@ Acts of the user depend on the system's last 系统提问 or 系统推荐 and, e
 * after a 系统提问 -> 用户回答; after a 系统推荐 -> 用户反馈.
 
 Attributes of a Clarify turn: its clarifying_attribute. "Price: $25 to $50" is attribute "Price", value "$25 to $50";
-"Brand" and the blank form "Price: $        $" are attributes without a value.
+"Brand" and the blank form "Price: $        $" are attributes without a value. One text may name several: "品牌, 价格" is two
+attributes, and so is "品牌：华为，价格：1000". A comma or a semicolon ends a value only where a name and a colon follow.
 
 Attributes of a user turn: the keywords that no earlier turn of the user has, ignoring case and blanks; PSCon's annotators
 repeat old ones. The attribute is the one that the system asked about since the user's last turn. If it asked about none or
-several, PSCon does not say which one a keyword answers, and the attribute is ``Keyword``.
+several, PSCon does not say which one a keyword answers, and the attribute is ``Keyword`` (``关键词``). So it is for a keyword
+that the user said earlier and not in this message: annotators often mark what is wanted some turns late.
 
 Values are the annotators' words with single blanks. ";" becomes "," and a colon before a blank becomes " - ", because ";" and
-":" separate attributes and values in the English prompts. The span is the first place where the message has the annotators'
+":" separate attributes and values in the prompts; so do their full-width forms. The span is the first place where the message has the annotators'
 words, in upper or lower case, else -1,-1.
 
 Recommendations: recommended_products, each with itself and the turn's search results as candidates. Titles are the only
-knowledge (relation ``Title``) and exist for products that were recommended at some time. Search results without a title are
-left out: a candidate without knowledge could not be the answer, and so would help to guess it. PSCon has no categories, so the
-only domain is ``Shopping``.
+knowledge (relation ``Title`` or ``标题``) and exist for products that were recommended at some time. Search results without a
+title are left out: a candidate without knowledge could not be the answer, and so would help to guess it. Where a turn has no
+search results, the candidates are ``SIMILAR`` products that other conversations recommend and this one did not show before:
+first those of the same group, then others, both by similarity of the titles (``corpus.similarity``). So nothing said later
+changes them.
+
+The shopper rates the products shown, in the conversation's last message. That is the verdict on each recommendation:
+``liked``, ``disliked``, or ``""`` where there is none or the shopper gave both. No model reads a verdict. It only says which
+recommendations are right answers (``tasks.samples``).
 
 PSCon names no shop, shopper or time. The seller is ``pscon``, the user is the conversation, and the times only keep the
-order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. The likes at a dialogue's end come
-after everything that is predicted, so they are left out. ``losses`` counts what the mapping drops.
+order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. ``losses`` counts what the mapping
+drops.
+
+PSCon names no categories. The domain of a conversation is the group (``corpus.pscon_categories``) of its first keyword that
+has one, else of its first recommended title that has one. That may be said late, so models read ``Shopping`` or ``购物``.
 """
 
 import hashlib
 import math
 import re
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from llmcrs_utils.corpus.faults import Report
 from llmcrs_utils.corpus.folders import data_files, data_folder
 from llmcrs_utils.corpus.joins import count_join, side
+from llmcrs_utils.corpus.pscon_categories import REST, category_of
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
@@ -58,13 +73,15 @@ from llmcrs_utils.corpus.schema import (
     Utterance,
     read_records,
 )
+from llmcrs_utils.corpus.similarity import nearest_titles, title_grams
 
-FILE = "conversation_en.json"
-DOMAIN = "Shopping"
 SELLER = "pscon"
-KEYWORD = "Keyword"  # attribute of a keyword that answers no single question
-TITLE = "Title"
+SIMILAR = 30  # candidates are drawn from so many products with similar titles
 START = datetime(2000, 1, 1)  # clearly not a time of the conversations
+VERDICT = re.compile(r"\s*[(（](liked|disliked)[)）]\s*$")
+COLON = re.compile("[:：]")
+SEPARATOR = re.compile("[,，、;；]")
+BEFORE_A_NAME = re.compile("[,，、;；](?=[^,，、;；:：]+[:：])")  # separates two attributes, the second of which has a value
 SYSTEM_ACTS = {
     "Clarify": "系统提问",
     "Recommend": "系统推荐",
@@ -74,13 +91,67 @@ SYSTEM_ACTS = {
 }
 
 
+@dataclass(frozen=True)
+class Part:
+    """What differs between the parts of PSCon."""
+
+    name: str
+    files: tuple[str, ...]  # patterns of its file's name
+    domain: str  # what models read as the domain
+    keyword: str  # attribute of a keyword that answers no single question
+    title: str  # relation of a product's title
+
+
+PARTS = {
+    "en": Part("English part", ("conversation_en.json",), "Shopping", "Keyword", "Title"),
+    "zh": Part("Chinese part", ("conversation_cn.json", "conversation_cn_*.json"), "购物", "关键词", "标题"),
+}
+
+
+def pscon_part(language: str) -> Part:
+    """The part of PSCon in a language.
+
+    Raises:
+        ValueError: for a language other than ``en`` and ``zh``.
+    """
+    if language not in PARTS:
+        raise ValueError(f"PSCon has no part in language {language!r}; known: {', '.join(PARTS)}")
+    return PARTS[language]
+
+
+def as_product(value: Any) -> Any:
+    """A product as PSCon writes it: id and title, an id alone (also bare), or a title alone, from which an id is made."""
+    if isinstance(value, str) and not is_blank(value) and (not value.isascii() or len(value.split()) > 1):
+        value = {"product_title": value}
+    if not isinstance(value, dict):
+        return {"product_id": value}
+    value = {name: content for name, content in value.items() if content is not None}
+    title = value.get("product_title")
+    if "product_id" not in value and isinstance(title, str) and not is_blank(title):
+        value["product_id"] = f"title-{hashlib.sha256(normal(title).encode()).hexdigest()[:12]}"
+    return value
+
+
+def listed_texts(value: Any) -> Any:
+    """A list of texts, where PSCon may have one text or none."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
 class Product(Record):
     product_id: Name
     product_title: str = ""
 
 
-# The search results of some turns are bare ids.
-Found = Annotated[Product, BeforeValidator(lambda value: value if isinstance(value, dict) else {"product_id": value})]
+class Rating(Record):
+    """The shopper's verdict on one product: its title with ``(liked)`` or ``(disliked)`` behind it."""
+
+    product_id: str = ""
+    product_rate: str = ""
+
+
+Texts = Annotated[list[str], BeforeValidator(listed_texts)]
+Products = Annotated[list[Annotated[Product, BeforeValidator(as_product)]], BeforeValidator(listed_texts)]
+Ratings = Annotated[list[Annotated[Rating, BeforeValidator(as_product)]], BeforeValidator(listed_texts)]
 
 
 class Message(Record):
@@ -90,11 +161,11 @@ class Message(Record):
     content: str
     intent: Literal["Reveal", "Interpret", "Revise", "Inquire", "Chitchat"] | None = None
     action: Literal["Clarify", "Recommend", "Chitchat", "No answer", "Inquire"] | None = None
-    keywords: list[str] = []
-    clarifying_attribute: list[str] = []
-    search_results: list[Found] = []
-    recommended_products: list[Product] = []
-    user_rating: list[dict] = []
+    keywords: Texts = []
+    clarifying_attribute: Texts = []
+    search_results: Products = []
+    recommended_products: Products = []
+    user_rating: Ratings = []
 
     @model_validator(mode="after")
     def says_what_it_does(self):
@@ -114,64 +185,74 @@ class Conversation(Record):
 
 def read_pscon(
     folder: str | Path,
+    language: str = "en",
     seed: int = 1,
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
     encoding: str = "utf-8",
     report: Report | None = None,
 ) -> Corpus:
-    """Read the English part of PSCon, split by conversation into train, valid and test.
+    """Read one part of PSCon, split by conversation into train, valid and test.
 
     The split of a conversation depends only on ``seed`` and its id, so a new conversation moves no other.
 
     Args:
-        folder: a clone of the repository, or any folder that holds one ``conversation_en.json`` at some depth.
+        folder: a clone of the repository, or any folder that holds one file of the part at some depth.
+        language: ``en`` (``conversation_en.json``) or ``zh`` (``conversation_cn.json`` or ``conversation_cn_*.json``).
         seed: seed of the split.
         shares: shares of train, valid and test; they add up to 1.
         encoding, report: as for ``read_corpus`` of ``u_need``.
 
     Raises:
         CorpusError: names what is missing, present twice or broken, and the remedy.
-        ValueError: for shares that are not three or do not add up to 1.
+        ValueError: for another language, and for shares that are not three or do not add up to 1.
     """
     if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
-    conversations = read_conversations(folder, encoding, report)
-    knowledge = knowledge_of(conversations)
-    titled = set(knowledge["item_id_encrypt"])
+    part = pscon_part(language)
+    conversations = read_conversations(folder, language, encoding, report)
+    titles = titles_of(conversations)
+    knowledge = pd.DataFrame([(item, SELLER, part.title, title) for item, title in titles.items()], columns=KNOWLEDGE_COLUMNS, dtype=str)
+    groups = {item: category_of([title], language) for item, title in titles.items()}
+    similar = similar_products(conversations, titles, groups)
     dialogues = {split: [] for split in SPLITS}
     for conversation in conversations:
-        dialogues[split_of(conversation.conv_id, seed, shares)].append(to_dialogue(conversation, titled))
+        dialogue = to_dialogue(conversation, part, set(titles), similar.get(conversation.conv_id))
+        dialogue.domain = domain_of(conversation, groups, language)
+        dialogues[split_of(conversation.conv_id, seed, shares)].append(dialogue)
     behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
     return Corpus(dialogues, knowledge, behaviour)
 
 
-def read_conversations(folder: str | Path, encoding: str = "utf-8", report: Report | None = None) -> list[Conversation]:
+def read_conversations(
+    folder: str | Path, language: str = "en", encoding: str = "utf-8", report: Report | None = None
+) -> list[Conversation]:
     report = Report() if report is None else report
     folder = data_folder(folder)
-    paths = conversation_files(folder)
+    paths = conversation_files(folder, language)
+    names = " or ".join(pscon_part(language).files)
     if not paths:
-        raise CorpusError(f"{folder}: no {FILE} at any depth; clone https://github.com/JieZouIR/PSCon and give its folder")
+        raise CorpusError(f"{folder}: no {names} at any depth; clone https://github.com/JieZouIR/PSCon and give its folder")
     if len(paths) > 1:
-        raise CorpusError(f"{folder}: {FILE} is there more than once ({', '.join(map(str, paths))}); give the folder of one")
+        raise CorpusError(f"{folder}: {names} is there more than once ({', '.join(map(str, paths))}); give the folder of one")
     conversations = read_records(paths[0], Conversation, "conv_id", encoding, report)
     count_pscon_joins(conversations, paths[0], report)
     report.finish()
     return conversations
 
 
-def conversation_files(folder: Path) -> list[Path]:
-    """The files from which PSCon is read. A folder in order has exactly one."""
-    return data_files(folder, FILE, deep=True)
+def conversation_files(folder: Path, language: str = "en") -> list[Path]:
+    """The files from which a part of PSCon is read. A folder in order has exactly one of each part."""
+    return data_files(folder, *pscon_part(language).files, deep=True)
 
 
 def count_pscon_joins(conversations: list[Conversation], file: Path, report: Report) -> None:
     """Count in ``report`` how many recommended or found products have a title, which is all the knowledge there is of them."""
     messages = [message for conversation in conversations for message in conversation.conversation]
+    titled = side("products with a title", titles_of(conversations))
     recommended = side("recommended products", (product.product_id for m in messages for product in m.recommended_products))
-    found = side("found products", (product.product_id for m in messages for product in m.search_results))
-    titled = side("products with a title", knowledge_of(conversations)["item_id_encrypt"])
     count_join(report, file, recommended, titled)
-    count_join(report, file, found, titled)
+    if any(message.search_results for message in messages):
+        count_join(report, file, side("found products", (product.product_id for m in messages for product in m.search_results)), titled)
 
 
 def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str:
@@ -182,44 +263,105 @@ def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str
     return "valid" if point < shares[0] + shares[1] else "test"
 
 
-def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
-    """The conversation in the internal format, by the rules at the top of this module. ``titled``: the products with a title."""
+def domain_of(conversation: Conversation, groups: dict[str, str], language: str) -> str:
+    """The group of the first keyword of the user that has one, else of the first recommended product that has one."""
+    messages = conversation.conversation
+    asked = [category_of([keyword], language) for message in messages if message.role == "user" for keyword in message.keywords]
+    shown = [groups.get(product.product_id, REST[language]) for message in messages for product in message.recommended_products]
+    return next((group for group in [*asked, *shown] if group != REST[language]), REST[language])
+
+
+def similar_products(
+    conversations: list[Conversation], titles: dict[str, str], groups: dict[str, str]
+) -> dict[str, dict[tuple[int, str], list[str]]]:
+    """For each conversation, by (number of the message, product): the ``SIMILAR`` most similar products, best first.
+
+    Only for recommendations without search results, of products with a title. Products of the same group come first. The
+    products, and the weights of their words, are those of other conversations; what the conversation showed before is left
+    out.
+
+    Args:
+        titles, groups: product -> its title, its group.
+    """
+    items = sorted(titles)
+    group = np.array([groups[item] for item in items])
+    index = {item: row for row, item in enumerate(items)}
+    grams = title_grams([titles[item] for item in items])
+    owners = defaultdict(set)  # product -> conversations that recommend it
+    for conversation in conversations:
+        for message in conversation.conversation:
+            for product in message.recommended_products:
+                owners[product.product_id].add(conversation.conv_id)
+    found = {}
+    for conversation in conversations:
+        own = {p.product_id for message in conversation.conversation for p in message.recommended_products}
+        nearest = None
+        shown = set()
+        for number, message in enumerate(conversation.conversation):
+            now = {product.product_id for product in message.recommended_products}
+            for item in [] if message.search_results else now & index.keys():
+                if nearest is None:
+                    nearest = nearest_titles(grams, [index[i] for i in own & index.keys() if len(owners[i]) == 1])
+                rows = nearest(index[item], [index[i] for i in shown & index.keys()])
+                alike = (group[rows] == groups[item]) & (groups[item] not in REST.values())
+                best = [*rows[alike], *rows[~alike]][:SIMILAR]
+                found.setdefault(conversation.conv_id, {})[number, item] = [items[row] for row in best]
+            shown |= now
+    return found
+
+
+def to_dialogue(conversation: Conversation, part: Part, titled: set[str], similar: dict[tuple[int, str], list[str]] | None = None) -> Dialogue:
+    """The conversation in the internal format, by the rules at the top of this module.
+
+    Args:
+        part: the part of PSCon it belongs to.
+        titled: the products with a title.
+        similar: its entry of ``similar_products``.
+    """
+    verdicts = verdicts_of(conversation)
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
+    said = ""  # by the user, so far
     last_act = None  # the last 系统提问 or 系统推荐
     for seq_no, message in enumerate(conversation.conversation, start=1):
         common = {"seq_no": seq_no, "time": START + timedelta(minutes=seq_no), "send_content": message.content}
         if message.role == "system":
             act = SYSTEM_ACTS[message.action]
-            named = [entry for entry in message.clarifying_attribute if not is_blank(entry.partition(":")[0])]
+            entries = [entry for text in message.clarifying_attribute for entry in attribute_texts(text)]
+            named = [entry for entry in entries if not is_blank(COLON.split(entry)[0])]
             attributes = [clarified(entry, message.content) for entry in named]
             asked += [attribute.key for attribute in attributes]
             last_act = last_act if act == "系统解释" else act
             items = unique(product.product_id for product in message.recommended_products)
             results = [product.product_id for product in message.search_results if product.product_id in titled]
+            others = {item: results if message.search_results else (similar or {}).get((seq_no - 1, item), []) for item in items}
             utterance = Utterance(
                 **common,
                 sender_type="客服",
                 act_tag=act,
                 attributes=attributes,
                 rec_item_id=items,
-                rec_item_candidates=[unique([*results, item]) for item in items],
+                rec_item_candidates=[unique([*others[item], item]) for item in items],
+                rec_item_verdict=[verdicts.get(item, "") for item in items],
             )
         else:
             new = new_keywords(message.keywords, known)
             reveals = message.intent == "Reveal" and not known and bool(new)
-            name = asked[0] if len(set(asked)) == 1 else KEYWORD
+            late = {keyword for keyword in new if normal(keyword) in said and normal(keyword) not in normal(message.content)}
+            name = asked[0] if len(set(asked)) == 1 else part.keyword
             utterance = Utterance(
                 **common,
                 sender_type="用户",
                 act_tag="用户需求" if last_act is None or reveals else "用户回答" if last_act == "系统提问" else "用户反馈",
-                attributes=[attribute_of(name, keyword, message.content) for keyword in new],
+                attributes=[attribute_of(part.keyword if keyword in late else name, keyword, message.content) for keyword in new],
             )
+            said += normal(message.content) + "\n"
             known.update(map(normal, new))
             asked = []
         utterances.append(utterance)
     return Dialogue(
-        domain=DOMAIN,
+        domain=part.domain,
+        told_domain=part.domain,
         sid=conversation.conv_id,
         sellerid=SELLER,
         userid=conversation.conv_id,
@@ -228,10 +370,28 @@ def to_dialogue(conversation: Conversation, titled: set[str]) -> Dialogue:
     )
 
 
+def verdicts_of(conversation: Conversation) -> dict[str, str]:
+    """Product -> ``liked`` or ``disliked``, as its shopper rated it. A product that was rated both ways has no verdict."""
+    given = defaultdict(set)
+    for message in conversation.conversation:
+        for rating in message.user_rating:
+            verdict = VERDICT.search(rating.product_rate)
+            if verdict:
+                given[rating.product_id].add(verdict.group(1))
+    return {item: verdicts.pop() for item, verdicts in given.items() if len(verdicts) == 1}
+
+
+def attribute_texts(text: str) -> list[str]:
+    """The attributes that one text names: ``"品牌, 价格"`` is two; ``"Brand: A, B"`` is one with a value, ``"品牌：A，价格：B"`` two."""
+    with_values = BEFORE_A_NAME.split(text)
+    return [entry for given in with_values for entry in ([given] if COLON.search(given) else SEPARATOR.split(given))]
+
+
 def clarified(entry: str, text: str) -> Attribute:
     """The attribute of a clarifying question: ``"Price: $25 to $50"`` has a value, the blank form ``"Price: $   $"`` has none."""
-    name, _, value = entry.partition(":")
-    return attribute_of(name, "" if not value.strip("$ ") else value, text)
+    name, *values = COLON.split(entry, maxsplit=1)
+    value = "".join(values)
+    return attribute_of(name, "" if not value.strip("$￥¥ ") else value, text)
 
 
 def attribute_of(name: str, value: str, text: str) -> Attribute:
@@ -242,8 +402,8 @@ def attribute_of(name: str, value: str, text: str) -> Attribute:
 
 
 def without_separators(text: str) -> str:
-    text = " ".join(text.replace(";", ",").split()).rstrip(" :")
-    return re.sub(" ?: ", " - ", text)
+    text = " ".join(text.replace(";", ",").replace("；", "，").split()).rstrip(" :：")
+    return re.sub(" ?: | ?： ?", " - ", text)
 
 
 def new_keywords(keywords: list[str], known: set[str]) -> list[str]:
@@ -261,25 +421,32 @@ def unique(items) -> list[str]:
     return list(dict.fromkeys(items))
 
 
-def knowledge_of(conversations: list[Conversation]) -> pd.DataFrame:
-    """The title of each recommended product; if it has several, the first."""
-    titles = {}
+def titles_of(conversations: list[Conversation]) -> dict[str, str]:
+    """The title of each recommended product: the first that a recommendation gives, else the one that it was rated with."""
+    titles, rated, recommended = {}, {}, set()
     for conversation in conversations:
         for message in conversation.conversation:
             for product in message.recommended_products:
-                title = " ".join(product.product_title.split())
-                if not is_blank(title):
-                    titles.setdefault(product.product_id, title)
-    rows = [(item, SELLER, TITLE, title) for item, title in titles.items()]
-    return pd.DataFrame(rows, columns=KNOWLEDGE_COLUMNS, dtype=str)
+                recommended.add(product.product_id)
+                add_title(titles, product.product_id, product.product_title)
+            for rating in message.user_rating:
+                add_title(rated, rating.product_id, VERDICT.sub("", rating.product_rate))
+    return titles | {item: title for item, title in rated.items() if item in recommended and item not in titles}
 
 
-def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop") -> pd.DataFrame:
+def add_title(titles: dict[str, str], item: str, title: str) -> None:
+    title = " ".join(title.split())
+    if not is_blank(title):
+        titles.setdefault(item, title)
+
+
+def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop", language: str = "en") -> pd.DataFrame:
     """What ``read_pscon`` drops or cannot know. Columns ``what``, ``count`` and ``of`` (how many there were)."""
-    conversations = read_conversations(folder, encoding, Report(bad_records))
+    part = pscon_part(language)
+    conversations = read_conversations(folder, language, encoding, Report(bad_records))
     messages = [message for conversation in conversations for message in conversation.conversation]
-    titled = set(knowledge_of(conversations)["item_id_encrypt"])
-    utterances = [utterance for conversation in conversations for utterance in to_dialogue(conversation, titled).dialogue]
+    titled = set(titles_of(conversations))
+    utterances = [utterance for conversation in conversations for utterance in to_dialogue(conversation, part, titled).dialogue]
     users = [message for message in messages if message.role == "user"]
     systems = [message for message in messages if message.role == "system"]
     recommends = [message for message in systems if message.action == "Recommend"]
@@ -288,7 +455,9 @@ def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop
     by_users = sum(len(message.keywords) for message in users)
     by_systems = sum(len(message.keywords) for message in systems)
     found = {product.product_id for message in systems for product in message.search_results}
-    ratings = sum(len(message.user_rating) for message in messages)
+    rated = {(c.conv_id, rating.product_id) for c in conversations for message in c.conversation for rating in message.user_rating}
+    shown = {(c.conv_id, product.product_id) for c in conversations for message in c.conversation for product in message.recommended_products}
+    verdicts = {(c.conv_id, item) for c in conversations for item in verdicts_of(c)}
     other_intents = [message for message in users if message.intent in ("Chitchat", "Inquire", "Revise")]
     explanations = [message for message in systems if SYSTEM_ACTS[message.action] == "系统解释"]
     empty = [message for message in recommends if not message.recommended_products]
@@ -296,11 +465,12 @@ def losses(folder: str | Path, encoding: str = "utf-8", bad_records: str = "stop
         ("user keywords that repeat an earlier one: dropped", by_users - len(spoken), by_users),
         ("keywords on a system turn: dropped", by_systems, by_users + by_systems),
         ("kept keywords that do not stand in the text: no span", sum(a.start < 0 for a in spoken), len(spoken)),
-        (f"kept keywords whose attribute is unknown: {KEYWORD}", sum(a.key == KEYWORD for a in spoken), len(spoken)),
+        (f"kept keywords whose attribute is unknown: {part.keyword}", sum(a.key == part.keyword for a in spoken), len(spoken)),
         ("values offered by the system, not in the text: no span", sum(a.start < 0 for a in offered), len(offered)),
         ("found products without a title: no candidates", len(found - titled), len(found)),
         ("recommendations without a product: nothing to predict", len(empty), len(recommends)),
-        ("user ratings, given after the dialogue: dropped", ratings, ratings),
+        ("rated products that no turn recommends: dropped", len(rated - shown), len(rated)),
+        ("recommended products without a verdict, or with both: right answers only if gold is all", len(shown - verdicts), len(shown)),
         ("user turns of intent Chitchat, Inquire or Revise: no act of their own", len(other_intents), len(users)),
         ("system turns of action Chitchat, No answer or Inquire: all 系统解释", len(explanations), len(systems)),
     ]

@@ -90,7 +90,11 @@ class Attribute(Record):
 
 
 class Utterance(Record):
-    """One message. ``rec_item_candidates`` is empty or holds one list per recommended item."""
+    """One message. ``rec_item_candidates`` is empty or holds one list per recommended item.
+
+    ``rec_item_verdict`` is empty where the corpus has no verdicts. Else it says for each recommended item whether its shopper
+    ``liked`` or ``disliked`` it in the end; ``""`` is no verdict.
+    """
 
     seq_no: int = Field(ge=0, lt=2**31)
     time: Time
@@ -101,10 +105,14 @@ class Utterance(Record):
     rec_item_id: list[Name] = []
     rec_item_info: list[str] = []
     rec_item_candidates: list[list[Name]] = []
+    rec_item_verdict: list[Literal["liked", "disliked", ""]] = []
 
 
 class Dialogue(Record):
-    """One pre-sales dialogue between a user and a seller's service desk."""
+    """One pre-sales dialogue between a user and a seller's service desk.
+
+    ``told_domain`` is what models read as its domain where the domain follows from what is said in it; ``""``: the domain.
+    """
 
     domain: Name
     sid: Name
@@ -112,6 +120,7 @@ class Dialogue(Record):
     userid: str
     ds: str
     dialogue: list[Utterance] = Field(min_length=1)
+    told_domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -304,7 +313,7 @@ def dialogue_findings(dialogue: Dialogue, sellers: dict[str, str] | None) -> Ite
             if ONLY_SEPARATORS.match(attribute.key):
                 yield "separator_key", f"{here}.attributes.{number}.key", shown(attribute.key)
             yield from span_findings(f"{here}.attributes.{number}", attribute, utterance.send_content)
-        if utterance.rec_item_id or utterance.rec_item_candidates:
+        if utterance.rec_item_id or utterance.rec_item_candidates or utterance.rec_item_verdict:
             yield from item_findings(here, utterance, dialogue.sellerid, sellers)
         elif utterance.act_tag == "系统推荐":
             yield "no_item", f"{here}.rec_item_id", "a recommendation without an item"
@@ -326,7 +335,10 @@ def item_findings(here: str, utterance: Utterance, seller: str, sellers: dict[st
     items, lists = utterance.rec_item_id, utterance.rec_item_candidates
     if lists and len(lists) != len(items):
         yield "candidates_count", f"{here}.rec_item_candidates", f"{len(lists)} lists for {len(items)} rec_item_id"
-    elif len(set(items)) < len(items):
+    verdicts = utterance.rec_item_verdict
+    if verdicts and len(verdicts) != len(items):
+        yield "verdict_count", f"{here}.rec_item_verdict", f"{len(verdicts)} verdicts for {len(items)} rec_item_id"
+    if len(set(items)) < len(items) and (not lists or len(lists) == len(items)):
         yield "repeated_item", f"{here}.rec_item_id", f"{len(items) - len(set(items))} of {len(items)} items repeat another"
     if items and utterance.act_tag != "系统推荐":
         yield "item_elsewhere", f"{here}.rec_item_id", f"{len(items)} items at {utterance.act_tag}"
@@ -574,7 +586,9 @@ def write_csv(table: pd.DataFrame, path: Path, free_text_last: bool = False) -> 
 
 
 def dialogue_to_json(dialogue: Dialogue) -> dict:
-    record = dialogue.model_dump()
+    record = dialogue.model_dump(exclude=set() if dialogue.told_domain else {"told_domain"})
     for utterance in record["dialogue"]:
         utterance["time"] = str(utterance["time"])
+        if not utterance["rec_item_verdict"]:
+            del utterance["rec_item_verdict"]  # U-NEED's release does not have this field
     return record

@@ -1,5 +1,6 @@
 """Answers that need no training. Every learned system has to beat them."""
 
+import math
 import random
 import re
 from collections import Counter
@@ -8,7 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from llmcrs_utils.corpus.pscon import PARTS
 from llmcrs_utils.corpus.schema import TIME_TYPE, Corpus
+from llmcrs_utils.corpus.similarity import grams_of
 from llmcrs_utils.systems.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
 from llmcrs_utils.systems.registry import FLOORS
 from llmcrs_utils.text.prompts import Prompts
@@ -112,7 +115,8 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
     """The candidates by how many of their values the dialogue names; equals stay in the order in which they are given.
 
     A reader of the dialogue and of the catalogue's text has to beat this: it only looks words up. Case does not count, and a
-    single character is no word.
+    single character is no word. A title (relation ``Title`` or ``标题``) is taken apart: each of its words, in Chinese its pairs
+    of neighbouring signs, counts by how rare it is: log(1 + titles / titles that have it), of the candidates' titles.
     """
     test = _recommend(samples, "test")
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]
@@ -122,11 +126,19 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
         """Comparable text: words and signs between blanks in a language that parts words, so that "red" is not found in "tired"."""
         return f" {' '.join(_key(_pieces(text, prompts)))} " if prompts.space else text.casefold()
 
-    words = {item: {in_pieces(word) for value in values for word in words_of(value)} for item, values in shown.groupby("item_id_encrypt")["value"]}
+    titled = shown["relation_name"].isin([part.title for part in PARTS.values()])
+    words = {
+        item: {in_pieces(word): 1 for value in values for word in words_of(value)}
+        for item, values in shown[~titled].groupby("item_id_encrypt")["value"]
+    }
+    grams = {item: grams_of(title) for item, title in zip(shown["item_id_encrypt"][titled], shown["value"][titled])}
+    often = Counter(gram for found in grams.values() for gram in found)
+    for item, found in grams.items():
+        words.setdefault(item, {}).update({in_pieces(gram): math.log(1 + len(grams) / often[gram]) for gram in found})
     rankings, scores = [], []
     for context, current, candidates in zip(test["context"], test["current"], test["candidates"]):
         spoken = in_pieces("\n".join(segment for turn in [*context, current] for segment in turn if SPEAKER.match(segment)))
-        found = {item: sum(word in spoken for word in words.get(item, ())) for item in candidates}
+        found = {item: sum(weight for word, weight in words.get(item, {}).items() if word in spoken) for item in candidates}
         rankings.append(sorted(candidates, key=lambda item: -found[item]))
         scores.append([found[item] for item in rankings[-1]])
     return _predictions("matcher", test, [ranking[0] for ranking in rankings], rankings, scores)

@@ -19,6 +19,8 @@ METRICS = {
     CATALOGUE: ("Hit@10", "Hit@50", "MRR@50", "NDCG@10", "NDCG@50"),  # recommend once more, among all items
     "respond": tuple(name.format(n) for name in ("Dist-{}", "BLEU-{}", "BLEU-{} (published)") for n in ORDERS),
 }
+# Of samples that have candidates which their shopper disliked: whether such a candidate comes first. Lower is better.
+DISLIKED_FIRST = "Disliked first"
 # The one metric by which a figure compares systems.
 HEADLINE = {"understand": "F1", "elicit": "F1", "recommend": "MRR@5", "respond": "BLEU-2"}
 
@@ -32,14 +34,15 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
     An answer marked invalid scores as an empty one: 0 on every metric.
 
     Args:
-        samples: one row per task sample: ``sample_id, split, task, sid, domain, label``.
+        samples: one row per task sample: ``sample_id, split, task, sid, domain, label``, and ``disliked`` where there is one.
         predictions: columns as in ``predictions.SCHEMA``, any number of systems and seeds.
         language: ``zh`` or ``en``; says how sets are written and what a token of a reply is.
         split: the samples to score; predictions for other splits are checked but not scored.
 
     Returns:
         One row per (system, seed, sample), in that order, with ``system, seed, sample_id, sid, domain, task, valid`` and
-        one column per metric in ``METRICS``, each within 0..1 and NaN where it belongs to another task.
+        one column per metric in ``METRICS``, each within 0..1 and NaN where it belongs to another task. With ``disliked``
+        also ``DISLIKED_FIRST``, NaN for samples without disliked candidates.
 
     Raises:
         ValueError: naming the first sample that occurs twice, is predicted twice by one run, is unknown, belongs to another split
@@ -57,7 +60,11 @@ def score_rows(rows: pd.DataFrame, language: str) -> pd.DataFrame:
     parts = [scorers[task](part, prompts) for task, part in rows.groupby("task")]
     columns = dict.fromkeys(metric for task in TASKS for metric in METRICS[task])
     about = rows[["system", "seed", "sample_id", "sid", "domain", "task", "valid"]]
-    return about.join(pd.concat(parts).reindex(columns=list(columns)))
+    scores = about.join(pd.concat(parts).reindex(columns=list(columns)))
+    if "disliked" not in rows:
+        return scores
+    first = [items[0] if valid and pd.api.types.is_list_like(items) and len(items) else None for items, valid in zip(rows["ranking"], rows["valid"])]
+    return scores.assign(**{DISLIKED_FIRST: [float(item in names) if len(names) else np.nan for item, names in zip(first, rows["disliked"])]})
 
 
 def usable_text(answers: pd.DataFrame) -> pd.Series:
@@ -85,7 +92,7 @@ def score_catalogue(samples: pd.DataFrame, rankings: pd.DataFrame, split: str = 
 
 def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.DataFrame:
     """Predictions of the split beside their samples, sorted by system, seed and sample; complete, or an error."""
-    samples = samples[["sample_id", "split", "task", "sid", "domain", "label"]]
+    samples = samples[["sample_id", "split", "task", "sid", "domain", "label", *samples.columns.intersection(["disliked"])]]
     run = ["system", "seed", "sample_id"]
     _refuse(samples[samples["sample_id"].duplicated()], "{0.sample_id}: two samples have this id")
     _refuse(predictions[predictions.duplicated(run)], "{0.sample_id}: predicted twice by {0.system}, seed {0.seed}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.evaluation.labels import latex_text, markdown_text
-from llmcrs_utils.evaluation.metrics import HEADLINE, METRICS
+from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.predictions import CATALOGUE
@@ -180,6 +180,23 @@ def headline(scores: pd.DataFrame) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows).set_index("task")
     return table if table["system"].nunique() > 1 else table.drop(columns="system")
+
+
+def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
+    """How often each system puts an item first that the shopper disliked in the end, where there are such candidates; lower is better.
+
+    Returns:
+        One row per system, in the order of the tables: ``system, name, group, metric, value, low, high, n``, as in ``metrics_table``,
+        for all categories together. No rows if the corpus tells of no dislikes.
+    """
+    if DISLIKED_FIRST not in scores:
+        return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
+    asked = scores[scores[DISLIKED_FIRST].notna()]
+    members = dict(list(asked.groupby("system")))
+    parts = [
+        _summary(members[key], (DISLIKED_FIRST,), None).assign(system=key, name=name, group=group) for key, group, name in _systems(asked)
+    ]
+    return pd.concat(parts, ignore_index=True)[["system", "name", "group", "metric", "value", "low", "high", "n"]]
 
 
 def collaborations(scores: pd.DataFrame) -> list[System]:

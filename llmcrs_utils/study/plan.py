@@ -256,7 +256,7 @@ class Plan:
     def analyses(self) -> Iterator[Job]:
         """The notebooks of saved predictions. The corpus note and the language of ``07_tables`` are used in all of them."""
         built = with_defaults("01_build_data", self.build)
-        names = ("corpus", "train_dialogues", "valid_dialogues", "test_dialogues", "data_dir")
+        names = ("corpus", "train_dialogues", "valid_dialogues", "test_dialogues", "data_dir", "language", "gold")
         shared = {"corpus_note": corpus_note(**{name: built[name] for name in names}), "language": built["language"]}
         own = {name: value for name, value in self.profile.get("07_tables", {}).items() if name in shared}
         if "corpus_note" in own:

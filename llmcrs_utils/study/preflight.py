@@ -15,10 +15,11 @@ from llmcrs_utils.checkpoints.checks import CheckpointError, check_adapter, chec
 from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.sources import SOURCES, read_source
-from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root
+from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root, with_defaults
 from llmcrs_utils.study.plan import Plan
 from llmcrs_utils.study.profile import TRAINED_BY, load_profile, read_settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
+from llmcrs_utils.tasks.samples import GOLD
 from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES
 from llmcrs_utils.world import Knobs
 
@@ -242,7 +243,8 @@ def check_data(build: dict, where: str) -> Report:
         ParameterError, CorpusError: as ``check``.
     """
     corpus, bad_records = build.get("corpus", "generated"), build.get("bad_records", "stop")
-    for name, value, known in (("corpus", corpus, SOURCES), ("bad_records", bad_records, BAD_RECORDS)):
+    build = with_defaults("01_build_data", build)
+    for name, value, known in (("corpus", corpus, SOURCES), ("bad_records", bad_records, BAD_RECORDS), ("gold", build["gold"], GOLD)):
         if value not in known:
             raise ParameterError(f"{where}: {name} {value!r} is unknown; known: {', '.join(known)}")
     report = Report(bad_records)
@@ -254,8 +256,12 @@ def check_data(build: dict, where: str) -> Report:
         if not build.get("data_dir"):
             raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
         try:
-            read_source(corpus, build["data_dir"], encoding=build.get("encoding", "utf-8"), report=report)
-        except LookupError as error:
+            read_source(
+                corpus, build["data_dir"], language=build["language"], shares=build["split_shares"], encoding=build["encoding"], report=report
+            )
+        except CorpusError:
+            raise
+        except (LookupError, ValueError) as error:
             raise ParameterError(f"{where}: {error.args[0]}") from None
     return report
 

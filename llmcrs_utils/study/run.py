@@ -124,7 +124,7 @@ def run_of(notebook: str, values: dict[str, Any]) -> Run:
     own = with_defaults(notebook, values)
     of_data = dataset_inputs(own)
     if notebook == "01_build_data":
-        inputs = {} if own["corpus"] == "generated" else named_files("source", source_files(own["corpus"], own["data_dir"]))
+        inputs = {} if own["corpus"] == "generated" else named_files("source", source_files(own["corpus"], own["data_dir"], own["language"]))
         return Run(notebook=notebook, system=notebook, seed=own["seed"], parameters=own, inputs=inputs, output_dir=own["output_dir"])
     if notebook == "02_prepare_backbones":
         inputs = of_data | corpus_inputs(own)

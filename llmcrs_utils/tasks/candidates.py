@@ -1,7 +1,7 @@
 """The catalogue, and the 20 candidates of a recommendation: the gold item and 19 others (paper section 3.2)."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,16 +31,19 @@ class Catalogue:
     pools: dict[tuple[str, str, bool], list[str]]
     kinds: dict[str, tuple[str, bool]]
 
-    def candidates(self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str]) -> list[str]:
+    def candidates(
+        self, sid: str, seq_no: int, gold: str, seller: str, given: list[str], others: list[str], disliked: Sequence[str] = ()
+    ) -> list[str]:
         """20 item ids in random order, the gold item among them. The random generator depends on (sid, seq_no, gold) alone.
 
-        Candidates that the corpus gives come first, then the seller's items, then items of the gold item's top category, then any.
+        What the shopper disliked comes first, then candidates that the corpus gives,
+        then the seller's items, then items of the gold item's top category, then any.
         Only listed items are drawn, so that a new dialogue does not change the candidates of others. They have facts if the gold
         item has facts, and none if it has none: otherwise the one item without facts would be the answer. If too few remain, all
         items may be drawn. Other items recommended in the same turn are right answers too and are never drawn as wrong ones.
         """
         generator = random.Random(f"{sid}|{seq_no}|{gold}")
-        chosen, barred = [gold], {gold, *others}
+        chosen, barred = [gold, *disliked], {gold, *others, *disliked}
         for pool in self.pools_for(gold, seller, given):
             missing = CANDIDATES - len(chosen)
             # Some drawn items may be barred, so draw a few more than needed. That avoids a pass over a large pool.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from llmcrs_utils.corpus.reading import is_blank
 from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
-from llmcrs_utils.tasks.candidates import Catalogue
+from llmcrs_utils.tasks.candidates import CANDIDATES, Catalogue
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 
 # The segments of earlier turns that a task may see; other annotation is hidden from it.
@@ -20,6 +20,11 @@ VISIBLE = {
     "recommend": ("[user]", "[recommend]", "[system]", "[understand]"),
     "respond": ("[user]", "[system]", "[understand]"),
 }
+
+
+# Which recommendations are right answers: those that their shopper liked in the end, or all. "liked" asks what only some
+# corpora know; where an utterance has no verdicts (``rec_item_verdict``), all its items count.
+GOLD = ("liked", "all")
 
 
 @dataclass
@@ -33,6 +38,7 @@ class Turn:
     needs: list[tuple[str, str]] = field(default_factory=list)
     items: list[str] = field(default_factory=list)
     candidates: dict[str, list[str]] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)  # of the items whose utterance has verdicts
 
     @property
     def by_user(self) -> bool:
@@ -82,11 +88,13 @@ def merge_turns(dialogue: Dialogue) -> list[Turn]:
                 turn.items.append(item)
                 if utterance.rec_item_candidates:
                     turn.candidates[item] = utterance.rec_item_candidates[position]
+                if utterance.rec_item_verdict:
+                    turn.verdicts[item] = utterance.rec_item_verdict[position]
     return turns
 
 
-def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
-    """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them."""
+def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") -> list[dict]:
+    """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them. ``gold``: one of ``GOLD``."""
     turns = merge_turns(dialogue)
     segments = [turn.segments(prompts) for turn in turns]
     visible = {task: [[s for s in turn if s.startswith(marks)] for turn in segments] for task, marks in VISIBLE.items()}
@@ -100,7 +108,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
             current = before.pop() + current
         turn = turns[index]
         name = f"{dialogue.sid}:{turn.seq_no}:{task}" + (f":{label}" if task == "recommend" else "")
-        empty = {"asked": [], "items": [], "needs": [], "given": [], "others": []}
+        empty = {"asked": [], "items": [], "needs": [], "given": [], "others": [], "disliked": [], "shown": []}
         samples.append(
             {
                 "sample_id": name,
@@ -109,6 +117,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
                 "seq_no": turn.seq_no,
                 "time": turn.time,
                 "domain": dialogue.domain,
+                "told_domain": dialogue.told_domain or dialogue.domain,
                 "user_id": dialogue.userid,
                 "seller_id": dialogue.sellerid,
                 "context": before,
@@ -126,10 +135,18 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts) -> list[dict]:
     for index, turn in enumerate(turns):
         if turn.act == "系统提问" and turn.needs:
             add("elicit", index, [], prompts.items.join(turn.attributes))
+    shown: dict[str, None] = {}  # items of earlier turns
+    disliked: dict[str, None] = {}  # items shown so far that the shopper disliked in the end
     for index, turn in enumerate(turns):
+        if gold == "liked":
+            disliked |= {item: None for item in turn.items if turn.verdicts.get(item) == "disliked"}
         for item in turn.items:
+            if gold == "liked" and turn.verdicts.get(item, "liked") != "liked":
+                continue
             others = [other for other in turn.items if other != item]
-            add("recommend", index, [], item, given=turn.candidates.get(item, []), others=others)
+            known = {"given": turn.candidates.get(item, []), "disliked": [other for other in disliked if other != item][1 - CANDIDATES :]}
+            add("recommend", index, [], item, others=others, shown=list(shown), **known)
+        shown |= dict.fromkeys(turn.items)
     for index, turn in enumerate(turns):
         if not turn.by_user and not is_blank(turn.text):
             add(
@@ -150,7 +167,9 @@ def can_be_answered(task: str, label: str, prompts: Prompts) -> bool:
 
 
 @making_many_objects()
-def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50) -> pd.DataFrame:
+def build_samples(
+    corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_history: int = 50, gold: str = "liked", shown_history: bool = False
+) -> pd.DataFrame:
     """All task samples of a corpus, one row each.
 
     Columns: ``sample_id`` (unique), ``split``, ``task``, ``sid``, ``seq_no``, ``time``, ``domain``, ``user_id``,
@@ -161,14 +180,26 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
 
     A question that nobody can answer is left out; a warning says how many of each task were.
 
+    Two columns are there only where the corpus has something for them: ``told_domain``, what models read as the domain if that
+    is not ``domain``; ``disliked``, the candidates of recommend that the shopper disliked.
+
+    With ``gold="liked"`` only what its shopper liked in the end is a right answer of recommend, in a corpus that has verdicts.
+    What the shopper disliked, up to and in that turn, is then among the candidates.
+
+    With ``shown_history`` the items that the dialogue showed before the turn end the ``history``: the shopper saw them, and the
+    conversation went on to another recommendation. Whether they were liked, which is said in the end, plays no part.
+
     Raises:
         CorpusError: if there is no sample at all, or the catalogue holds too few items to choose from.
+        ValueError: for another ``gold``.
     """
+    if gold not in GOLD:
+        raise ValueError(f"gold {gold!r} is unknown; known: {', '.join(GOLD)}")
     rows = [
         {"split": split, **sample}
         for split in SPLITS
         for dialogue in corpus.dialogues[split]
-        for sample in dialogue_samples(dialogue, prompts)
+        for sample in dialogue_samples(dialogue, prompts, gold)
     ]
     answerable = [can_be_answered(row["task"], row["label"], prompts) for row in rows]
     if not all(answerable):
@@ -183,18 +214,22 @@ def build_samples(corpus: Corpus, catalogue: Catalogue, prompts: Prompts, max_hi
     if not rows:
         raise CorpusError("the dialogues hold nothing to ask a system: no need, no question, no recommendation, no reply")
     samples = pd.DataFrame(rows)
-    samples = samples.drop(columns=["given", "others"])
+    samples = samples.drop(columns=["given", "others", "shown"])
+    if (samples["told_domain"] == samples["domain"]).all():
+        samples = samples.drop(columns="told_domain")
+    if not samples["disliked"].map(bool).any():
+        samples = samples.drop(columns="disliked")
     # only the recommend samples have any
     candidates: list[list[str]] = [[] for _ in rows]
     histories: list[list[str]] = [[] for _ in rows]
     wanted = np.flatnonzero(samples["task"] == "recommend")
     for row in wanted:
         candidates[row] = catalogue.candidates(
-            *(rows[row][name] for name in ("sid", "seq_no", "label", "seller_id", "given", "others"))
+            *(rows[row][name] for name in ("sid", "seq_no", "label", "seller_id", "given", "others", "disliked"))
         )
     askers = samples.iloc[wanted]
     for row, history in zip(wanted, behaviour_before(corpus, askers["user_id"], askers["time"], max_history), strict=True):
-        histories[row] = history
+        histories[row] = [*history, *(rows[row]["shown"] if shown_history else [])][-max_history:]
     samples["history"] = histories
     samples["candidates"] = candidates
     return samples

@@ -60,7 +60,7 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
     return {
         "sample_id": sample["sample_id"],
         "task": task,
-        "instruction": prompts.instruction[task].format(d=sample["domain"], hint=prompts.hint[task] if usable else ""),
+        "instruction": prompts.instruction[task].format(d=sample.get("told_domain", sample["domain"]), hint=prompts.hint[task] if usable else ""),
         "lines": spoken if task == "understand" else spoken + current,
         "keep": 0 if task == "understand" else len(current),
         "tail": tail,

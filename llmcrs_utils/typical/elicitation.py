@@ -237,9 +237,9 @@ def train_elicitation(
 
     histories = [stage("all categories", ALL, examples)]
     folders = {}
-    for domain in dict.fromkeys(splits["train"]["domain"]):
+    for domain in dict.fromkeys(told_domains(splits["train"])):
         of_category = {
-            name: [example for example, home in zip(examples[name], part["domain"], strict=True) if home == domain]
+            name: [example for example, home in zip(examples[name], told_domains(part), strict=True) if home == domain]
             for name, part in splits.items()
         }
         if of_category["valid"]:
@@ -320,16 +320,22 @@ def answer_elicitation(
         part = samples.iloc[rows].reset_index(drop=True)
         return answer_in_batches(part, [len(ids[row]) for row in rows], batch_size, answer).set_index(pd.Index(rows))
 
-    folders = pd.Series([record["folders"].get(domain, ALL) for domain in samples["domain"]], dtype=str)
+    folders = pd.Series([record["folders"].get(domain, ALL) for domain in told_domains(samples)], dtype=str)
     parts = [answers_of(folder, rows.tolist()) for folder, rows in folders.groupby(folders, sort=False).indices.items()]
     return pd.concat(parts).sort_index()
+
+
+def told_domains(samples: pd.DataFrame) -> pd.Series:
+    """What models may know of the samples' domains (``build_samples``)."""
+    return samples.get("told_domain", samples["domain"])
 
 
 def seen_elicitation(system: str, dataset: Dataset, sample: dict, prompts: Prompts, *, output_dir: str | Path) -> str:
     """The system's input for one sample, token for token, and the name of the model that reads it."""
     record, tokenizer = made_in(output_dir)
     text = tokenizer.decode(encode(pd.DataFrame([sample]), tokenizer, prompts, record["cutoff_len"])[0])
-    reader = f"model of {sample['domain']}" if sample["domain"] in record["folders"] else "model of all categories"
+    domain = sample.get("told_domain", sample["domain"])
+    reader = f"model of {domain}" if domain in record["folders"] else "model of all categories"
     return f"{text if prompts.space else ''.join(text.split())}\n({reader})"
 
 
