@@ -101,7 +101,7 @@ test: $(INSTALLED) ## ~14 min | the tests, without those of test-slow
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 
 test-slow: $(INSTALLED) ## ~15 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes
-	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 SLOW=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests/test_pipeline.py tests/test_rehearsal.py tests/test_processes.py tests/test_benchmarks.py
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 SLOW=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests/test_pipeline.py tests/test_rehearsal.py tests/test_processes.py tests/test_benchmarks.py tests/test_gpu.py
 
 figures: $(INSTALLED) ## ~30 s | every committed table and figure again, from results/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py

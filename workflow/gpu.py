@@ -1,6 +1,6 @@
 """Trains what profiles plan on one machine within a time limit, several jobs side by side; for a GPU that is at hand for minutes.
 
-    python workflow/gpu.py params/readers-gpu.yaml --seconds 540 --at-once 4 --out results-of-gpu
+    python workflow/gpu.py params/readers-gpu.yaml --seconds 540 --at-once 3 --out results-of-gpu
 
 Jobs start in the order of the profile's systems, each as soon as its files are there. What is there already is not made again.
 A job that the time left is not enough for is dropped; one that runs when the time is over is ended. Then the folder ``--out`` gets
@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tarfile
 import time
+from functools import cache
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from llmcrs_utils.study.parameters import ParameterError, with_defaults
@@ -27,10 +29,11 @@ from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import prompts_of
 
 TRAINING = ("build_data", "prepare_backbone", "train_crs", "collaborate", "tune_llm")
-START_SECONDS = 25  # of a job: imports, data, loading the model
-# Characters of prompts per second, of one job among four on one H100, with a model of 0.5B parameters.
-LEARNED, ANSWERED = 40_000, 80_000
-UPDATE_SECONDS = 0.03  # of a small CRS
+# Seen on one H200 with six jobs side by side; three should do no worse.
+START_SECONDS = 35  # of a job: imports, data, loading the model
+LEARNED, ANSWERED = 35_000, 100_000  # characters of prompts per second, with a model of 0.5B parameters
+CURVE_SECONDS = 15  # of each point of a learning curve
+UPDATE_SECONDS = 0.3  # of a small CRS: LLMs beside it leave it little of the card, so CRSs are better trained before, on the CPU
 # Of a system's folder; a tokenizer is its base model's.
 KEPT = ("adapter_config.json", "adapter_model.safetensors", "finished.json", "history.json", "key.json", "learning_curve.json", "provenance.json")
 PERIOD = 0.5
@@ -51,14 +54,22 @@ def estimate(job: Job) -> float:
         tasks = dataset.samples.loc[dataset.samples["split"] == "train", "task"]
         seen = parameters["stage_one_epochs"] * (tasks == "recommend").sum() + parameters["stage_two_epochs"] * len(tasks)
         return START_SECONDS + UPDATE_SECONDS * seen / parameters["per_device_train_batch_size"]
-    rows = build_instructions(dataset.samples, dataset.facts, prompts_of(parameters["language"]), None, parameters["ranking"])
-    characters = rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
+    characters = characters_of(folder, parameters["language"], parameters["ranking"])
     learned = characters[dataset.samples["split"] == "train"]
     if parameters["max_samples"]:
         tasks = dataset.samples.loc[learned.index, "task"]
         learned = learned.groupby(tasks).head(parameters["max_samples"])
     answered = characters[dataset.samples["split"].isin(parameters["predict_splits"])]
-    return START_SECONDS + parameters["num_train_epochs"] * learned.sum() / LEARNED + answered.sum() / ANSWERED
+    curve = CURVE_SECONDS * len(parameters["curve_samples"])
+    return START_SECONDS + curve + parameters["num_train_epochs"] * learned.sum() / LEARNED + answered.sum() / ANSWERED
+
+
+@cache
+def characters_of(folder: Path, language: str, ranking: str) -> pd.Series:
+    """Characters of each sample's prompt."""
+    dataset = read_dataset(folder)
+    rows = build_instructions(dataset.samples, dataset.facts, prompts_of(language), None, ranking)
+    return rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
 
 
 def start(job: Job, cores: int) -> subprocess.Popen:
@@ -138,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("profiles", nargs="+", help="YAML files of params/; the jobs of the first one start first")
     parser.add_argument("--set", default=[], action="append", metavar="KEY=VALUE", help="a setting for every profile, as for make")
     parser.add_argument("--seconds", type=float, default=540, help="the time limit (default: %(default)s)")
-    parser.add_argument("--at-once", type=int, default=4, help="jobs side by side (default: %(default)s)")
+    parser.add_argument("--at-once", type=int, default=3, help="jobs side by side (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the archives")
     chosen = parser.parse_args(arguments)
     try:

@@ -2,7 +2,8 @@
 # The study's heavy part on a machine with a GPU that is at hand for minutes: it may be bare (Python 3.12 with torch, transformers,
 # accelerate, pandas and the like) and without network. Everything travels in a copy of this folder, in pieces if need be.
 #
-#   here    workflow/gpu.sh pack qwen [gemma smollm2]       wheels and weights into runs/gpu/, in parts of 48 MiB (run make weights first)
+#   here    make run PROFILE=readers-gpu SNAKEMAKE="--omit-from tune_llm"    data and CRSs, which a GPU full of LLMs trains slowly
+#           workflow/gpu.sh pack qwen [gemma smollm2]       wheels and weights into runs/gpu/, in parts of 48 MiB
 #   there   workflow/gpu.sh setup                           installs the wheels beside what is there
 #           workflow/gpu.sh join qwen [gemma smollm2]       makes checkpoints of the parts, checks their hashes
 #           workflow/gpu.sh speed OUT [MINUTES]             ~3 min: 7B LLaMA and 6B ChatGLM with random weights: tokens/s, memory
@@ -17,7 +18,7 @@ wheels=$gpu/wheels
 site=$gpu/site
 python=python3
 [ -x .venv/bin/python ] && python=.venv/bin/python
-export PYTHONPATH="$PWD/$site:$PWD" PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
+export PYTHONPATH="$PWD/$site:$PWD" PYTORCH_ALLOC_CONF=expandable_segments:True PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
 
 # What a machine with torch and transformers may lack or have in another version; the versions are those of the lock file.
 needed="annotated-types asttokens comm debugpy entrypoints executing fastjsonschema gguf httpcore2 httpx2 ipykernel ipython
