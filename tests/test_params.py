@@ -18,7 +18,8 @@ from papermill import inspect_notebook
 from llmcrs_utils.checkpoints.layers import ADAPTABLE, layers_of
 from llmcrs_utils.corpus.schema import CorpusError, write_corpus
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, settings_of
-from llmcrs_utils.study.preflight import check_data, main
+from llmcrs_utils.study.plan import Plan
+from llmcrs_utils.study.preflight import check, check_data, main
 from llmcrs_utils.study.profile import PROFILE_KEYS, check_profile, load_profile, setting_value, settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS
 
@@ -165,7 +166,7 @@ def test_file_that_is_no_profile_is_one_line(tmp_path, capsys, text):
 
 
 def test_profile_that_is_not_there_names_those_that_are(capsys):
-    assert "params/dmo.yaml: no such profile; known: demo, fallback, grid" in refusal(capsys, "params/dmo.yaml")
+    assert "params/dmo.yaml: no such profile; known: demo, fallback, gpu-rehearsal, grid" in refusal(capsys, "params/dmo.yaml")
 
 
 def test_setting_from_outside_reaches_its_section_and_a_wrong_one_is_named(tmp_path, capsys):
@@ -494,9 +495,10 @@ def test_project_is_found_from_a_folder_inside_it_and_not_from_outside(tmp_path,
     assert load_profile("../params/demo.yaml")["profile"] == "demo"
 
 
-def test_systems_without_a_collaboration_are_refused_before_training(tmp_path, capsys):
-    line = refusal(capsys, write_profile(tmp_path, {**MINIMAL, "systems": ["bcrs", "allm"]}))
-    assert "systems: bcrs, allm hold no collaboration; add one, say cllm-bcrs" in line
+def test_systems_without_a_collaboration_get_tables_and_nothing_about_gains(tmp_path):
+    profile, _ = check(write_profile(tmp_path, {**MINIMAL, "systems": ["bcrs", "allm"]}), {})
+    analyses = [job for job in Plan(profile).jobs() if job.notebook[:2] >= "07"]
+    assert [job.rule for job in analyses] == ["tables"] and not [path for path in analyses[0].outputs if "gains" in path]
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,10 @@ class Plan:
         return {"models": models} if takes and models else {}
 
     def analyses(self) -> Iterator[Job]:
-        """The notebooks of saved predictions. The corpus note and the language of ``07_tables`` are used in all of them."""
+        """The notebooks of saved predictions. The corpus note and the language of ``07_tables`` are used in all of them.
+
+        Without a collaboration there are tables only.
+        """
         built = with_defaults("01_build_data", self.build)
         names = ("corpus", "train_dialogues", "valid_dialogues", "test_dialogues", "data_dir", "language", "gold")
         shared = {"corpus_note": corpus_note(**{name: built[name] for name in names}), "language": built["language"]}
@@ -268,11 +271,13 @@ class Plan:
             "cross_fitted_dir": f"{self.folder}/{CROSS_FITTED}predictions", "training_dir": f"{self.folder}/predictions",
             "folds_dir": f"{self.folder}/{FOLDS}predictions", "fallback_dir": "",
         }  # fmt: skip
-        wanted = [
-            ("tables", "07_tables", [], [*self.tables, f"{self.figures}/gains.png", f"{self.figures}/metrics.csv"], {}),
-            ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
-            ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
-        ]
+        wanted = [("tables", "07_tables", [], [*self.tables, f"{self.figures}/metrics.csv"], {})]
+        if self.collaborations:
+            wanted[0][3].append(f"{self.figures}/gains.png")
+            wanted += [
+                ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
+                ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
+            ]
         if self.folds:
             files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
             wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))

@@ -23,7 +23,6 @@ from llmcrs_utils.tasks.samples import GOLD
 from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES
 from llmcrs_utils.world import Knobs
 
-COLLABORATIONS = [key for key, system in SYSTEMS.items() if system.assistant]
 # Parameters that sections share: the default, and the sections that must agree. (An assistant's answers are found by seed.)
 SHARED_PARAMETERS = {
     "language": (
@@ -69,7 +68,7 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
 
 
 def check_systems(profile: dict, path: str) -> None:
-    """Check that all systems are known, that base and assistant of each are listed, and that one of them is a collaboration.
+    """Check that all systems are known, and that base and assistant of each are listed.
 
     Raises:
         ParameterError: if a check fails.
@@ -85,8 +84,6 @@ def check_systems(profile: dict, path: str) -> None:
         for needed in (system.base, system.assistant):
             if needed and needed not in systems:
                 raise ParameterError(f"{path}: systems: {key} needs {needed}; add it to the list")
-    if not any(system_of(key).assistant for key in systems):
-        raise ParameterError(f"{path}: systems: {', '.join(systems)} hold no collaboration; add one, say {COLLABORATIONS[0]}")
 
 
 def check_languages(profile: dict, path: str) -> None:
