@@ -45,7 +45,7 @@ def test_figures_are_those_of_the_committed_predictions(again):
         assert np.abs(made - committed).mean() < 1e-3, name
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "docs/findings.md"])
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "docs/findings.md", "docs/results.md"])
 def test_prose_shows_the_committed_numbers(again, name):
     assert (again / name).read_text("utf-8") == (ROOT / name).read_text("utf-8")
 

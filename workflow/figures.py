@@ -16,17 +16,19 @@ import pandas as pd
 import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from llmcrs_utils.evaluation.tables import summary_markdown
+from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
 from llmcrs_utils.files.atomic import write_atomically
+from llmcrs_utils.files.parquet import read_parquet
 
 STUDY = "study-cpu"
+SCORES = "scores.parquet"  # of a run of which results/ holds no more
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
     "13_known_answer": "known-answer",
 }  # fmt: skip
 # What is written by hand, and the tables in it.
-PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",)}
+PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",), "docs/results.md": ("pscon_cn", "pscon_cn_disliked")}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -63,11 +65,20 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in READMEs and docs -> the Markdown that belongs there."""
+    real = read_parquet(f"results/pscon-cn/{SCORES}")
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
+        "pscon_cn": summary_markdown(metrics_table(real)),
+        "pscon_cn_disliked": disliked_markdown(real),
     }
+
+
+def disliked_markdown(scores: pd.DataFrame) -> str:
+    """How often a system puts an item first that its shopper disliked, as Markdown."""
+    lines = [f"| {row.name} | {row.value:.3f} | {row.low:.3f}–{row.high:.3f} |" for row in disliked_first(scores).itertuples(index=False)]
+    return "\n".join(["| | disliked item first | 95% |", "| :--- | ---: | ---: |", *lines])
 
 
 def write_prose(root: Path) -> None:

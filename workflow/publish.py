@@ -1,6 +1,7 @@
 """Take over finished runs as what the repository shows: results/ and the executed notebooks; `make figures` makes all else from them.
 
     python workflow/publish.py
+    python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: the scores of every sample alone
 """
 
 import json
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import nbformat
 
-from figures import STUDY, cleaned
+from figures import SCORES, STUDY, cleaned
+from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
-from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all
+from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
 
 RUNS, RESULTS = Path("runs"), Path("results")
 # The notebook that is shown, and the job that shows it best.
@@ -88,6 +91,18 @@ def publish_fallback() -> None:
     write_parquet(given[["sample_id", "replaced"]], results / "assistance.parquet")
 
 
+def publish_scores(name: str) -> None:
+    """The scores of every answer to the test split. Neither labels nor answers are taken over, so no word of a dialogue is."""
+    run, results = RUNS / name, RESULTS / name
+    records = provenance(run)
+    profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
+    language = with_defaults("01_build_data", profile["01_build_data"])["language"]
+    scores = score(read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions"), language)
+    results.mkdir(parents=True, exist_ok=True)
+    write_parquet(scores, results / SCORES)
+    write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
 def publish_worlds() -> None:
     shutil.rmtree(RESULTS / "known-answer", ignore_errors=True)
     for world in worlds_run():
@@ -114,6 +129,10 @@ def shown(name: str, job: str) -> tuple[Path, str]:
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        publish_scores(name)
+    if sys.argv[1:]:
+        sys.exit()
     missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]
     if missing:
         sys.exit(f"{RUNS}: not all that is shown has been run; call {', '.join(missing)} first")

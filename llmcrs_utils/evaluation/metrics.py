@@ -162,10 +162,10 @@ def _rank(gold: str, ranking, valid: bool) -> float:
 
 def _reply_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
     pairs = zip(rows["text"], rows["label"])
-    return pd.DataFrame([_reply(_tokens(text, prompts), _tokens(label, prompts)) for text, label in pairs], index=rows.index)
+    return pd.DataFrame([_reply(reply_tokens(text, prompts), reply_tokens(label, prompts)) for text, label in pairs], index=rows.index)
 
 
-def _tokens(text: str, prompts: Prompts) -> list[str]:
+def reply_tokens(text: str, prompts: Prompts) -> list[str]:
     """Words, or characters in a language without spaces between words."""
     return text.split() if prompts.space else list("".join(text.split()))
 

@@ -271,7 +271,7 @@ class Plan:
             "cross_fitted_dir": f"{self.folder}/{CROSS_FITTED}predictions", "training_dir": f"{self.folder}/predictions",
             "folds_dir": f"{self.folder}/{FOLDS}predictions", "fallback_dir": "",
         }  # fmt: skip
-        wanted = [("tables", "07_tables", [], [*self.tables, f"{self.figures}/metrics.csv"], {})]
+        wanted = [("tables", "07_tables", [], [*self.tables, f"{self.figures}/metrics.csv", f"{self.figures}/health.csv"], {})]
         if self.collaborations:
             wanted[0][3].append(f"{self.figures}/gains.png")
             wanted += [
