@@ -24,14 +24,14 @@ words, in upper or lower case, else -1,-1.
 
 Recommendations: recommended_products, each with itself and the turn's search results as candidates. Titles are the only
 knowledge (relation ``Title`` or ``标题``) and exist for products that were recommended at some time. Search results without a
-title are left out: a candidate without knowledge could not be the answer, and so would help to guess it. Where a turn has no
-search results, the candidates are ``SIMILAR`` products that other conversations recommend and this one did not show before:
-first those of the same group, then others, both by similarity of the titles (``corpus.similarity``). So nothing said later
-changes them.
+title are left out: a candidate without knowledge could not be the answer, and so would help to guess it. So are those that only
+a later turn of the conversation recommends. Where a turn has no search results, or too few, the rest are products that other
+conversations recommend and this one did not show before: neighbours of one of the right product's neighbours by group and by
+similarity of the titles (``similar_products``). Nothing said later changes them.
 
-The shopper rates the products shown, in the conversation's last message. That is the verdict on each recommendation:
-``liked``, ``disliked``, or ``""`` where there is none or the shopper gave both. No model reads a verdict. It only says which
-recommendations are right answers (``tasks.samples``).
+The shopper rates the products shown, in the shopper's last message. That is the verdict on each recommendation: ``liked``,
+``disliked``, or ``""`` where there is none or the shopper gave both. No model reads a verdict. It says which recommendations
+are right answers, and which products shown so far are among the wrong candidates (``tasks.samples``).
 
 PSCon names no shop, shopper or time. The seller is ``pscon``, the user is the conversation, and the times only keep the
 order of the messages, one minute apart. PSCon publishes no behaviour before a dialogue. ``losses`` counts what the mapping
@@ -43,6 +43,7 @@ has one, else of its first recommended title that has one. That may be said late
 
 import hashlib
 import math
+import random
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ from llmcrs_utils.corpus.schema import (
 from llmcrs_utils.corpus.similarity import nearest_titles, title_grams
 
 SELLER = "pscon"
+WRONG = 19  # wrong candidates of a recommendation (paper section 3.2)
 SIMILAR = 30  # candidates are drawn from so many products with similar titles
 START = datetime(2000, 1, 1)  # clearly not a time of the conversations
 VERDICT = re.compile(r"\s*[(（](liked|disliked)[)）]\s*$")
@@ -132,6 +134,17 @@ def as_product(value: Any) -> Any:
     return value
 
 
+def as_rating(value: Any) -> Any:
+    """A rating as PSCon writes it: id and title with the verdict behind it, or this text alone, from which an id is made."""
+    value = {"product_rate": value} if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        return value
+    value = {name: content for name, content in value.items() if content is not None}
+    if not value.get("product_id") and isinstance(value.get("product_rate"), str):
+        value["product_id"] = as_product({"product_title": VERDICT.sub("", value["product_rate"])}).get("product_id", "")
+    return value
+
+
 def listed_texts(value: Any) -> Any:
     """A list of texts, where PSCon may have one text or none."""
     return [value] if isinstance(value, str) else [] if value is None else value
@@ -151,7 +164,7 @@ class Rating(Record):
 
 Texts = Annotated[list[str], BeforeValidator(listed_texts)]
 Products = Annotated[list[Annotated[Product, BeforeValidator(as_product)]], BeforeValidator(listed_texts)]
-Ratings = Annotated[list[Annotated[Rating, BeforeValidator(as_product)]], BeforeValidator(listed_texts)]
+Ratings = Annotated[list[Annotated[Rating, BeforeValidator(as_rating)]], BeforeValidator(listed_texts)]
 
 
 class Message(Record):
@@ -213,10 +226,12 @@ def read_pscon(
     titles = titles_of(conversations)
     knowledge = pd.DataFrame([(item, SELLER, part.title, title) for item, title in titles.items()], columns=KNOWLEDGE_COLUMNS, dtype=str)
     groups = {item: category_of([title], language) for item, title in titles.items()}
-    similar = similar_products(conversations, titles, groups)
+    owners = owners_of(conversations)
+    similar = similar_products(conversations, titles, groups, owners)
     dialogues = {split: [] for split in SPLITS}
     for conversation in conversations:
-        dialogue = to_dialogue(conversation, part, set(titles), similar.get(conversation.conv_id))
+        elsewhere = {item for item in titles if owners[item] - {conversation.conv_id}}
+        dialogue = to_dialogue(conversation, part, elsewhere, similar.get(conversation.conv_id))
         dialogue.domain = domain_of(conversation, groups, language)
         dialogues[split_of(conversation.conv_id, seed, shares)].append(dialogue)
     behaviour = pd.DataFrame([], columns=BEHAVIOUR_COLUMNS, dtype=str).astype({"actime": TIME_TYPE})
@@ -271,41 +286,62 @@ def domain_of(conversation: Conversation, groups: dict[str, str], language: str)
     return next((group for group in [*asked, *shown] if group != REST[language]), REST[language])
 
 
-def similar_products(
-    conversations: list[Conversation], titles: dict[str, str], groups: dict[str, str]
-) -> dict[str, dict[tuple[int, str], list[str]]]:
-    """For each conversation, by (number of the message, product): the ``SIMILAR`` most similar products, best first.
+def owners_of(conversations: list[Conversation]) -> dict[str, set[str]]:
+    """Product -> the conversations that recommend it."""
+    owners = defaultdict(set)
+    for conversation in conversations:
+        for message in conversation.conversation:
+            for product in message.recommended_products:
+                owners[product.product_id].add(conversation.conv_id)
+    return owners
 
-    Only for recommendations without search results, of products with a title. Products of the same group come first. The
+
+def similar_products(
+    conversations: list[Conversation], titles: dict[str, str], groups: dict[str, str], owners: dict[str, set[str]]
+) -> dict[str, dict[tuple[int, str], list[str]]]:
+    """For each conversation, by (number of the message, product): up to ``SIMILAR`` products from which wrong candidates are drawn.
+
+    They are the neighbours of a neighbour: of a product among whose ``SIMILAR`` nearest the right one is too. If they were the
+    neighbours of the right one, it would be the one in their middle, and could be told without reading the dialogue. Which
+    neighbour it is, is drawn by a generator of (conversation, message, product).
+
+    Only for products with a title. Products of the same group are nearest. The
     products, and the weights of their words, are those of other conversations; what the conversation showed before is left
     out.
 
     Args:
         titles, groups: product -> its title, its group.
+        owners: as of ``owners_of``.
     """
     items = sorted(titles)
     group = np.array([groups[item] for item in items])
     index = {item: row for row, item in enumerate(items)}
     grams = title_grams([titles[item] for item in items])
-    owners = defaultdict(set)  # product -> conversations that recommend it
-    for conversation in conversations:
-        for message in conversation.conversation:
-            for product in message.recommended_products:
-                owners[product.product_id].add(conversation.conv_id)
     found = {}
     for conversation in conversations:
-        own = {p.product_id for message in conversation.conversation for p in message.recommended_products}
+        own = {p.product_id for message in conversation.conversation for p in message.recommended_products} & index.keys()
         nearest = None
         shown = set()
+
+        def around(row: int, also: tuple[int, ...] = ()) -> list[int]:
+            """The ``SIMILAR`` rows nearest to this one: those of its group first, then by similarity; ``also`` counts one more."""
+            rows = nearest(row, [index[item] for item in shown & index.keys()], also)
+            same = (group[rows] == group[row]) & (group[row] not in REST.values())
+            return [*rows[same], *rows[~same]][: SIMILAR + len(also)]
+
         for number, message in enumerate(conversation.conversation):
             now = {product.product_id for product in message.recommended_products}
-            for item in [] if message.search_results else now & index.keys():
+            for item in sorted(now & index.keys()):
                 if nearest is None:
-                    nearest = nearest_titles(grams, [index[i] for i in own & index.keys() if len(owners[i]) == 1])
-                rows = nearest(index[item], [index[i] for i in shown & index.keys()])
-                alike = (group[rows] == groups[item]) & (groups[item] not in REST.values())
-                best = [*rows[alike], *rows[~alike]][:SIMILAR]
-                found.setdefault(conversation.conv_id, {})[number, item] = [items[row] for row in best]
+                    nearest = nearest_titles(grams, [index[i] for i in own if len(owners[i]) == 1])
+                right = index[item]
+                chosen = around(right)
+                for neighbour in random.Random(f"{conversation.conv_id}|{number}|{item}").sample(chosen, len(chosen)):
+                    others = around(neighbour, (right,))
+                    if right in others:
+                        chosen = [row for row in others if row != right]
+                        break
+                found.setdefault(conversation.conv_id, {})[number, item] = [items[row] for row in chosen]
             shown |= now
     return found
 
@@ -315,13 +351,14 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
 
     Args:
         part: the part of PSCon it belongs to.
-        titled: the products with a title.
+        titled: the products with a title that other conversations recommend. Those that this one has shown have one too.
         similar: its entry of ``similar_products``.
     """
     verdicts = verdicts_of(conversation)
     utterances = []
     known, asked = set(), []  # keywords so far; attributes asked about since the user's last turn
     said = ""  # by the user, so far
+    shown = set()  # products, so far
     last_act = None  # the last 系统提问 or 系统推荐
     for seq_no, message in enumerate(conversation.conversation, start=1):
         common = {"seq_no": seq_no, "time": START + timedelta(minutes=seq_no), "send_content": message.content}
@@ -333,8 +370,9 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
             asked += [attribute.key for attribute in attributes]
             last_act = last_act if act == "系统解释" else act
             items = unique(product.product_id for product in message.recommended_products)
-            results = [product.product_id for product in message.search_results if product.product_id in titled]
-            others = {item: results if message.search_results else (similar or {}).get((seq_no - 1, item), []) for item in items}
+            shown.update(items)
+            results = unique(product.product_id for product in message.search_results if product.product_id in titled or product.product_id in shown)
+            others = {item: filled_up(results, items, (similar or {}).get((seq_no - 1, item), []), bool(message.search_results)) for item in items}
             utterance = Utterance(
                 **common,
                 sender_type="客服",
@@ -368,6 +406,12 @@ def to_dialogue(conversation: Conversation, part: Part, titled: set[str], simila
         ds=f"{START:%Y%m%d}",
         dialogue=utterances,
     )
+
+
+def filled_up(results: list[str], right: list[str], similar: list[str], searched: bool) -> list[str]:
+    """Search results, and as many similar products as are missing to 19 wrong candidates; without a search all similar products."""
+    missing = WRONG - len(set(results) - set(right)) if searched else len(similar)
+    return [*results, *[item for item in similar if item not in results and item not in right][: max(0, missing)]]
 
 
 def verdicts_of(conversation: Conversation) -> dict[str, str]:

@@ -31,11 +31,11 @@ def title_grams(titles: list[str]) -> csr_matrix:
     return csr_matrix((np.ones(len(rows)), (rows, places)), shape=(len(titles), len(columns)))
 
 
-def nearest_titles(grams: csr_matrix, unseen: list[int]) -> Callable[[int, Iterable[int]], np.ndarray]:
+def nearest_titles(grams: csr_matrix, unseen: list[int]) -> Callable[..., np.ndarray]:
     """A function that ranks titles by cosine similarity, as if the titles ``unseen`` did not exist.
 
-    They neither weigh words nor are ranked. The function takes the row to compare with and further rows to leave out. It
-    returns the other rows, the most similar first; equals stay in order.
+    They neither weigh words nor are ranked. The function takes the row to compare with, further rows to leave out, and ``also``:
+    rows to rank although they are unseen. It returns the other rows, the most similar first; equals stay in order.
     """
     there = np.ones(grams.shape[0], dtype=bool)
     there[unseen] = False
@@ -43,12 +43,13 @@ def nearest_titles(grams: csr_matrix, unseen: list[int]) -> Callable[[int, Itera
     weights = np.log((1 + there.sum()) / (1 + often)) ** 2
     sizes = np.sqrt(grams @ weights)
 
-    def nearest(row: int, left_out: Iterable[int] = ()) -> np.ndarray:
+    def nearest(row: int, left_out: Iterable[int] = (), also: Iterable[int] = ()) -> np.ndarray:
         own = np.zeros(grams.shape[1])
         columns = grams.indices[grams.indptr[row] : grams.indptr[row + 1]]
         own[columns] = weights[columns]
         similarity = np.divide(grams @ own, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
         ranked = there.copy()
+        ranked[[*also]] = True
         ranked[[row, *left_out]] = False
         rows = np.flatnonzero(ranked)
         return rows[np.argsort(-similarity[rows], kind="stable")]

@@ -116,7 +116,7 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
 
     A reader of the dialogue and of the catalogue's text has to beat this: it only looks words up. Case does not count, and a
     single character is no word. A title (relation ``Title`` or ``标题``) is taken apart: each of its words, in Chinese its pairs
-    of neighbouring signs, counts by how rare it is: log(1 + titles / titles that have it), of the candidates' titles.
+    of neighbouring signs, counts by how rare it is among the titles of all candidates: log(1 + titles / titles that have it).
     """
     test = _recommend(samples, "test")
     shown = knowledge[~knowledge["relation_name"].isin(prompts.hidden_relations)]

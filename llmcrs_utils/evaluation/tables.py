@@ -192,6 +192,8 @@ def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
     if DISLIKED_FIRST not in scores:
         return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
     asked = scores[scores[DISLIKED_FIRST].notna()]
+    if asked.empty:  # only other splits have such candidates
+        return disliked_first(scores.drop(columns=DISLIKED_FIRST))
     members = dict(list(asked.groupby("system")))
     parts = [
         _summary(members[key], (DISLIKED_FIRST,), None).assign(system=key, name=name, group=group) for key, group, name in _systems(asked)

@@ -229,7 +229,8 @@ def build_samples(
         )
     askers = samples.iloc[wanted]
     for row, history in zip(wanted, behaviour_before(corpus, askers["user_id"], askers["time"], max_history), strict=True):
-        histories[row] = [*history, *(rows[row]["shown"] if shown_history else [])][-max_history:]
+        whole = [*history, *(rows[row]["shown"] if shown_history else [])]
+        histories[row] = whole[max(0, len(whole) - max_history) :]
     samples["history"] = histories
     samples["candidates"] = candidates
     return samples
