@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from folders import set_aside
@@ -387,11 +388,48 @@ def test_gold_is_what_its_shopper_liked_or_all(chinese):
 
 
 def test_search_results_come_first_where_a_turn_has_them(chinese):
-    found = [one["product_id"] for one in PENS[:18]]
+    found = [one["product_id"] for one in PENS[:19]]
     changed = [*JEANS[:7], {**JEANS[7], "search_results": [*found, "untitled"]}, JEANS[8]]
     write_chinese(chinese, jeans(*changed))
     (sample,) = recommended(chinese).values()
     assert set(found) > set(sample.candidates) - {"t01", "own", "t02"}
+
+
+def test_few_search_results_are_filled_up_with_similar_products(chinese):
+    found = [one["product_id"] for one in PENS[:4]]
+    changed = [*JEANS[:7], {**JEANS[7], "search_results": found}, JEANS[8]]
+    write_chinese(chinese, jeans(*changed))
+    (sample,) = recommended(chinese).values()
+    assert set(found) < set(sample.candidates)
+    filled = set(sample.candidates) - {*found, "t01", "own", "t02"}
+    assert len(filled) == 13 and len(filled & {one["product_id"] for one in TROUSERS}) >= 12  # there are not more trousers
+
+
+def test_a_search_result_that_only_a_later_turn_recommends_is_no_candidate(chinese):
+    only_later = {"product_id": "later", "product_title": "牛仔裤 深蓝"}
+    changed = [*JEANS[:7], {**JEANS[7], "search_results": ["later", *(one["product_id"] for one in PENS[:19])]}, JEANS[8]]
+    for end in ([], [system("看", "Recommend", recommended_products=[only_later])]):
+        write_chinese(chinese, jeans(*changed, *end))
+        samples = [sample for sample in recommended(chinese, "all").values() if sample.seq_no == 8]
+        assert samples and all("later" not in sample.candidates for sample in samples)
+
+
+@pytest.mark.skipif(not PSCON.is_dir(), reason="the published data are not there")
+def test_the_right_product_is_not_the_one_in_the_middle_of_its_candidates():
+    """Otherwise it could be told without reading the dialogue."""
+    corpus = read_pscon(PSCON, "zh")
+    samples = build_samples(corpus, build_catalogue(corpus, CHINESE), CHINESE)
+    titles = dict(zip(corpus.knowledge["item_id_encrypt"], corpus.knowledge["value"]))
+    row = {item: place for place, item in enumerate(sorted(titles))}
+    grams = title_grams([titles[item] for item in row])
+    grams = grams.multiply(1 / np.sqrt(np.asarray(grams.sum(axis=1)).clip(1))).tocsr()
+    central = []
+    for sample in samples[samples["task"] == "recommend"].itertuples():
+        drawn = [item for item in sample.candidates if item not in sample.disliked]
+        likeness = (grams[[row[item] for item in drawn]] @ grams[[row[item] for item in drawn]].T).toarray()
+        np.fill_diagonal(likeness, 0)
+        central.append(drawn[likeness.sum(axis=1).argmax()] == sample.label)
+    assert len(central) > 500 and np.mean(central) < 0.08
 
 
 @pytest.mark.parametrize("gold", ["liked", "all"])
