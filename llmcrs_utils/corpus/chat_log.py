@@ -26,6 +26,7 @@ Exit code: 0 if the folder was written, 1 if the files have errors, 2 if the com
 import argparse
 import hashlib
 import re
+import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -527,7 +528,7 @@ def main(arguments: list[str]) -> int:
         return NOT_RUN
     counts = [f"{row['count']:8} of {row['of']:<8} {row['what']}" for row in shop.counts.to_dict("records")]
     print("\n".join([*shop.lines, sizes_table(sizes_of(shop.corpus)), *counts]))
-    print(f"written to {chosen.out}; {GUESSED} there says which acts and attributes are guessed; next: make validate DATA={chosen.out}")
+    print(f"written to {chosen.out}; {GUESSED} there says which acts and attributes are guessed; next: make validate DATA={shlex.quote(chosen.out)}")
     return IN_ORDER
 
 
