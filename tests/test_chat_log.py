@@ -177,15 +177,25 @@ def test_the_target_takes_a_language_only_from_its_own_call():
 # --- what is guessed
 
 
-def test_what_comes_later_changes_nothing(shop):
-    lines = CHATS.splitlines(keepends=True)
-    whole = {sid: told(dialogue) for sid, dialogue in dialogues_of(shop()).items()}
-    for last in range(2, 6):  # conversation a, cut after each message; then with other messages behind
-        later = 'a,2024-05-02 10:00,shop,"Which size, red?",102\na,2024-05-02 10:01,customer,tiny and red,\n'
-        for behind in ("", later):
-            cut = dialogues_of(shop("".join([*lines[:last], behind, *lines[6:]])))
-            assert told(cut["a"])[: last - 1] == whole["a"][: last - 1]
-            assert told(cut["b"]) == whole["b"] and told(cut["c"]) == whole["c"]
+LATER = {
+    "nothing": "",
+    "a question": 'a,2024-05-02 10:00,shop,"Which size, red or dark blue?",\n',
+    "a recommendation": "a,2024-05-02 10:00,shop,The large red one,102|103\n",
+    "an answer": "a,2024-05-02 10:00,shop,Which colour?,\na,2024-05-02 10:01,customer,tiny and red?,\n",
+    "a need": "a,2024-05-02 10:00,customer,red,\n",
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_what_comes_later_changes_nothing(shop, later):
+    first, *rows = CHATS.replace("Dark blue,", "Dark blue,\na,2024-05-01 10:02,shop,One moment please,").splitlines(keepends=True)
+    own, others = [row for row in rows if row.startswith("a,")], [row for row in rows if not row.startswith("a,")]
+    whole = {sid: told(dialogue) for sid, dialogue in dialogues_of(shop("".join([first, *rows]))).items()}
+    assert [act for act, _, _ in whole["a"]] == ["用户需求", "系统提问", "用户回答", "系统解释", "系统推荐", "用户反馈"]
+    for last in range(1, len(own) + 1):
+        cut = dialogues_of(shop("".join([first, *own[:last], LATER[later], *others])))
+        assert told(cut["a"])[:last] == whole["a"][:last]
+        assert told(cut["b"]) == whole["b"] and told(cut["c"]) == whole["c"]
 
 
 def test_acts_follow_what_came_before(shop):
