@@ -54,6 +54,7 @@ from llmcrs_utils.corpus.schema import (
     Corpus,
     Dialogue,
     Utterance,
+    making_many_objects,
     write_corpus,
 )
 from llmcrs_utils.corpus.spreadsheets import (
@@ -182,6 +183,7 @@ class ImportedShop:
     lines: list[str]
 
 
+@making_many_objects()
 def read_shop(
     catalogue: str | Path, chats: str | Path, language: str = "zh", seed: int = 1, shares: tuple[float, ...] = (0.8, 0.1, 0.1)
 ) -> ImportedShop:
