@@ -9,8 +9,8 @@ does not give are guessed.
 
 * Messages of a conversation are put in order of time; those of the same time stay in the order of the file. If times fall more often
   than they rise, the file has the newest message first and is read from its end.
-* A message without text and items is left out. One with items alone gets the text that U-NEED writes for such messages.
 * Items that a customer sends are no recommendation and are left out.
+* A message without text and without items of the shop is left out. One with items alone gets the text that U-NEED writes for such messages.
 * The category of a conversation is the log's, else that of the first item shown that has one. Since that may be shown late, models then read
   the words that they read for PSCon, unless the catalogue has a single category.
 * Where only one of the files names the seller, it has to be a single one. Where none does, the seller is ``shop``.
@@ -208,8 +208,9 @@ def read_shop(
     single = set(shop.categories.values()) if len(set(shop.categories.values())) == 1 else set()
     dialogues, guessed, tally = {}, {}, Counter()
     for name, messages in log.conversations.items():
-        kept = [message for message in messages if message.text or message.items]
+        kept = [message for message in messages if message.text or (message.items and not message.by_customer)]
         tally["messages"] += len(messages)
+        tally["sent by customers"] += sum(len(message.items) for message in messages if message.by_customer)
         tally["blank"] += len(messages) - len(kept)
         if not kept:
             continue
@@ -385,7 +386,6 @@ def to_utterances(messages: list[ChatMessage], dictionary: Dictionary, tally: Co
         guessed["acts"] += [seq_no] * (not message.act)
         guessed["attributes"] += [seq_no] * (not message.attributes)
         tally["attributes"] += len(attributes)
-        tally["sent by customers"] += len(message.items) - len(items)
         if message.by_customer:
             asked, customer_spoke = [], True
         else:
@@ -446,7 +446,7 @@ def import_counts(guessed: dict[str, dict], tally: Counter) -> pd.DataFrame:
         ("categories of conversations guessed", sum(marks["category"] for marks in guessed.values()), len(guessed)),
         ("items shown that the catalogue lacks", tally["unknown"], tally["items"]),
         ("items that customers sent: left out", tally["sent by customers"], tally["items"] + tally["sent by customers"]),
-        ("messages without text and items: left out", tally["blank"], tally["messages"]),
+        ("messages that say nothing: left out", tally["blank"], tally["messages"]),
     ]
     return pd.DataFrame(rows, columns=["what", "count", "of"])
 
