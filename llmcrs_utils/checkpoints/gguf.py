@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from llmcrs_utils.checkpoints.checks import CheckpointError
-from llmcrs_utils.files.atomic import file_hash
+from llmcrs_utils.files.atomic import file_hash, writing_folder
 from llmcrs_utils.files.locks import held
 from llmcrs_utils.files.paths import located
 
@@ -69,8 +69,6 @@ def converted(file: Path) -> Path:
     Raises:
         CheckpointError: as ``convert``.
     """
-    from llmcrs_utils.checkpoints.merging import writing_folder  # loads torch
-
     state = file.stat()
     folder = CONVERTED / f"{file.stem}-{content_hash(file.resolve(), state.st_size, state.st_mtime_ns)[:12]}"
     if not (folder / "config.json").is_file():

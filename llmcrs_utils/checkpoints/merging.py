@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
@@ -22,7 +18,7 @@ from llmcrs_utils.checkpoints.checks import (
     resolved,
 )
 from llmcrs_utils.checkpoints.loading import load_unrounded, tokenizer_as_published
-from llmcrs_utils.files.atomic import current_umask, file_hash
+from llmcrs_utils.files.atomic import file_hash, writing_folder
 
 MERGED_FROM = "merged_from.json"
 
@@ -88,31 +84,6 @@ def with_adapters(model_name_or_path: str, adapters: list[str], folder: str | Pa
     with PartialState().main_process_first():
         merge_adapters(model_name_or_path, adapters, output_dir)
     return str(output_dir)
-
-
-@contextmanager
-def writing_folder(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """Yield a new folder to write in, and rename it to ``output_dir`` when the block ends without an error.
-
-    If ``output_dir`` exists by then, it is replaced, unless ``unless()`` is true: then it is kept.
-    """
-    output_dir = Path(output_dir)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{output_dir.name}.", dir=output_dir.parent))
-    folder.chmod(0o777 & ~current_umask())  # mkdtemp makes folders that only their owner can read
-    try:
-        yield folder
-        for file in folder.rglob("*"):
-            if file.is_file():
-                file.chmod(0o666 & ~current_umask())  # some libraries write files that only their owner can read
-        try:
-            folder.rename(output_dir)  # atomic, so that only one of several jobs succeeds
-        except OSError:  # the folder exists and is not empty
-            if not unless():
-                shutil.rmtree(output_dir, ignore_errors=True)
-                folder.rename(output_dir)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_hashes(model_name_or_path: str) -> list:

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from llmcrs_utils.checkpoints.checks import CheckpointError
 from llmcrs_utils.checkpoints.gguf import CONVERTED, convert
-from llmcrs_utils.checkpoints.merging import writing_folder
-from llmcrs_utils.files.atomic import file_hash, read_json_or_none, replacing, write_json
+from llmcrs_utils.files.atomic import file_hash, read_json_or_none, replacing, write_json, writing_folder
 from llmcrs_utils.files.locks import Busy, held
 
 MADE_OF = "made_of.json"  # in a fetched folder: the packages, the GGUF file, and the hash of each file

@@ -219,8 +219,7 @@ def read_pscon(
         CorpusError: names what is missing, present twice or broken, and the remedy.
         ValueError: for another language, and for shares that are not three or do not add up to 1.
     """
-    if len(shares) != len(SPLITS) or min(shares) < 0 or not math.isclose(sum(shares), 1):
-        raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
+    check_shares(shares)
     part = pscon_part(language)
     conversations = read_conversations(folder, language, encoding, report)
     titles = titles_of(conversations)
@@ -268,6 +267,12 @@ def count_pscon_joins(conversations: list[Conversation], file: Path, report: Rep
     count_join(report, file, recommended, titled)
     if any(message.search_results for message in messages):
         count_join(report, file, side("found products", (product.product_id for m in messages for product in m.search_results)), titled)
+
+
+def check_shares(shares: tuple[float, ...]) -> None:
+    """Raise a ``ValueError`` if these are not shares of train, valid and test."""
+    if len(shares) != len(SPLITS) or not min(shares) >= 0 or not math.isclose(sum(shares), 1):
+        raise ValueError(f"shares {shares} are not three shares of 1, for {', '.join(SPLITS)}")
 
 
 def split_of(conv_id: str, seed: int, shares: tuple[float, float, float]) -> str:

@@ -1,10 +1,11 @@
-"""Writes files atomically: under a temporary name, which is then replaced. Of several processes only the first writes."""
+"""Writes files and folders atomically: under a temporary name, which is then replaced. Of several processes only the first writes."""
 
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(output_dir: str | Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """Yield a new folder to write in, and rename it to ``output_dir`` when the block ends without an error.
+
+    If ``output_dir`` exists by then, it is replaced, unless ``unless()`` is true: then it is kept.
+    """
+    output_dir = Path(output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{output_dir.name}.", dir=output_dir.parent))
+    folder.chmod(0o777 & ~current_umask())  # mkdtemp makes folders that only their owner can read
+    try:
+        yield folder
+        for file in folder.rglob("*"):
+            if file.is_file():
+                file.chmod(0o666 & ~current_umask())  # some libraries write files that only their owner can read
+        try:
+            folder.rename(output_dir)  # atomic, so that only one of several jobs succeeds
+        except OSError:  # the folder exists and is not empty
+            if not unless():
+                shutil.rmtree(output_dir, ignore_errors=True)
+                folder.rename(output_dir)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def current_umask() -> int:

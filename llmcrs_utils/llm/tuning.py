@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
-from llmcrs_utils.checkpoints.merging import writing_folder
-from llmcrs_utils.files.atomic import first_process
+from llmcrs_utils.files.atomic import first_process, writing_folder
 from llmcrs_utils.llm.ranking import HEAD, add_candidate_head, candidate_scores, head_at
 from llmcrs_utils.training.collators import causal_collator, with_labels
 from llmcrs_utils.training.token_batches import ROUNDED_TO
