@@ -54,10 +54,10 @@ fallback: $(INSTALLED) ## ~20 min | what the published fallback to the gold item
 	$(call run,params/fallback.yaml)
 	$(call run,params/withheld.yaml)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's English conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~1 h | the study on PSCon's English conversations; fetches them unless PSCON=folder
 	$(call run,params/pscon.yaml,"data_dir=$$PSCON")
 
-pscon-cn: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's Chinese conversations; fetches them unless PSCON=folder
+pscon-cn: $(INSTALLED) $(FETCHED) ## ~15 min | floors and typical systems on PSCon's Chinese conversations; fetches them unless PSCON=folder
 	$(call run,params/pscon-cn.yaml,"data_dir=$$PSCON")
 
 study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with models large enough to read

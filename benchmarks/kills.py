@@ -109,9 +109,10 @@ def disturbed(folder: Path, profile: str, kills: int, interval: float, chance: r
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.05)
             name = kill_one(process, chance) if process.poll() is None else None
-            killed.update([name] if name else [])
-            now = datetime.now()
-            moments.append((now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds())
+            if name:
+                killed[name] += 1
+                clock = datetime.now()
+                moments.append((clock - clock.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds())
         code = process.wait()
         now = finished_models(folder, profile)
         twice += [path for path, moment in models.items() if now.get(path) != moment]

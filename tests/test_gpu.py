@@ -54,7 +54,7 @@ def test_at_most_so_many_jobs_run_side_by_side(folder):
     busy = "import time, pathlib; pathlib.Path('{0}.busy').touch(); time.sleep(0.3); n = len(list(pathlib.Path().glob('*.busy'))); "
     busy += "pathlib.Path('{0}.busy').unlink(); pathlib.Path('{0}').write_text(str(n))"
     gpu.run([job(name, program=busy.format(name)) for name in "abcd"], seconds=60, at_once=2)
-    assert max(int((folder / name).read_text()) for name in "abcd") == 2
+    assert max(int((folder / name).read_text()) for name in "abcd") <= 2
 
 
 def test_a_failed_job_is_said_to_have_failed_and_what_needs_it_is_dropped(folder):
@@ -75,7 +75,7 @@ def test_what_is_there_is_not_planned_again_and_analyses_never_are():
     ]  # fmt: skip
 
 
-def test_the_archive_holds_answers_and_rounded_adapters_and_no_tokenizer(tmp_path, monkeypatch):
+def test_the_archive_holds_answers_and_whole_systems_with_rounded_adapters(tmp_path, monkeypatch):
     plan = Plan(load_profile(ROOT / "params/gpu-rehearsal.yaml", {}))
     monkeypatch.chdir(tmp_path)
     folder = tmp_path
@@ -83,6 +83,8 @@ def test_the_archive_holds_answers_and_rounded_adapters_and_no_tokenizer(tmp_pat
     system.mkdir(parents=True)
     weights = {"a": torch.tensor([1.0009765625, -3.0])}
     save_file(weights, system / "adapter_model.safetensors")
+    (system / "checkpoint-7").mkdir()
+    (system / "checkpoint-7" / "optimizer.pt").write_bytes(b"large")
     for name in ("adapter_config.json", "learning_curve.json", "tokenizer.json"):
         (system / name).write_text("{}")
     (Path(plan.folder) / "predictions").mkdir()
@@ -95,7 +97,7 @@ def test_the_archive_holds_answers_and_rounded_adapters_and_no_tokenizer(tmp_pat
     names = {str(path.relative_to(folder / "elsewhere" / plan.folder)) for path in (folder / "elsewhere").rglob("*") if path.is_file()}
     assert names == {
         "outcome.json", "predictions/allm.parquet", "systems/allm/adapter_model.safetensors", "systems/allm/adapter_config.json",
-        "systems/allm/learning_curve.json",
+        "systems/allm/learning_curve.json", "systems/allm/tokenizer.json",
     }  # fmt: skip
     brought = load_file(folder / "elsewhere" / system / "adapter_model.safetensors")["a"]
     assert brought.dtype == torch.bfloat16 and brought.tolist() == [1.0, -3.0]

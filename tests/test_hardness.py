@@ -24,9 +24,18 @@ def samples():
 
 def test_rules_are_scored_on_the_test_recommendations(samples):
     answers = pd.DataFrame({"sample_id": ["b2", "b1"], "ranking": [["x", "y"], ["w", "z", "x", "y"]]})
-    table = candidate_hardness(samples, {"rule": answers})
-    assert table["Acc"].to_dict() == {"chance": 0.375, "rule": 0.5, "what training recommended least": 0.25}  # z or w; then y
+    table = candidate_hardness(samples, {"rule": answers}, {})
+    assert table["Acc"].drop("what is most like the other candidates").to_dict() == {
+        "chance": 0.375, "rule": 0.5, "what is right least often in training": 0.25,  # z or w; then y
+    }  # fmt: skip
     assert set(table["samples"]) == {2}
+
+
+@pytest.mark.parametrize(("middle", "accuracy"), [("z", 1.0), ("w", 0.5)])
+def test_what_is_most_like_the_others_is_found(samples, middle, accuracy):
+    """Of two candidates each is as much like the other; the first counts."""
+    facts = {"x": "红色", "y": "钢笔", "z": "蓝布", "w": "蓝布"} | {middle: "红色钢笔"}
+    assert candidate_hardness(samples, {}, facts)["Acc"]["what is most like the other candidates"] == accuracy
 
 
 def test_cold_shares_count_what_training_never_recommended(samples):

@@ -400,9 +400,9 @@ def test_few_search_results_are_filled_up_with_similar_products(chinese):
     changed = [*JEANS[:7], {**JEANS[7], "search_results": found}, JEANS[8]]
     write_chinese(chinese, jeans(*changed))
     (sample,) = recommended(chinese).values()
-    assert set(found) < set(sample.candidates)
     filled = set(sample.candidates) - {*found, "t01", "own", "t02"}
-    assert len(filled) == 13 and len(filled & {one["product_id"] for one in TROUSERS}) >= 12  # there are not more trousers
+    assert len(set(found) & set(sample.candidates)) >= 2  # 17 are drawn from the results and 15 trousers
+    assert len(filled - {one["product_id"] for one in TROUSERS}) <= 1
 
 
 def test_a_search_result_that_only_a_later_turn_recommends_is_no_candidate(chinese):

@@ -79,9 +79,10 @@ def run(kind, output_dir, kill_at=None, seed=1, valid_examples=None, poison_at=N
             trained += 1
             if trained == kill_at:
                 raise Killed
-            if trained == poison_at:
-                for parameter in model.parameters():
-                    parameter.data.fill_(float("nan"))
+        after_all = not model.training and trained == EPOCHS * BATCHES
+        if poison_at == trained + after_all:
+            for parameter in model.parameters():
+                parameter.data.fill_(float("nan"))
 
     model.register_forward_pre_hook(count)
     history = train(
@@ -183,9 +184,10 @@ def test_the_best_epoch_on_validation_is_kept(tmp_path):
     assert loss == pytest.approx(history["valid_loss"].iloc[best], rel=1e-4)
 
 
-@pytest.mark.parametrize("poison_at", [BATCHES + 2, EPOCHS * BATCHES])
-def test_a_training_whose_weights_are_lost_stops_and_is_not_taken_for_a_finished_one(tmp_path, poison_at):
-    with pytest.raises(FloatingPointError, match=f"{tmp_path}: the loss is nan after {poison_at - 1} updates; give a lower learning_rate"):
+@pytest.mark.parametrize(("poison_at", "updates"), [(BATCHES + 2, BATCHES + 1), (EPOCHS * BATCHES + 1, EPOCHS * BATCHES)])
+def test_a_training_whose_weights_are_lost_stops_and_is_not_taken_for_a_finished_one(tmp_path, poison_at, updates):
+    """In the middle, and by the last update, after which there is only validation."""
+    with pytest.raises(FloatingPointError, match=f"{tmp_path}: the loss is nan after {updates} updates; give a lower learning_rate"):
         run("crs", tmp_path, poison_at=poison_at)
     assert not (tmp_path / HISTORY).exists()
 

