@@ -122,7 +122,10 @@ def fingerprint(world):
 
 
 def digest_of(dialogue):
-    return hashlib.sha256(dialogue.model_dump_json().encode()).hexdigest()[:16]
+    """Of what U-NEED's format has; the fields of other corpora are empty."""
+    assert not dialogue.told_domain and not any(utterance.rec_item_verdict for utterance in dialogue.dialogue)
+    others = {"told_domain": True, "dialogue": {"__all__": {"rec_item_verdict"}}}
+    return hashlib.sha256(dialogue.model_dump_json(exclude=others).encode()).hexdigest()[:16]
 
 
 # --- the categories' data
