@@ -54,10 +54,10 @@ fallback: $(INSTALLED) ## ~20 min | what the published fallback to the gold item
 	$(call run,params/fallback.yaml)
 	$(call run,params/withheld.yaml)
 
-pscon: $(INSTALLED) $(FETCHED) ## ~1 h | the study on PSCon's English conversations; fetches them unless PSCON=folder
+pscon: $(INSTALLED) $(FETCHED) ## ~50 min | the study on PSCon's English conversations; fetches them unless PSCON=folder
 	$(call run,params/pscon.yaml,"data_dir=$$PSCON")
 
-pscon-cn: $(INSTALLED) $(FETCHED) ## ~15 min | floors and typical systems on PSCon's Chinese conversations; fetches them unless PSCON=folder
+pscon-cn: $(INSTALLED) $(FETCHED) ## ~18 min | floors and typical systems on PSCon's Chinese conversations; fetches them unless PSCON=folder
 	$(call run,params/pscon-cn.yaml,"data_dir=$$PSCON")
 
 study: $(INSTALLED) ## hours, GPU | the study on a larger synthetic world, with models large enough to read
@@ -103,7 +103,7 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 
 # The files that take minutes come first, so that no core waits for the last one.
 LONGEST = tests/test_figures.py tests/test_pipeline.py tests/test_processes.py tests/test_benchmarks.py
-test: $(INSTALLED) ## ~14 min | the tests, without those of test-slow
+test: $(INSTALLED) ## ~16 min | the tests, without those of test-slow
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 
