@@ -65,6 +65,7 @@ from llmcrs_utils.corpus.schema import (
     KNOWLEDGE_COLUMNS,
     SPLITS,
     TIME_TYPE,
+    TITLE_RELATIONS,
     Attribute,
     Corpus,
     CorpusError,
@@ -105,8 +106,8 @@ class Part:
 
 
 PARTS = {
-    "en": Part("English part", ("conversation_en.json",), "Shopping", "Keyword", "Title"),
-    "zh": Part("Chinese part", ("conversation_cn.json", "conversation_cn_*.json"), "购物", "关键词", "标题"),
+    "en": Part("English part", ("conversation_en.json",), "Shopping", "Keyword", TITLE_RELATIONS["en"]),
+    "zh": Part("Chinese part", ("conversation_cn.json", "conversation_cn_*.json"), "购物", "关键词", TITLE_RELATIONS["zh"]),
 }
 
 

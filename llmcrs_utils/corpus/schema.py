@@ -42,6 +42,7 @@ LINK_ONLY = "仅发送商品链接"  # what U-NEED writes for a message that is 
 KNOWLEDGE_COLUMNS = ["item_id_encrypt", "seller_id_encrypt", "relation_name", "value"]
 BEHAVIOUR_COLUMNS = ["seller_id_encrypt", "user_id_encrypt", "item_id_encrypt", "actime", "action_id"]
 TOP_CATEGORY = "一级类目"
+TITLE_RELATIONS = {"en": "Title", "zh": "标题"}  # of a product's title: words in a row, not values
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 TIME_TYPE = "datetime64[us]"  # type of the column actime, also in an empty table
 WRITTEN_TIME = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[ T]\d")  # how a time begins; a bare number or a day alone is not a time

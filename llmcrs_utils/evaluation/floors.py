@@ -9,8 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.corpus.pscon import PARTS
-from llmcrs_utils.corpus.schema import TIME_TYPE, Corpus
+from llmcrs_utils.corpus.schema import TIME_TYPE, TITLE_RELATIONS, Corpus
 from llmcrs_utils.corpus.similarity import grams_of
 from llmcrs_utils.systems.predictions import CATALOGUE, IN_CATALOGUE, SCHEMA
 from llmcrs_utils.systems.registry import FLOORS
@@ -115,7 +114,7 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
     """The candidates by how many of their values the dialogue names; equals stay in the order in which they are given.
 
     A reader of the dialogue and of the catalogue's text has to beat this: it only looks words up. Case does not count, and a
-    single character is no word. A title (relation ``Title`` or ``标题``) is taken apart: each of its words, in Chinese its pairs
+    single character is no word. A title (``TITLE_RELATIONS``) is taken apart: each of its words, in Chinese its pairs
     of neighbouring signs, counts by how rare it is among the titles of all candidates: log(1 + titles / titles that have it).
     """
     test = _recommend(samples, "test")
@@ -126,7 +125,7 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
         """Comparable text: words and signs between blanks in a language that parts words, so that "red" is not found in "tired"."""
         return f" {' '.join(_key(_pieces(text, prompts)))} " if prompts.space else text.casefold()
 
-    titled = shown["relation_name"].isin([part.title for part in PARTS.values()])
+    titled = shown["relation_name"].isin(TITLE_RELATIONS.values())
     words = {
         item: {in_pieces(word): 1 for value in values for word in words_of(value)}
         for item, values in shown[~titled].groupby("item_id_encrypt")["value"]
