@@ -40,7 +40,7 @@ from llmcrs_utils.corpus.faults import NOTES, CorpusError, Report
 from llmcrs_utils.corpus.folders import data_folder
 from llmcrs_utils.corpus.guessing import Dictionary, guess_act, guess_attributes
 from llmcrs_utils.corpus.joins import count_join, side
-from llmcrs_utils.corpus.pscon import PARTS, attribute_of, check_shares, split_of, unique, without_separators
+from llmcrs_utils.corpus.pscon import PARTS, WRONG, attribute_of, check_shares, split_of, unique, without_separators
 from llmcrs_utils.corpus.pscon_categories import REST
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
@@ -70,7 +70,6 @@ from llmcrs_utils.corpus.validate import IN_ORDER, NOT_IN_ORDER, NOT_RUN, sizes_
 from llmcrs_utils.files.atomic import write_json, writing_folder
 
 GUESSED = "guessed.json"
-CHOOSES_AMONG = 20  # items that a recommendation chooses among
 OWN_SHOP = "shop"
 # Column -> the names that it may have; of several that a table has, the first one counts.
 CATALOGUE_COLUMNS = {
@@ -465,8 +464,8 @@ def import_lines(shop: ShopCatalogue, log: ChatLog, corpus: Corpus) -> list[str]
         report, log.sheet.file, side("items shown", (item for items in shown_items for item in items)), side("items of the catalogue", shop.sellers)
     )
     lines += [f"note: {fault.message} ({NOTES[fault.kind]})" for fault in report.faults]
-    if len(shop.sellers) < CHOOSES_AMONG and any(shown_items):
-        lines.append(f"note: the catalogue has {len(shop.sellers)} items; a recommendation needs {CHOOSES_AMONG} to choose among")
+    if len(shop.sellers) <= WRONG and any(shown_items):
+        lines.append(f"note: the catalogue has {len(shop.sellers)} items; a recommendation needs {WRONG + 1} to choose among")
     return lines
 
 

@@ -189,11 +189,9 @@ def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
         One row per system, in the order of the tables: ``system, name, group, metric, value, low, high, n``, as in ``metrics_table``,
         for all categories together. No rows if the corpus tells of no dislikes.
     """
-    if DISLIKED_FIRST not in scores:
+    asked = scores[scores[DISLIKED_FIRST].notna()] if DISLIKED_FIRST in scores else scores[:0]
+    if asked.empty:
         return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
-    asked = scores[scores[DISLIKED_FIRST].notna()]
-    if asked.empty:  # only other splits have such candidates
-        return disliked_first(scores.drop(columns=DISLIKED_FIRST))
     members = dict(list(asked.groupby("system")))
     parts = [
         _summary(members[key], (DISLIKED_FIRST,), None).assign(system=key, name=name, group=group) for key, group, name in _systems(asked)

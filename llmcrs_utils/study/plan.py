@@ -278,9 +278,9 @@ class Plan:
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
             ]
-        if self.folds and self.collaborations:
-            files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
-            wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))
+            if self.folds:
+                files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
+                wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))
         for rule, notebook, further, outputs, more in wanted:
             given = self.profile.get(notebook, {}) | shared | more | folders | self.models(notebook)
             yield Job(rule, rule, notebook, given, [*self.predicted, *further, f"notebooks/{notebook}.ipynb"], outputs, self.log(notebook))
