@@ -244,7 +244,7 @@ def test_a_committed_system_under_another_name_has_its_own_numbers(tmp_path, cap
     assert set(again["system"]) == {"copy"} and len(again) == len(answers)
 
 
-def test_gains_are_those_of_the_paired_bootstrap(study, tmp_path, capsys):
+def test_gains_are_paired_and_tested_over_dialogues_and_runs(study, tmp_path, capsys):
     samples = samples_of(study)
     answers = answers_to(samples, ["elicit"])
     answers.loc[answers.index[4:], "text"] = "品牌"
@@ -254,16 +254,16 @@ def test_gains_are_those_of_the_paired_bootstrap(study, tmp_path, capsys):
     mine = to_predictions(read_answers(tmp_path / "mine.csv"), tmp_path / "mine.csv", samples, CHINESE)
     scores = score(samples, pd.concat([read_predictions(study / "predictions"), mine]), "zh")
     elicit = scores[scores["task"] == "elicit"]
-    ((gain, low, high, p),) = paired_gains(elicit, [("mine", "bcrs")], "F1", draws=tables.GAIN_DRAWS)
+    ((gain, low, high, p),) = paired_gains(elicit, [("mine", "bcrs")], "F1")
     (row,) = pd.read_csv(tmp_path / "out" / "gains.csv").to_dict("records")
     assert [row[name] for name in ("gain", "low", "high", "p", "p (Holm)")] == pytest.approx([gain, low, high, p, p], abs=1e-6)
 
 
-def test_systems_that_are_not_shown_are_not_bootstrapped(study, tmp_path, capsys, monkeypatch):
+def test_categories_of_systems_that_are_not_shown_are_left_out(study, tmp_path, capsys, monkeypatch):
     answers_to(samples_of(study), ["elicit"]).to_csv(tmp_path / "mine.csv", index=False)
     sizes = []
-    plain = tables.bootstrap_interval
-    monkeypatch.setattr(tables, "bootstrap_interval", lambda values, *rest, **more: sizes.append(len(values)) or plain(values, *rest, **more))
+    plain = tables.mean_intervals
+    monkeypatch.setattr(tables, "mean_intervals", lambda quantities, *rest: sizes.extend(len(part[0]) for part in quantities) or plain(quantities, *rest))
     assert scored(capsys, tmp_path / "mine.csv", "--study", study)[0] == 0
     assert sorted(sizes) == [3, 3, 6, 6, 12]  # mine by two categories; the totals of mine, trivial and bcrs, of one task only
 

@@ -2,27 +2,22 @@
 
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import by_task
+from llmcrs_utils.evaluation.complementarity import by_task, kinds_and_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import (
+    FEW_DIALOGUES,
     PAIRED_BY,
-    bootstrap,
+    SIGNIFICANT,
     holm,
     influence,
-    interval,
     mean_intervals,
-    p_value,
     paired_gains,
 )
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, category_name, category_names, collaborations, total_name
+from llmcrs_utils.evaluation.tables import GROUPS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
-from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
-
-PERMUTATIONS = 2000
-FEW_DIALOGUES = 10  # with fewer, an interval over dialogues means nothing
+from llmcrs_utils.systems.registry import system_of, working_alone
 
 
 def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +38,7 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
             part = parts[task, category][[*PAIRED_BY, metric]]
             systems = collaborations(part)
             pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
-            found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
+            found = paired_gains(part, pairs, metric, kinds)
             for system, values in zip(systems, found):
                 about = {"system": system.name, "group": system.group, "task": task, "category": category}
                 rows.append(about | {"n": part["sample_id"].nunique()} | dict(zip(("gain", "low", "high", "p"), values)))
@@ -52,52 +47,39 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{"p (Holm)": holm(table["p"].where(single))})
 
 
-def varies(scores: pd.DataFrame, permutations: int = PERMUTATIONS, seed: int = 1) -> pd.DataFrame:
-    """Does a gain differ between categories by more than between random groups of dialogues? A permutation test.
+def varies(scores: pd.DataFrame) -> pd.DataFrame:
+    """Does a gain differ between categories by more than other dialogues and other runs would explain?
 
-    The statistic is the variance of the categories' gains around the total, weighted by their samples. Under the null hypothesis
-    the dialogues are assigned at random to categories of the same sizes.
+    Each category is tested against all others together, and the smallest p-value is multiplied by the number of categories (Bonferroni).
+    Categories with fewer than ``FEW_DIALOGUES`` dialogues are only counted among the others.
 
     Returns:
-        Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``.
+        Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``; p is NaN for one seed and
+        where there are no two categories to compare.
     """
     rows = []
     domain = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
     for task, found in by_task(scores, HEADLINE):
+        lowest = {}
+        for category in category_names(scores[scores["task"] == task]):
+            compared = []
+            for system, values in found:
+                gain, inside = values["pair"] - values["base"], values["sid"].map(domain) == category
+                if min(values.loc[side, "sid"].nunique() for side in (inside, ~inside)) >= FEW_DIALOGUES:
+                    change = influence(gain, inside) - influence(gain, ~inside)
+                    compared.append((system, (change, values["sid"], values["seed"])))
+            for (system, _), (*_, p) in zip(compared, mean_intervals([quantity for _, quantity in compared], *kinds_and_runs(compared))):
+                lowest.setdefault(system, []).append(p)
         for system, values in found:
-            dialogues = (values["pair"] - values["base"]).groupby(values["sid"]).agg(["sum", "size"])
-            category = domain.reindex(dialogues.index)
-            by_category = dialogues.groupby(category).sum()
-            gains = by_category["sum"] / by_category["size"]
-            row = {
-                "system": system.name,
-                "task": task,
-                "lowest": _named(gains, gains.idxmin()),
-                "highest": _named(gains, gains.idxmax()),
-            }
-            rows.append(row | {"p": _permuted(dialogues.to_numpy(float), pd.factorize(category)[0], permutations, seed)})
+            gains = (values["pair"] - values["base"]).groupby(values["sid"].map(domain)).mean()
+            found_p = pd.Series(lowest.get(system, []), dtype=float)
+            row = {"system": system.name, "task": task, "lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
+            rows.append(row | {"p": min(1.0, found_p.min() * found_p.count()) if found_p.count() > 1 else float("nan")})
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
 def _named(gains: pd.Series, category: str) -> str:
     return f"{category} {gains[category]:+.3f}"
-
-
-def _permuted(dialogues: np.ndarray, category: np.ndarray, permutations: int, seed: int) -> float:
-    """p-value of the spread of the means of ``dialogues`` (sum, size) over ``category``, both by dialogue."""
-    if category.max() == 0:
-        return float("nan")
-    mean = dialogues[:, 0].sum() / dialogues[:, 1].sum()
-    members = np.eye(category.max() + 1)
-
-    def spread(labels: np.ndarray) -> np.ndarray:
-        sums = np.einsum("dk,...dc->...kc", dialogues, members[labels])
-        return (sums[..., 1, :] * (sums[..., 0, :] / sums[..., 1, :] - mean) ** 2).sum(axis=-1)
-
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.tile(category, (permutations, 1)), axis=1)
-    as_large = (spread(shuffled) >= spread(category) * (1 - 1e-12)).sum()
-    return float((as_large + 1) / (permutations + 1))
 
 
 def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +88,8 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Per task, base and pair of assistants: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
         ``sure`` (whether that lead is significant after Holm's correction; if not, their order is unknown), ``lead of its pair`` with its interval
-        ``low, high`` and ``p, p (Holm)``, corrected for the pairs whose assistants' order is sure.
+        ``low, high`` and ``p, p (Holm)``, corrected for the pairs whose assistants' order is sure. The lead of two assistants who help
+        several bases is one comparison.
     """
     rows = []
     for task, metric in HEADLINE.items():
@@ -114,37 +97,36 @@ def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
         alone = part.groupby("system")[metric].mean()
         rivals = [two for two in combinations(collaborations(part), 2) if two[0].base == two[1].base]
         rivals = [sorted(two, key=lambda system: -alone[system.assistant]) for two in rivals]
-        families = [better.family for better, _ in rivals]
-        leads = paired_gains(
-            part, [(better.assistant, worse.assistant) for better, worse in rivals], metric, families, GAIN_DRAWS
-        )
-        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, families, GAIN_DRAWS)
-        for (better, worse), lead, values in zip(rivals, leads, found):
+        assistants = list(dict.fromkeys((better.assistant, worse.assistant) for better, worse in rivals))
+        leads = paired_gains(part, assistants, metric, [system_of(better).family for better, _ in assistants])
+        leads = dict(zip(assistants, leads))
+        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, [better.family for better, _ in rivals])
+        for (better, worse), values in zip(rivals, found):
+            lead, *_, p = leads[better.assistant, worse.assistant]
             about = {"base": system_of(better.base).name, "task": task, "better": system_of(better.assistant).name}
-            about |= {"worse": system_of(worse.assistant).name, "lead": lead[0], "lead p": lead[3]}
+            about |= {"worse": system_of(worse.assistant).name, "lead": lead, "lead p": p}
             rows.append(about | dict(zip(("lead of its pair", "low", "high", "p"), values)))
     columns = ["base", "task", "better", "worse", "lead", "lead p", "lead of its pair", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
-    # Two bases share two assistants: their order is one comparison.
-    order = table.drop_duplicates(["task", "better", "worse"]).assign(sure=lambda part: holm(part["lead p"]) < 0.05)
+    order = table.drop_duplicates(["task", "better", "worse"]).assign(sure=lambda part: holm(part["lead p"]) < SIGNIFICANT)
     table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns="lead p")
     table.insert(5, "sure", table.pop("sure"))
     return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"]))})
 
 
 def disruption(scores: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claim that a bad assistant disrupts: what a pair gains or loses where its assistant is worse than a base.
+    """The paper's claim that a bad assistant disrupts: what a pair loses where its assistant is worse than a base.
 
-    On samples where a run of the base beats the assistant, that run was partly lucky, and any other run would do worse there. So the
-    samples are chosen by *another* seed of the base than the one that the pair is compared with. They still suit the base, and any
-    other system is likely to do worse on them. A column for comparison shows how much worse another system of the base's family
-    does there without help.
+    Where a run of the base beats the assistant, that run was partly lucky, and any other run would do worse there. So the samples are
+    chosen by *another* seed of the base than the one that the pair is compared with. They still suit the base, and any other system is
+    likely to do worse on them. So the control is another system of the base's family that works without help. What counts is whether
+    the pair does worse than the control.
 
     Returns:
         Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base's other
-        seed), there ``gain where worse`` with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, ``another alone``
-        (what others of the base's family score there without help, less the base; NaN where there is no other), and ``gain
-        elsewhere``; NaN for one seed.
+        seed), there ``gain where worse`` (over the base) and ``another alone`` (the mean of the controls, less the base), ``beyond it``
+        (the first less the second) with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, and ``gain
+        elsewhere``. NaN for one seed; ``beyond it`` is NaN where there is no control.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
@@ -152,26 +134,28 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
         for system, values in found:
             part = _with_other_seed(values)
             gain, worse = part["pair"] - part["base"], part["assistant"] < part["other"]
+            row = {"system": system.name, "task": task}
             if worse.any() and not worse.all():
-                means = {"worse": worse.mean(), "gain where worse": gain[worse].mean(), "gain elsewhere": gain[~worse].mean()}
-                means["another alone"] = _another(scores, system, task, part[worse])
-                known.append((system, means, (influence(gain, worse), part["sid"], part["seed"])))
-            else:
-                rows.append({"system": system.name, "task": task})
-        bounds = mean_intervals([quantity for *_, quantity in known], [system.family for system, *_ in known], GAIN_DRAWS)
-        for (system, means, _), (_, low, high, p) in zip(known, bounds):
-            rows.append({"system": system.name, "task": task} | means | {"low": low, "high": high, "p": p})
-    columns = ["system", "task", "worse", "gain where worse", "low", "high", "p", "another alone", "gain elsewhere"]
+                row |= {"worse": worse.mean(), "gain where worse": gain[worse].mean(), "gain elsewhere": gain[~worse].mean()}
+                others = [other.key for other in working_alone(system.family) if other.key != system.base]
+                control = _mean_of(others, scores, task, part)
+                if control is not None:
+                    row["another alone"] = (control - part["base"])[worse].mean()
+                    quantity = influence(part["pair"] - control, worse), part["sid"], part["seed"]
+                    known.append((row, quantity, system.family, {system.key, system.assistant, *others}))
+            rows.append(row)
+        tested = mean_intervals(*(list(column) for column in zip(*(about for _, *about in known)))) if known else []
+        for (row, *_), values in zip(known, tested):
+            row |= dict(zip(("beyond it", "low", "high", "p"), values))
+    columns = ["system", "task", "worse", "gain where worse", "another alone", "beyond it", "low", "high", "p", "gain elsewhere"]
     return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
-def _another(scores: pd.DataFrame, system: System, task: str, chosen: pd.DataFrame) -> float:
-    """Mean gain over the base, on the chosen samples, of the other systems of its family that work alone; NaN where there are none."""
-    others = [key for key, other in SYSTEMS.items() if other.family == system.family and not other.base and key != system.base]
-    metric = HEADLINE[task]
-    alone = scores.loc[scores["system"].isin(others) & (scores["task"] == task), ["seed", "sample_id", metric]]
-    both = chosen.merge(alone, on=["seed", "sample_id"])
-    return float((both[metric] - both["base"]).mean())
+def _mean_of(keys: list[str], scores: pd.DataFrame, task: str, values: pd.DataFrame) -> pd.Series | None:
+    """The mean score of these systems on the seed and sample of each row of ``values``; ``None`` if there is none for some of them."""
+    means = scores[scores["system"].isin(keys) & (scores["task"] == task)].groupby(["seed", "sample_id"])[HEADLINE[task]].mean()
+    control = pd.Series(means.reindex(pd.MultiIndex.from_frame(values[["seed", "sample_id"]])).to_numpy(), values.index)
+    return None if control.isna().any() else control
 
 
 def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:
@@ -192,29 +176,24 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
-        over dialogues ``low, high``, ``p, p (Holm)``.
+        over dialogues and seeds ``low, high``, ``p, p (Holm)``.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
         for direction in dict.fromkeys(system.group for system, _ in found):
-            parts = [values for system, values in found if system.group == direction]
-            values = pd.concat([part.assign(gain=part["pair"] - part["base"]) for part in parts])
-            values = values.groupby(["sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
+            parts = [values.assign(gain=values["pair"] - values["base"]) for system, values in found if system.group == direction]
+            values = pd.concat(parts).groupby(["seed", "sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
             for trait in [name for name in TRAITS if name not in OF_CATEGORIES]:
-                high = values[trait] > values[trait].median()
-                high = high if high.any() else values[trait] == values[trait].max()
+                one = values.drop_duplicates("sample_id")[trait]
+                high = values[trait] > one.median()
+                high = high if high.any() else values[trait] == one.max()
                 if values[trait].isna().any() or min(values.loc[side, "sid"].nunique() for side in (high, ~high)) < FEW_DIALOGUES:
                     continue
                 change = influence(values["gain"], high) - influence(values["gain"], ~high)
-                means, draws = bootstrap(change, values["sid"], draws=GAIN_DRAWS)
-                low_bound, high_bound = interval(draws[:, 0])
+                tested = mean_intervals([(change, values["sid"], values["seed"])])[0]
                 about = {"direction": direction, "task": task, "trait": trait}
-                about |= {
-                    "where low": values["gain"][~high].mean(),
-                    "where high": values["gain"][high].mean(),
-                    "difference": means[0],
-                }
-                rows.append(about | {"low": low_bound, "high": high_bound, "p": p_value(draws[:, 0])})
+                about |= {"where low": values["gain"][~high].mean(), "where high": values["gain"][high].mean()}
+                rows.append(about | dict(zip(("difference", "low", "high", "p"), tested)))
     columns = ["direction", "task", "trait", "where low", "where high", "difference", "low", "high", "p"]
     return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 

@@ -1,14 +1,14 @@
 """Are a CRS and an LLM right about different things, and does a collaboration make use of it? (the paper's RQ1, section 5.1)"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS, collaborations
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains, runs_of
+from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.registry import System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
@@ -39,6 +39,12 @@ def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str
             yield task, [(system, triples(part, system, task, metric)) for system in systems]
 
 
+def kinds_and_runs(found: Iterable[tuple[System, object]]) -> tuple[list[str], list[frozenset[str]]]:
+    """What ``mean_intervals`` needs to know of collaborations: the family of each, and the systems whose runs it depends on."""
+    systems = [system for system, _ in found]
+    return [system.family for system in systems], [runs_of(system.key) for system in systems]
+
+
 def judged(values: pd.DataFrame, right_from: float) -> pd.DataFrame:
     """``triples`` in which each score is replaced by whether the answer is right."""
     return values.assign(**{who: values[who] >= right_from for who in ("pair", "base", "assistant")})
@@ -60,7 +66,7 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
         for (crs_key, llm_key), (right, crs, llm) in pairs.items():
             one, other = right[crs], right[llm]
             table = np.stack([one & other, one & ~other, ~one & other, ~one & ~other], axis=1)
-            share, low, high = bootstrap_interval(table, right["sid"], right["seed"])
+            share, low, high = mean_interval(table, right["sid"], right["seed"])
             about = {"crs": system_of(crs_key).name, "llm": system_of(llm_key).name, "task": task, "outcome": OUTCOMES}
             rows.append(pd.DataFrame(about | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)}))
     return pd.concat(rows, ignore_index=True)
@@ -82,10 +88,10 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
         rooms = [np.maximum(values["base"], values["assistant"]) - values["base"] for _, values in found]
         gained = [values["pair"] - values["base"] for _, values in found]
         realised = [gain.mean() / room.mean() if room.any() else np.nan for gain, room in zip(gained, rooms)]
-        # A quotient of draws has unreliable tails. So the interval is that of the gain beyond the share, in units of the headroom.
+        # The share is a quotient. Its interval is that of the gain beyond the share, in units of the headroom (its linear form).
         beyond = [gain - np.nan_to_num(share) * room for gain, share, room in zip(gained, realised, rooms)]
         quantities = [(values, part["sid"], part["seed"]) for values, (_, part) in zip(beyond, found)]
-        bounds = mean_intervals(quantities, [system.family for system, _ in found])
+        bounds = mean_intervals(quantities, *kinds_and_runs(found))
         for (system, values), room, gain, share, (_, low, high, _) in zip(found, rooms, gained, realised, bounds):
             row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task]}
             row |= {"base": values["base"].mean(), "assistant": values["assistant"].mean()}
@@ -110,7 +116,7 @@ def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
         alone, systems = part.groupby("system")[metric].mean(), collaborations(part)
         better = [max((system.base, system.assistant), key=alone.get) for system in systems]
         pairs, kinds = [(system.key, key) for system, key in zip(systems, better)], [system.family for system in systems]
-        found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
+        found = paired_gains(part, pairs, metric, kinds)
         for system, key, values in zip(systems, better, found):
             about = {"system": system.name, "task": task, "better": system_of(key).name}
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
@@ -137,8 +143,7 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
     for task, found in by_task(scores, JUDGED_BY):
         right = [judged(values, right_from[task]) for _, values in found]
         gained = [(values["pair"].astype(float) - values["base"], values["sid"], values["seed"]) for values in right]
-        kinds = [system.family for system, _ in found]
-        for (system, _), values, (gain, low, high, _) in zip(found, right, mean_intervals(gained, kinds)):
+        for (system, _), values, (gain, low, high, _) in zip(found, right, mean_intervals(gained, *kinds_and_runs(found))):
             won, lost = ~values["base"] & values["pair"], values["base"] & ~values["pair"]
             by_seed = values.pivot(index="sample_id", columns="seed", values="base")
             turned = [(by_seed[one] & ~by_seed[other]).mean() for one, other in permutations(by_seed, 2)]
@@ -177,7 +182,7 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
         found = {system: table[table["task"] == task] for system, table in compared.items() if task in set(table["task"])}
         pairs = [paired(table, "after", "before", metric) for table in found.values()]
         quantities = [(pair["ours"] - pair["theirs"], pair["sid"], pair["seed"]) for pair in pairs]
-        moved = mean_intervals(quantities, [system.family for system in found])
+        moved = mean_intervals(quantities, *kinds_and_runs(found.items()))
         for system, (change, low, high, _) in zip(found, moved):
             means = found[system].groupby("system")[metric].mean()
             row = {"system": system.name, "task": task, "before": means["before"], "after": means["after"]}

@@ -4,8 +4,8 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, mean_intervals, paired, paired_gains
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS, GROUPS, collaborations
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
+from llmcrs_utils.evaluation.tables import GROUPS, collaborations
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 
 HELP_KINDS = ("in-sample", "cross-fitted")
@@ -36,7 +36,7 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
             "change": [(system.key + CROSS_FITTED_SUFFIX, system.key) for system in chosen],
         }
         kinds = [system.family for system in chosen]
-        found = {name: paired_gains(part, pairs, metric, kinds, GAIN_DRAWS) for name, pairs in compared.items()}
+        found = {name: paired_gains(part, pairs, metric, kinds) for name, pairs in compared.items()}
         for place, system in enumerate(chosen):
             row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task}
             row |= {"metric": metric, "seeds": len(seeds)}
@@ -79,7 +79,7 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
         for direction, part in every.groupby("direction", sort=False):
             loss, change = part["in_sample"] - part["theirs"], part["cross_fitted"] - part["in_sample"]
             (lost, _, most, _), (changed, low, high, p) = (
-                mean_intervals([(values, part["sid"], part["seed"])], draws=GAIN_DRAWS)[0] for values in (loss, change)
+                mean_intervals([(values, part["sid"], part["seed"])])[0] for values in (loss, change)
             )
             row = {"direction": direction, "task": task, "in-sample": lost, "cross-fitted": lost + changed, "change": changed}
             rows.append(row | {"low": low, "high": high, "p": p, "removed": changed / -lost if most < 0 else float("nan")})
@@ -157,7 +157,7 @@ def fallback_effect(without: pd.DataFrame, published: pd.DataFrame, replaced: se
     ):
         if part.empty:
             continue
-        mean, low, high = bootstrap_interval(part["ours"] - part["theirs"], part["sid"])
+        mean, low, high = mean_interval(part["ours"] - part["theirs"], part["sid"])
         about = {"samples": name, "n": len(part), "nothing": part["theirs"].mean(), "published": part["ours"].mean()}
         rows.append(about | {"difference": mean, "low": low, "high": high})
     return pd.DataFrame(rows)

@@ -110,8 +110,8 @@ def lookup_curve(history: pd.DataFrame, title: str) -> Figure:
 def gain_figure(scores: pd.DataFrame, corpus_note: str) -> Figure:
     """Gain of each collaboration over its base: a panel per task, a row per category and one for all together.
 
-    Points are differences of the task's ``HEADLINE`` metric on the same samples and seeds, lines their 95% bootstrap intervals
-    over dialogues (none for a single dialogue). Where a task has no scores in a category, the row says so.
+    Points are differences of the task's ``HEADLINE`` metric on the same samples and seeds, lines their 95% intervals
+    over dialogues and seeds (none for a single dialogue). Where a task has no scores in a category, the row says so.
 
     Args:
         scores: what ``metrics.score`` returns.

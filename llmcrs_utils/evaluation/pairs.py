@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.statistics import paired_gains
-from llmcrs_utils.evaluation.tables import GAIN_DRAWS
+from llmcrs_utils.evaluation.statistics import mean_intervals, paired, runs_of
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -44,9 +43,10 @@ def gains_of_pairs(pairs: list[Pair], metric: str, kinds: list | None = None) ->
         pairs: scores of two systems each, of one task, with the same samples and seeds (``with_same_seeds``).
         kinds: as for ``statistics.mean_intervals``.
     """
-    names = [(f"{place} ours", f"{place} theirs") for place in range(len(pairs))]
-    parts = [part.assign(system=name) for pair, both in zip(pairs, names) for part, name in zip(pair, both)]
-    return paired_gains(pd.concat(parts, ignore_index=True), names, metric, kinds, GAIN_DRAWS) if pairs else []
+    named = [pd.concat([ours.assign(system="ours"), theirs.assign(system="theirs")], ignore_index=True) for ours, theirs in pairs]
+    tables = [paired(scores, "ours", "theirs", metric) for scores in named]
+    quantities = [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables]
+    return mean_intervals(quantities, kinds, [runs_of(ours["system"].iloc[0]) | runs_of(theirs["system"].iloc[0]) for ours, theirs in pairs])
 
 
 def _in_order(scores: pd.DataFrame, seeds: list) -> pd.DataFrame:

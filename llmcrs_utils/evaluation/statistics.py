@@ -1,117 +1,158 @@
-"""How certain a mean is: a bootstrap over dialogues, since the samples of a dialogue depend on each other, and over seeds."""
+"""How certain a mean is: over dialogues, whose samples depend on each other, and over training runs.
+
+Every run of a study answers the same test dialogues, so dialogues and runs are crossed random effects. The variance of a mean has a part
+of the dialogues and a part of the runs, both taken from mean squares; Student's t has the degrees of freedom that Satterthwaite's formula
+gives their sum. This is how studies with several readers and several cases are analysed (Obuchowski and Rockette 1995; Hillis 2007).
+"""
 
 import gc
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-DRAWS = 2000
+from llmcrs_utils.systems.registry import SYSTEMS
+
+FEW_DIALOGUES = 10  # with fewer dialogues nothing is tested
+SIGNIFICANT = 0.05
 PAIRED_BY = ["system", "task", "sid", "seed", "sample_id"]  # the columns of a score that ``paired`` reads beside the metric
+Quantity = tuple  # (values, dialogues, seeds) of equal length; values of shape (n,) or (n, m) for m metrics
 
 
-def seed_spread(quantities: list[tuple]) -> tuple[np.ndarray, int]:
-    """The standard deviation of means from seed to seed, pooled over quantities of one kind.
+class Parts(NamedTuple):
+    """A mean and what its variance is made of; arrays of shape (m,), one entry per metric.
 
-    Three seeds of one quantity say little, so quantities of one kind are assumed to vary alike. Where they do not, the intervals of
-    the steadier ones become too wide and those of the others too narrow. So only systems that are trained in the same way belong
-    together.
-
-    Args:
-        quantities: (values, seeds) of each, values of shape (n,) or (n, m), as for ``bootstrap``.
-
-    Returns:
-        Pooled standard deviation of each metric, shape (m,), and its degrees of freedom, 0 where no quantity has a second seed.
+    Attributes:
+        mean: over all samples and seeds.
+        dialogues: the dialogues' part of the variance of the mean.
+        between_runs: variance of the runs' means, 0 for one run. Divided by ``runs`` it is the runs' part.
+        number_of_dialogues, runs: how many there are.
     """
-    squares, freedom = 0.0, 0
-    for values, seeds in quantities:
-        values = np.asarray(values, dtype=float)
-        runs, sums = _by_group(values.reshape(len(values), -1), np.asarray(seeds))
-        means = sums / runs[:, None]
-        squares = squares + ((means - means.mean(axis=0)) ** 2).sum(axis=0)
-        freedom += len(runs) - 1
-    return np.sqrt(squares / max(freedom, 1)), freedom
+
+    mean: np.ndarray
+    dialogues: np.ndarray
+    between_runs: np.ndarray
+    number_of_dialogues: int
+    runs: int
 
 
-def bootstrap(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, spread=None) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each metric, and draws of what it might have been with other dialogues and other seeds.
+def variance_parts(values, dialogues, seeds=None) -> Parts:
+    """Mean squares of dialogues x runs, of each sample's share in the deviation from the mean.
 
-    Whole dialogues are drawn with replacement. A draw's mean is over all values of the drawn dialogues, so that a long dialogue
-    counts as much as its samples do, as in the mean itself.
-
-    With few dialogues a plain bootstrap is too certain: its draws lie too close together and their tails are too thin. The draws are
-    therefore spread by the factor that turns a normal distribution into Student's t. From 50 dialogues on it hardly matters.
-
-    Two or three seeds are too few to draw from. Each draw gets a further term for other seeds: Student's t times the standard error
-    of the mean over seeds. With one seed nothing is known of other seeds, and the draws cover dialogues only.
+    A long dialogue counts as much as its samples do, as in the mean itself. So the cells hold sums of deviations, not means (the linear
+    form of a quotient). What differs between dialogues in one run and not in another (the interaction) is in the mean square of the
+    dialogues and in that of the runs. It counts once.
 
     Args:
-        values: shape (n,), or (n, m) for m metrics of the same n samples, which then share the draws.
-        groups: shape (n,), the dialogue of each sample.
-        seeds: shape (n,), the seed of each sample's run, each with the same samples; ``None`` for one seed.
-        draws: number of resamples; memory is draws x number of dialogues x 8 bytes.
-        spread: what ``seed_spread`` returns for this quantity and others of its kind; ``None``: computed from this one alone.
-
-    Returns:
-        Means, shape (m,), and draws, shape (draws, m); m = 1 for values of shape (n,). The draws are NaN for a single dialogue,
-        since one dialogue does not show how dialogues differ.
+        values: shape (n,), or (n, m) for m metrics of the same n samples.
+        dialogues: shape (n,), the dialogue of each sample.
+        seeds: shape (n,), the seed of each sample's run; every seed has the same samples. ``None`` for one run.
 
     Raises:
-        ValueError: if there is no value, a value is NaN, the lengths differ, or seeds have different numbers of samples.
+        ValueError: if there is no value, a value is NaN, the lengths differ, or seeds have different samples.
     """
-    values = np.asarray(values, dtype=float)
-    groups = np.asarray(groups)
-    if len(values) == 0 or len(values) != len(groups):
-        raise ValueError(f"{len(values)} values and {len(groups)} groups: give one group for each value, and at least one value")
+    values, dialogues = np.asarray(values, dtype=float), np.asarray(dialogues)
+    if len(values) == 0 or len(values) != len(dialogues):
+        raise ValueError(f"{len(values)} values and {len(dialogues)} dialogues: give one dialogue for each value, and at least one value")
     if np.isnan(values).any():
         raise ValueError("values hold NaN: give only the samples of the task that the metric belongs to")
     columns = values.reshape(len(values), -1)
     mean = columns.mean(axis=0)
-    counts, sums = _by_group(columns, groups)
-    if len(counts) == 1:
-        return mean, np.full((draws, len(mean)), np.nan)
-    times = _times_drawn(len(counts), draws, seed)
-    means = (times @ sums) / (times @ counts)[:, None]
-    freedom, noise = len(counts) - 1, np.random.default_rng([seed, 1])
-    means = mean + (means - mean) * np.sqrt(len(counts) / noise.chisquare(freedom, size=draws))[:, None]
-    if seeds is not None:
-        runs, sums = _by_group(columns, np.asarray(seeds))
-        if len(set(runs)) > 1:
-            raise ValueError(f"the seeds have {', '.join(f'{n:.0f}' for n in runs)} values: give the same samples for each seed")
-        if len(runs) > 1:
-            deviation, freedom = seed_spread([(columns, seeds)]) if spread is None else spread
-            means = means + noise.standard_t(freedom, size=draws)[:, None] * deviation / np.sqrt(len(runs))
-    return mean, means
+    names, dialogue = np.unique(dialogues, return_inverse=True)
+    run = np.zeros(len(values), dtype=int) if seeds is None else np.unique(np.asarray(seeds), return_inverse=True)[1]
+    shape = (len(names), run.max() + 1)
+    cell = dialogue * shape[1] + run
+    samples = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    if (samples != samples[:, :1]).any():
+        sizes = ", ".join(str(count) for count in samples.sum(axis=0))
+        raise ValueError(f"the seeds have {sizes} values, or the values of different dialogues: give the same samples for each seed")
+    sums = [np.bincount(cell, weights=column, minlength=samples.size).reshape(shape) for column in (columns - mean).T]
+    deviations = np.stack(sums, axis=-1) * (len(names) / samples[:, 0].sum())
+    (n, runs), of_dialogue, of_run = shape, deviations.mean(axis=1), deviations.mean(axis=0)
+    if n == 1:  # one dialogue does not show how dialogues differ
+        return Parts(mean, np.full_like(mean, np.nan), np.zeros_like(mean), n, runs)
+    square, between_runs = runs * (of_dialogue**2).sum(axis=0) / (n - 1), np.zeros_like(mean)
+    if runs > 1:
+        between_runs = (of_run**2).sum(axis=0) / (runs - 1)
+        interaction = ((deviations - of_dialogue[:, None] - of_run) ** 2).sum(axis=(0, 1)) / ((n - 1) * (runs - 1))
+        square = np.maximum(square - interaction, 0)
+    return Parts(mean, square / (n * runs), between_runs, n, runs)
 
 
-def bootstrap_interval(values, groups, seeds=None, draws: int = DRAWS, seed: int = 1, level: float = 0.95, spread=None):
-    """The mean and its percentile interval from the draws of ``bootstrap``; the arguments are the same.
+def independent_freedom(parts: list[Parts], depends_on: list[frozenset]) -> int:
+    """Degrees of freedom of a variance between runs that is pooled over quantities: only quantities that share no run count.
+
+    Two collaborations of one base share its runs, and two with one assistant share that one's. What such gains say about the spread from
+    run to run is in part the same. Of two bases and two assistants, all crossed, two of the four gains share nothing. Their degrees of
+    freedom are a lower bound of what all four are worth, whatever part of the spread is the base's, the assistant's or the pair's own.
+    """
+    freedom, used = 0, set()
+    for part, runs in zip(parts, depends_on):
+        if part.runs > 1 and not runs & used:
+            freedom += part.runs - 1
+            used |= runs
+    return freedom
+
+
+def mean_intervals(
+    quantities: list[Quantity], kinds: list | None = None, depends_on: list | None = None, level: float = 0.95
+) -> list[tuple]:
+    """Means of several quantities with intervals over dialogues and runs, and tests of the hypothesis that a mean is zero.
+
+    Three runs of one quantity say little about how runs vary. So quantities of one kind are assumed to vary alike, and their variance
+    between runs is pooled. Only systems that are trained in the same way belong together.
+
+    With one run nothing is known of other runs: the interval is over dialogues only and there is no test.
+
+    Args:
+        quantities: (values, dialogues, seeds) of each, as for ``variance_parts``.
+        kinds: the kind of each, for example the family of its system; ``None``: all are of one kind.
+        depends_on: names of the systems whose runs each quantity depends on (``runs_of``); see ``independent_freedom``. ``None``: not
+            known, so that quantities of one kind are taken to share their runs.
 
     Returns:
-        ``(mean, low, high)``, floats for values of shape (n,), else arrays of shape (m,).
+        ``(mean, low, high, p)`` of each: floats for values of shape (n,), else arrays of shape (m,). Interval and p are NaN for a single
+        dialogue. p, not corrected (see ``holm``), is NaN for one run and for fewer than ``FEW_DIALOGUES`` dialogues.
     """
-    mean, means = bootstrap(values, groups, seeds, draws, seed, spread)
-    low, high = interval(means, level)
-    if np.ndim(values) == 1:
-        return float(mean[0]), float(low[0]), float(high[0])
-    return mean, low, high
+    parts = [variance_parts(*quantity) for quantity in quantities]
+    kinds = kinds or [None] * len(parts)
+    depends_on = [frozenset(runs) for runs in depends_on] if depends_on else [frozenset({"shared"})] * len(parts)
+    pooled = {}
+    for kind in set(kinds):
+        members = [(part, runs) for part, runs, of in zip(parts, depends_on, kinds) if of == kind]
+        weights = [part.runs - 1 for part, _ in members]
+        if any(weights):
+            variance = sum(weight * part.between_runs for weight, (part, _) in zip(weights, members)) / sum(weights)
+            pooled[kind] = variance, independent_freedom(*map(list, zip(*members)))
+    found = []
+    for part, kind, (values, *_) in zip(parts, kinds, quantities):
+        mean, low, high, p = _interval(part, *pooled.get(kind, (None, 0)), level)
+        several = np.ndim(values) > 1
+        found.append((mean, low, high, p) if several else tuple(float(bound[0]) for bound in (mean, low, high, p)))
+    return found
 
 
-def interval(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Bounds that enclose the middle ``level`` of the draws, along the first axis."""
-    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def mean_interval(values, dialogues, seeds=None, level: float = 0.95) -> tuple:
+    """``(mean, low, high)`` of one quantity; see ``mean_intervals``."""
+    return mean_intervals([(values, dialogues, seeds)], level=level)[0][:3]
 
 
-def p_value(draws: np.ndarray) -> float:
-    """Two-sided bootstrap p-value of a difference: twice the smaller share of draws on one side of zero, zero itself included.
-
-    It is never 0: with n draws the smallest value is 2 / (n + 1). It is NaN where the draws are NaN.
-    """
-    if np.isnan(draws).any():
-        return float("nan")
-    fewer = min((draws <= 0).sum(), (draws >= 0).sum())
-    return float(min(1.0, 2 * (fewer + 1) / (len(draws) + 1)))
+def _interval(part: Parts, between_runs: np.ndarray | None, freedom: int, level: float) -> tuple[np.ndarray, ...]:
+    """Mean, bounds and p-value; ``between_runs`` and its ``freedom`` are the pooled ones."""
+    of_runs = between_runs / part.runs if part.runs > 1 else np.zeros_like(part.mean)
+    variance = part.dialogues + of_runs
+    squares = part.dialogues**2 / max(part.number_of_dialogues - 1, 1) + of_runs**2 / max(freedom, 1)
+    satterthwaite = np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
+    error = np.sqrt(variance)
+    half = stats.t.ppf((1 + level) / 2, satterthwaite) * error
+    if part.runs == 1 or part.number_of_dialogues < FEW_DIALOGUES:
+        p = np.full_like(part.mean, np.nan)
+    else:
+        ratio = np.divide(part.mean, error, out=np.where(part.mean == 0, 0.0, np.inf), where=error > 0)
+        p = 2 * stats.t.sf(np.abs(ratio), satterthwaite)
+    return part.mean, part.mean - half, part.mean + half, p
 
 
 def holm(p_values) -> np.ndarray:
@@ -129,6 +170,21 @@ def holm(p_values) -> np.ndarray:
         finally:
             gc.unfreeze()
     return adjusted
+
+
+def findings(table: pd.DataFrame, what: str, column: str = "p (Holm)") -> str:
+    """One sentence for text below a table: how many rows hold, and how many could not be tested.
+
+    Args:
+        what: what a row is, in the plural, for example ``gains``.
+        column: the corrected p-values; NaN where nothing was tested.
+    """
+    tested = table[column].notna().sum()
+    untested = len(table) - tested
+    why = f"one seed, a collapsed run, or fewer than {FEW_DIALOGUES} dialogues"
+    if not tested:
+        return f"No {what} can be tested ({why})."
+    return f"{(table[column] < SIGNIFICANT).sum()} of {tested} {what} hold." + (f" {untested} cannot be tested ({why})." if untested else "")
 
 
 def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.DataFrame:
@@ -157,17 +213,9 @@ def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.Data
 
 
 def paired_gains(
-    scores: pd.DataFrame,
-    pairs: list[tuple[str, str]],
-    metric: str,
-    kinds: list | None = None,
-    draws: int = DRAWS,
-    seed: int = 1,
-    level: float = 0.95,
+    scores: pd.DataFrame, pairs: list[tuple[str, str]], metric: str, kinds: list | None = None, level: float = 0.95
 ) -> list[tuple[float, float, float, float]]:
     """Gains of several systems over their bases, ``pairs``, on the same samples and seeds.
-
-    The differences are resampled, so that both systems always meet the same dialogues.
 
     Args:
         pairs: (system, base) of each; ``kinds``: as for ``mean_intervals``; the rest: as for ``paired``, which also raises.
@@ -177,53 +225,19 @@ def paired_gains(
     """
     tables = [paired(scores, system, base, metric) for system, base in pairs]
     quantities = [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables]
-    return mean_intervals(quantities, kinds, draws, seed, level)
+    return mean_intervals(quantities, kinds, [runs_of(system) | runs_of(base) for system, base in pairs], level)
 
 
-def mean_intervals(
-    quantities: list[tuple],
-    kinds: list | None = None,
-    draws: int = DRAWS,
-    seed: int = 1,
-    level: float = 0.95,
-) -> list[tuple[float, float, float, float]]:
-    """Means of several quantities. Their spread from seed to seed is pooled over all quantities of the same kind.
-
-    Args:
-        quantities: (values, dialogues, seeds) of each, shape (n,), as for ``bootstrap``.
-        kinds: the kind of each, for example the family of its system; ``None``: all are of one kind.
-
-    Returns:
-        ``(mean, low, high, p)`` of each: its interval, and the p-value of the hypothesis that it is zero, not corrected (see ``holm``).
-    """
-    kinds = kinds or [None] * len(quantities)
-    alike = {kind: [(values, seeds) for (values, _, seeds), of in zip(quantities, kinds) if of == kind] for kind in set(kinds)}
-    spread = {kind: seed_spread(members) for kind, members in alike.items()}
-    found = []
-    for (values, groups, seeds), kind in zip(quantities, kinds):
-        mean, means = bootstrap(values, groups, seeds, draws, seed, spread[kind])
-        low, high = interval(means[:, 0], level)
-        found.append((float(mean[0]), float(low), float(high), p_value(means[:, 0])))
-    return found
+def runs_of(key: str) -> frozenset[str]:
+    """The systems whose runs a system's answers depend on: itself, its base and its assistant. What follows a blank is not the key's."""
+    system = SYSTEMS.get(key.partition(" ")[0])
+    return frozenset({key, *(other for other in (system.base, system.assistant) if other)} if system else {key})
 
 
 def influence(values: pd.Series, chosen: pd.Series) -> pd.Series:
     """Values of all samples whose mean, and its interval, are those of the chosen samples; the other samples add nothing.
 
-    A bootstrap of a quotient of two sums has unreliable tails. This is the linear form of the quotient (the delta method).
+    The mean of the chosen is a quotient of two sums. This is its linear form (the delta method).
     """
     mean = values[chosen].mean()
     return mean + (values - mean) * chosen / chosen.mean()
-
-
-def _by_group(columns: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number of rows of each group, shape (g,), and their sums, shape (g, m)."""
-    _, member = np.unique(groups, return_inverse=True)
-    sums = np.stack([np.bincount(member, weights=column) for column in columns.T], axis=1)
-    return np.bincount(member).astype(float), sums
-
-
-@lru_cache(maxsize=32)
-def _times_drawn(groups: int, draws: int, seed: int) -> np.ndarray:
-    """How often each group is in each draw, shape (draws, groups). The array is shared: do not write to it."""
-    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(float)

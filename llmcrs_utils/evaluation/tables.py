@@ -3,13 +3,14 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import pandas as pd
 
 from llmcrs_utils.evaluation.labels import latex_text, markdown_text
 from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, SIGNIFICANT, holm, mean_intervals, paired_gains, runs_of
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.predictions import CATALOGUE
 from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
@@ -43,14 +44,12 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
-FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
-GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many comparisons
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
     "Means over samples and seeds; in square brackets, for all categories together, the 95% interval over dialogues and, where there "
     "are several, seeds; in parentheses the paper's number for the same system and category, where it has one. Bold: a collaboration "
-    "that is better than its base by this metric, by a paired bootstrap and with Holm's correction for all collaborations and tasks (p < 0.05)."
+    "that is better than its base by this metric, tested over dialogues and runs, with Holm's correction for all collaborations and tasks (p < 0.05)."
 )
 _LEGEND_RESPOND = (
     " The paper heads its total of this table All 3 categories, but Chinese-Alpaca's is below each of its three numbers and "
@@ -101,7 +100,7 @@ def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
         metric, value, low, high, paper, n, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
-        bootstrap interval over dialogues and seeds (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
+        interval over dialogues and seeds, within 0 and 1 (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
         of samples. A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
         collaboration better than its base beyond doubt, for the total of the task's headline metric.
     """
@@ -127,19 +126,17 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None) -> 
         in_task = scores["task"] == task
         if not in_task.any():
             continue
-        members, spread = {}, {}
+        found = {}
         for category in [*categories, total]:
             chosen = scores.loc[in_task if category == total else in_task & (names == category), [*PAIRED_BY, *METRICS[task]]]
-            of_system = dict(list(chosen.groupby("system")))
-            members |= {(key, category): part for key, part in of_system.items()}
-            for family in FAMILIES:
-                alike = [part for key, part in of_system.items() if key in SYSTEMS and SYSTEMS[key].family == family]
-                spread[category, family] = seed_spread([(part[list(METRICS[task])], part["seed"]) for part in alike])
+            if detailed is not None and category != total:
+                chosen = chosen[chosen["system"].isin(detailed)]
+            found |= {(key, category): summary for key, summary in _summaries(chosen, METRICS[task]).items()}
         for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total] if detailed is None or key in detailed else [total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
-                family = SYSTEMS[key].family if key in SYSTEMS else None
-                rows.append(_summary(members.get((key, category)), METRICS[task], spread.get((category, family))).assign(**about))
+                nothing = pd.DataFrame({"metric": METRICS[task], "value": nan, "low": nan, "high": nan, "n": 0})
+                rows.append(found.get((key, category), nothing).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
     table["paper"] = table["paper"].mask(table["group"] == OTHERS)  # the paper's ChatGLM is not anybody's
     return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]]
@@ -192,10 +189,8 @@ def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
     asked = scores[scores[DISLIKED_FIRST].notna()] if DISLIKED_FIRST in scores else scores[:0]
     if asked.empty:
         return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
-    members = dict(list(asked.groupby("system")))
-    parts = [
-        _summary(members[key], (DISLIKED_FIRST,), None).assign(system=key, name=name, group=group) for key, group, name in _systems(asked)
-    ]
+    found = _summaries(asked, (DISLIKED_FIRST,))
+    parts = [found[key].assign(system=key, name=name, group=group) for key, group, name in _systems(asked)]
     return pd.concat(parts, ignore_index=True)[["system", "name", "group", "metric", "value", "low", "high", "n"]]
 
 
@@ -211,20 +206,20 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per collaboration and task: names ``system`` and ``over``, ``direction, task, metric, gain``, its 95% interval over dialogues
         and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
-        that is below 0.05.
+        that is below 0.05. p is NaN where nothing can be tested (``statistics.mean_intervals``).
     """
     rows = []
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         systems = collaborations(part)
         pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
-        found = paired_gains(part, pairs, metric, kinds, GAIN_DRAWS)
+        found = paired_gains(part, pairs, metric, kinds)
         for system, values in zip(systems, found):
             about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group}
             rows.append(about | {"task": task, "metric": metric} | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "gain", "low", "high", "p"])
     table["p (Holm)"] = holm(table["p"])
-    return table.assign(holds=table["p (Holm)"] < 0.05)
+    return table.assign(holds=table["p (Holm)"] < SIGNIFICANT)
 
 
 def read_markdown(task: str, folder: str | Path) -> str:
@@ -288,14 +283,16 @@ def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 
-def _summary(members: pd.DataFrame | None, metrics: tuple[str, ...], spread) -> pd.DataFrame:
-    """``metric, value, low, high, n`` of the scores of one system in one category; NaN where there are none."""
-    value = low = high = float("nan")
-    if members is not None:
-        value, low, high = bootstrap_interval(members[list(metrics)], members["sid"], members["seed"], spread=spread)
-    n = 0 if members is None else members["sample_id"].nunique()
-    about = {"metric": metrics, "value": value, "low": low, "high": high, "n": n}
-    return pd.DataFrame(about, index=range(len(metrics)))
+def _summaries(scores: pd.DataFrame, metrics: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """``metric, value, low, high, n`` of each system in ``scores``. What varies from run to run is pooled within a family."""
+    members = dict(list(scores.groupby("system")))
+    quantities = [(part[list(metrics)], part["sid"], part["seed"]) for part in members.values()]
+    kinds = [SYSTEMS[key].family if key in SYSTEMS else key for key in members]
+    found = {}
+    for (key, part), (value, low, high, _) in zip(members.items(), mean_intervals(quantities, kinds, [runs_of(key) for key in members])):
+        about = {"metric": metrics, "value": value, "low": low.clip(0, 1), "high": high.clip(0, 1), "n": part["sample_id"].nunique()}
+        found[key] = pd.DataFrame(about)
+    return found
 
 
 def csv_text(table: pd.DataFrame) -> str:

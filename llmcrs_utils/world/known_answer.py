@@ -11,7 +11,7 @@ from llmcrs_utils.evaluation.analysis_figures import figure_title
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
 from llmcrs_utils.evaluation.figures import colours
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.statistics import bootstrap_interval
+from llmcrs_utils.evaluation.statistics import mean_interval
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
@@ -95,7 +95,7 @@ def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd
         scores = score(read_parquet(path / "samples.parquet"), read_predictions(path / "predictions"), language)
         for task, metric in JUDGED_BY.items():
             for key, part in scores[scores["task"] == task].groupby("system"):
-                mean, low, high = bootstrap_interval(part[metric], part["sid"], part["seed"])
+                mean, low, high = mean_interval(part[metric], part["sid"], part["seed"])
                 about = {"knob": knob, "value": value, "system": key, "task": task, "metric": metric}
                 rows.append(about | {"score": mean, "low": low, "high": high})
         shares.append(outcomes(scores).assign(knob=knob, value=value))
