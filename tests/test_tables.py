@@ -249,7 +249,7 @@ def test_written_files(tmp_path):
     for task, table in TABLES.items():
         stem = tmp_path / "tables" / f"table{table.number}"
         long = pd.read_csv(f"{stem}.csv")
-        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]
+        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "better"]
         ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
         pd.testing.assert_frame_equal(long, ours.reset_index(drop=True), check_dtype=False, rtol=0, atol=6e-7)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import MARK
 from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
@@ -14,11 +15,13 @@ from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
     """A row per system and a column per task, headed by the metric too where the table names it.
 
-    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05.
+    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05, ``health.MARK`` a row in whose column
+    ``collapsed`` (where the table has one) somebody is named.
     """
+    marks = [MARK if names else "" for names in table.get("collapsed", [""] * len(table))]
     cells = [
-        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''} [{least:+.3f}, {most:+.3f}]")
-        for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
+        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''}{mark} [{least:+.3f}, {most:+.3f}]")
+        for number, least, most, certain, mark in zip(table[value], table[low], table[high], table[sure or value], marks)
     ]
     wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
     wide = wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide]).fillna("–")
@@ -27,15 +30,17 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
-    """A sentence in Markdown: how many rows of a table are significant after correction, and which."""
+    """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
+    excluded = (table["collapsed"] != "").sum() if "collapsed" in table else 0
+    left_out = f" {excluded} more are left out ({MARK}): a system in them has collapsed." if excluded else ""
     if not table[sure].notna().any():
-        return "Nothing could be tested here."
+        return f"Nothing could be tested here.{left_out}"
     held = table[table[sure] < 0.05]
     parts = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
         named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
         parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
-    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + "."
+    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + f".{left_out}"
 
 
 def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
