@@ -13,8 +13,8 @@ MOST = 0.5  # a run whose most frequent answer has this share is collapsed, ...
 TIMES = 3  # ... if that is so many times the share of the most frequent right answer
 FEWEST = 0.15  # a run with fewer different answers than this share of the different right ones is collapsed
 ENOUGH = 20  # different right answers without which nothing is said
-MARK = "†"  # stands beside every value of a system in a task in which one of its runs has collapsed
-GAIN_NOTE = f"{MARK} The system, the one it is compared with or its assistant has collapsed in this task, so the gain is not tested nor counted in Holm's correction."
+DAGGER = "†"  # stands beside every value of a system in a task in which one of its runs has collapsed
+GAIN_NOTE = f"{DAGGER} The system, the one it is compared with or its assistant has collapsed in this task, so the gain is not tested nor counted in Holm's correction."
 
 
 def answer_health(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split: str = "test") -> pd.DataFrame:
@@ -117,17 +117,19 @@ def collapse_warning(health: pd.DataFrame) -> str:
 
 
 def distinct_answers(health: pd.DataFrame) -> pd.DataFrame:
-    """A row per system and a column per task, as text: how many different answers its runs give, ``MARK`` where one has collapsed.
+    """A row per system and a column per task, as text: how many different answers its runs give, ``DAGGER`` where one has collapsed.
 
-    The first row counts the different right answers.
+    The first row counts the different right answers. Systems stand in the order of the tables; the ceiling is left out.
     """
-    cells = {}
-    for (system, task), part in health.groupby(["system", "task"], sort=False):
-        fewest, most = part["distinct"].min(), part["distinct"].max()
-        cells.setdefault("right answers", {})[task] = str(part["right_distinct"].max())
-        cells.setdefault(_name(system), {})[task] = f"{fewest if fewest == most else f'{fewest}–{most}'}{MARK if part['collapsed'].any() else ''}"
-    tasks = [task for task in TASKS if task in set(health["task"])]
-    return pd.DataFrame.from_dict(cells, orient="index").reindex(columns=tasks).fillna("")
+    cells = {"right answers": health.groupby("task")["right_distinct"].max().astype(str).to_dict()}
+    keys = list(dict.fromkeys([*FLOORS, *SYSTEMS, *health["system"]]))
+    for key in sorted(set(health["system"]) - {ORACLE}, key=keys.index):
+        for task, part in health[health["system"] == key].groupby("task"):
+            fewest, most = part["distinct"].min(), part["distinct"].max()
+            counted = f"{fewest if fewest == most else f'{fewest}–{most}'}{DAGGER if part['collapsed'].any() else ''}"
+            cells.setdefault(key, {})[task] = counted
+    table = pd.DataFrame.from_dict(cells, orient="index").reindex(columns=[task for task in TASKS if task in set(health["task"])])
+    return table.rename(index=_name).fillna("")
 
 
 def _name(system: str) -> str:

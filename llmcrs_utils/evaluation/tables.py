@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import MARK, collapsed_among, collapsed_runs, collapsed_seeds
+from llmcrs_utils.evaluation.health import DAGGER, collapsed_among, collapsed_runs, collapsed_seeds
 from llmcrs_utils.evaluation.labels import latex_text, markdown_text
 from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, bootstrap_interval, holm, paired_gains, seed_spread
@@ -44,7 +44,7 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
-LATEX_MARK = r"$^{\dagger}$"
+LATEX_DAGGER = r"$^{\dagger}$"
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 GAIN_DRAWS = 10_000  # of a bootstrap whose p-value is corrected for many comparisons
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
@@ -161,7 +161,7 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows (group, name), the first of them the number of samples; columns (category, metric), categories first, then their
         total. A cell is our value, in the total column with its interval in square brackets, and in parentheses the paper's
-        number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``; ``health.MARK`` after every value
+        number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``; ``health.DAGGER`` after every value
         of a system that has ``collapsed`` in the task. Of many categories the first
         ``SHOWN_CATEGORIES`` are shown.
     """
@@ -265,7 +265,7 @@ def summary_markdown(metrics: pd.DataFrame) -> str:
 
 
 def collapsed_legend(metrics: pd.DataFrame) -> str:
-    """What ``health.MARK`` means in a table of these rows: who has collapsed, and with how many seeds; ``""`` if nobody has."""
+    """What ``health.DAGGER`` means in a table of these rows: who has collapsed, and with how many seeds; ``""`` if nobody has."""
     if metrics["collapsed"].isna().any():
         return "Whether a run has collapsed is not known here, since its answers are not at hand."
     runs = metrics[metrics["collapsed"] > 0].groupby(["name", "task"], sort=False)[["collapsed", "seeds"]].max().reset_index()
@@ -274,7 +274,7 @@ def collapsed_legend(metrics: pd.DataFrame) -> str:
     runs["text"] = [f"{row.task} {row.collapsed} of {row.seeds}" for row in runs.itertuples()]
     named = "; ".join(f"{name}: {', '.join(part)}" for name, part in runs.groupby("name", sort=False)["text"])
     return (
-        f"{MARK} Collapsed: the same few answers whatever the question, in at least one seed ({named}). No finding rests on it: "
+        f"{DAGGER} Collapsed: the same few answers whatever the question, in at least one seed ({named}). No finding rests on it: "
         "a gain is not tested, nor counted in Holm's correction, where the pair, its base or its assistant has collapsed."
     )
 
@@ -345,8 +345,8 @@ def _cell(row, with_interval: bool) -> str:
 
 
 def _mark(collapsed) -> str:
-    """``health.MARK`` if any run has collapsed; ``collapsed`` is their number, or NA."""
-    return MARK if pd.notna(collapsed) and collapsed > 0 else ""
+    """``health.DAGGER`` if any run has collapsed; ``collapsed`` is their number, or NA."""
+    return DAGGER if pd.notna(collapsed) and collapsed > 0 else ""
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:
@@ -373,10 +373,10 @@ def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
 
 def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     """A booktabs table as wide as the page (needs ``booktabs`` and ``graphicx``)."""
-    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell).replace(MARK, LATEX_MARK)).rename(index=latex_text, columns=latex_text)
+    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell).replace(DAGGER, LATEX_DAGGER)).rename(index=latex_text, columns=latex_text)
     tabular = bold.rename_axis(index=[None, None], columns=[None, None]).to_latex(
         escape=False, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
     )
-    caption = latex_text(f"{title.partition(': ')[2]}. {note}").replace(MARK, LATEX_MARK)
+    caption = latex_text(f"{title.partition(': ')[2]}. {note}").replace(DAGGER, LATEX_DAGGER)
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
     return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])

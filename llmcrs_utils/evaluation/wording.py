@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import MARK
+from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
@@ -15,10 +15,10 @@ from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
     """A row per system and a column per task, headed by the metric too where the table names it.
 
-    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05, ``health.MARK`` a row in whose column
+    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05, ``health.DAGGER`` a row in whose column
     ``collapsed`` (where the table has one) somebody is named.
     """
-    marks = [MARK if names else "" for names in table.get("collapsed", [""] * len(table))]
+    marks = [DAGGER if names else "" for names in table.get("collapsed", [""] * len(table))]
     cells = [
         ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''}{mark} [{least:+.3f}, {most:+.3f}]")
         for number, least, most, certain, mark in zip(table[value], table[low], table[high], table[sure or value], marks)
@@ -32,7 +32,7 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
     """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
     excluded = (table["collapsed"] != "").sum() if "collapsed" in table else 0
-    left_out = f" {excluded} more are left out ({MARK}): a system in them has collapsed." if excluded else ""
+    left_out = f" {excluded} more are left out ({DAGGER}): a system in them has collapsed." if excluded else ""
     if not table[sure].notna().any():
         return f"Nothing could be tested here.{left_out}"
     held = table[table[sure] < 0.05]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import GAIN_NOTE, MARK, answer_health, collapsed_among, collapsed_runs
+from llmcrs_utils.evaluation.health import GAIN_NOTE, DAGGER, answer_health, collapsed_among, collapsed_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
@@ -141,11 +141,11 @@ def p_value_text(value: float) -> str:
 
 
 def gains_text(table: pd.DataFrame) -> str:
-    """The gains as text, with a star if the corrected p-value is below 0.05, and ``health.MARK`` if somebody has ``collapsed``."""
+    """The gains as text, with a star if the corrected p-value is below 0.05, and ``health.DAGGER`` if somebody has ``collapsed``."""
     shown = table.drop(columns=["low", "high", "note", "collapsed"], errors="ignore")
     marks = ["*" if p < 0.05 else "" for p in table["p (Holm)"]]
     if "collapsed" in table:
-        marks = [MARK if names else mark for names, mark in zip(table["collapsed"], marks)]
+        marks = [DAGGER if names else mark for names, mark in zip(table["collapsed"], marks)]
     cells = zip(table["gain"], table["low"], table["high"], marks)
     shown["gain"] = [f"{gain:+.3f}{mark}{interval_text(low, high, '+.3f')}" for gain, low, high, mark in cells]
     for column in ("p", "p (Holm)"):
@@ -183,7 +183,7 @@ def table_text(task: str, metrics: pd.DataFrame, mine: list[str]) -> str:
     for system in mine:
         scored = part[(part["system"] == system) & (part["category"] != total)]
         if len(scored):
-            mark = MARK if (scored["collapsed"] > 0).any() else ""
+            mark = DAGGER if (scored["collapsed"] > 0).any() else ""
             cells = [f"{row.value:.3f}{mark}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in scored.itertuples()]
             by_category = scored.assign(cell=cells).pivot(index="category", columns="metric", values="cell")
             by_category = by_category.reindex(index=scored["category"].unique(), columns=list(TABLES[task].metrics))
@@ -284,7 +284,7 @@ def run(chosen: argparse.Namespace) -> None:
         if task == "recommend" and single:
             print(f"{', '.join(sorted(single))}: one item is named, so Hit@5 and MRR@5 equal Acc")
     what = "named by --against" if chosen.against else "that is the strongest floor or the strongest system of the task"
-    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for all {gained['p (Holm)'].notna().sum()}")
+    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for the {gained['p (Holm)'].notna().sum()} that are tested")
     print(gains_text(gained) if len(gained) else "No system that was named answers a task of yours.")
     for note, part in gained[gained["note"] != ""].groupby("note", sort=False):
         print(f"{', '.join(dict.fromkeys(part['over']))}: {note}")
