@@ -304,11 +304,10 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
         legend = collapsed_legend(long.assign(task=task))
-        note += f" {legend}" if legend else ""
         stem = folder / f"table{table.number}"
         write_atomically(stem.with_suffix(".csv"), csv_text(long))
-        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note}"))
-        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note}"))
+        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note} {markdown_text(legend)}".rstrip()))
+        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note} {legend}".rstrip()))
 
 
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import GAIN_NOTE, DAGGER, answer_health, collapsed_among, collapsed_runs
+from llmcrs_utils.evaluation.health import DAGGER, GAIN_NOTE, answer_health, collapsed_among, collapsed_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
