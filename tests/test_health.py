@@ -3,7 +3,15 @@
 import pandas as pd
 import pytest
 
-from llmcrs_utils.evaluation.health import FEWEST, answer_health, collapsed_note
+from llmcrs_utils.evaluation.health import (
+    FEWEST,
+    answer_health,
+    collapse_warning,
+    collapsed_note,
+    collapsed_runs,
+    distinct_answers,
+    health_by_split,
+)
 
 RIGHT = [f"颜色：{number}" for number in range(40)]
 
@@ -72,3 +80,42 @@ def test_the_note_names_system_task_and_seeds():
         "* UniMIND(BART), understand, seed 1 of 2: 1 different answers to 40 samples (right: 40), the most frequent up to 100%"
     )
     assert collapsed_note(health[health["seed"] == 2]) == "No run has collapsed."
+
+
+def test_a_copy_of_the_training_sets_most_frequent_answer_is_a_collapse_by_whatever_system():
+    training = pd.Series(["颜色：3"] * 3 + RIGHT)
+    mode = training.mode()[0]
+    assert collapsed([mode] * 40) == [True]
+    assert collapsed([mode] * 40, system="mine") == [True]  # somebody else's answers
+
+
+def two_splits():
+    """Answers to training, validation and test samples: a constant in validation, the right ones elsewhere."""
+    asked = pd.concat([samples().assign(split=split, sample_id=[f"{split}{i}" for i in range(40)]) for split in ("train", "valid", "test")])
+    answers = pd.concat(
+        [predictions(["颜色：1"] * 40 if split == "valid" else RIGHT).assign(split=split, sample_id=[f"{split}{i}" for i in range(40)])
+         for split in ("train", "valid", "test")]
+    )  # fmt: skip
+    return asked, answers
+
+
+def test_a_notebook_shows_validation_and_test_and_ends_with_a_warning():
+    health = health_by_split(*two_splits(), "zh")
+    assert health[["split", "collapsed"]].to_numpy().tolist() == [["valid", True], ["test", False]]
+    first, *lines = collapse_warning(health).splitlines()
+    assert first.startswith("WARNING: collapsed")
+    assert lines == ["* UniMIND(BART), understand, valid, seed 1 of 1: 1 different answers to 40 samples (right: 40), the most frequent up to 100%"]
+    assert collapse_warning(health[health["split"] == "test"]) == "No run has collapsed."
+
+
+def test_a_fold_that_answers_training_samples_only_has_its_health_too():
+    asked, answers = two_splits()
+    assert health_by_split(asked, answers[answers["split"] == "train"], "zh")["split"].tolist() == ["train"]
+
+
+def test_the_mark_is_of_a_task_and_of_any_seed():
+    both = pd.concat([predictions(["颜色：1"] * 40, seed=1), predictions(RIGHT, seed=2), predictions(RIGHT, system="allm")])
+    health = answer_health(samples(), both, "zh")
+    assert collapsed_runs(health) == {("bcrs", "understand")} and collapsed_runs(health[health["seed"] == 2]) == collapsed_runs(None) == set()
+    shown = distinct_answers(health)
+    assert shown["understand"].to_dict() == {"right answers": "40", "UniMIND(BART)": "1–40†", "Chinese-Alpaca": "40"}

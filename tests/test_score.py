@@ -1,10 +1,12 @@
 """Answers from outside, scored on a study's samples beside its systems."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.study import compare
 from llmcrs_utils.study.foreign import read_answers, to_predictions
-from llmcrs_utils.study.score import main
+from llmcrs_utils.study.score import gains_over, main
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.text.prompts import CHINESE
@@ -257,6 +259,21 @@ def test_gains_are_paired_and_tested_over_dialogues_and_runs(study, tmp_path, ca
     ((gain, low, high, p),) = paired_gains(elicit, [("mine", "bcrs")], "F1")
     (row,) = pd.read_csv(tmp_path / "out" / "gains.csv").to_dict("records")
     assert [row[name] for name in ("gain", "low", "high", "p", "p (Holm)")] == pytest.approx([gain, low, high, p, p], abs=1e-6)
+
+
+def test_answers_that_are_all_the_same_are_marked_and_their_gains_have_no_star(capsys):
+    code, out, _ = scored(capsys, ROOT / "docs" / "score" / "mine.csv", "--study", STUDY, "--against", "dia_seq")
+    assert code == 0 and "mine: elicit 1 of 1" in out
+    total, in_category, gain = [line for line in out.splitlines() if re.match("mine +mine|Shoes|mine +elicit", line)]
+    assert total.count("†") == in_category.count("†") == 3
+    assert gain.count("†") == 1 and "*" not in gain and gain.endswith("–")  # the loss would have a star
+    assert "† The system, the one it is compared with or its assistant has collapsed" in out
+
+
+def test_a_collapsed_system_is_never_the_strongest():
+    scores = pd.concat([made_up.random_scores(["mine", "allm", "trivial"]), made_up.scores_of({"bcrs": [[2.0] * 30] * 2}, dialogues=[f"d{n // 2:03d}" for n in range(30)])])
+    for collapsed, best in ((set(), "bcrs"), ({("bcrs", "elicit")}, "allm")):
+        assert gains_over(scores, ["mine"], [], set(), collapsed)["over"].tolist() == ["trivial", best]
 
 
 def test_categories_of_systems_that_are_not_shown_are_left_out(study, tmp_path, capsys, monkeypatch):

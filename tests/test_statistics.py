@@ -14,7 +14,6 @@ import gains
 
 from llmcrs_utils.evaluation.statistics import (
     FEW_DIALOGUES,
-    findings,
     holm,
     influence,
     mean_interval,
@@ -203,18 +202,6 @@ def test_a_planted_gain_is_found_with_runs_enough():
     rng = np.random.default_rng(1)
     studies = [gains.study(rng, gains.SPREADS["as in the committed study"], 300, 5, 0.1) for _ in range(8)]
     assert gains.rates(studies)["found"] > 0.6
-
-
-@pytest.mark.parametrize(
-    "p, text",
-    [
-        ([0.01, 0.2], "1 of 2 gains hold."),
-        ([0.01, np.nan], "1 of 1 gains hold. 1 cannot be tested (one seed, a collapsed run, or fewer than 10 dialogues)."),
-        ([np.nan, np.nan], "No gains can be tested (one seed, a collapsed run, or fewer than 10 dialogues)."),
-    ],
-)
-def test_what_cannot_be_tested_is_no_finding_of_nothing(p, text):
-    assert findings(pd.DataFrame({"p (Holm)": p}), "gains") == text
 
 
 # --- Holm's correction

@@ -22,6 +22,7 @@ from llmcrs_utils.evaluation.tables import (
     task_table,
     write_tables,
 )
+from llmcrs_utils.evaluation.wording import findings, grid
 from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, SYSTEMS, TASKS, register, system_of
 
 PAPER = [key for key, system in SYSTEMS.items() if "mllm" not in key and system.family != "typical"]
@@ -249,8 +250,8 @@ def test_written_files(tmp_path):
     for task, table in TABLES.items():
         stem = tmp_path / "tables" / f"table{table.number}"
         long = pd.read_csv(f"{stem}.csv")
-        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]
-        ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task")
+        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "better"]
+        ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task").astype({"collapsed": float})
         pd.testing.assert_frame_equal(long, ours.reset_index(drop=True), check_dtype=False, rtol=0, atol=6e-7)
 
         markdown = stem.with_suffix(".md").read_text("utf-8")
@@ -261,6 +262,79 @@ def test_written_files(tmp_path):
         assert r"100\% made up" in latex and latex.count(r"\toprule") == 1
         tabular = [line for line in latex.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in tabular[1:]}) == 1
+
+
+# --- collapsed systems
+
+
+def health_of(scores, collapsed=()):
+    """Answer health of the runs in ``scores``; ``collapsed`` holds (system, task, seed)."""
+    runs = scores[["system", "task", "seed"]].drop_duplicates()
+    return runs.assign(collapsed=[run in collapsed for run in runs.itertuples(index=False, name=None)])
+
+
+def written(scores, health, folder):
+    """The text of Table 2 in its three formats, and of ``metrics.csv`` as a table."""
+    write_tables(metrics_table(scores, health), folder, NOTE)
+    return [(folder / f"table2.{ending}").read_text("utf-8") for ending in ("md", "tex")] + [
+        pd.read_csv(folder / f"{name}.csv") for name in ("table2", "metrics")
+    ]
+
+
+def test_a_collapsed_system_is_marked_and_never_bold_though_its_score_is_best(three_gains, tmp_path):
+    health = health_of(pd.concat([three_gains, three_gains.assign(seed=2)]), {("allm-bcrs", "elicit", 1)})
+    markdown, latex, csv, metrics = written(pd.concat([three_gains, three_gains.assign(seed=2)]), health, tmp_path)
+    (row,) = [line for line in markdown.splitlines() if line.startswith("| ALLM-BCRS |")]
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert len(cells) == 9 and all(re.match(r"0\.\d{3}†", cell) for cell in cells) and "**" not in row
+    assert "† Collapsed: " in markdown and "(ALLM-BCRS: elicit 1 of 2)" in markdown
+    others = [line for line in markdown.splitlines() if line.startswith("|") and line != row]
+    assert not any("†" in line for line in others)
+    tabular = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert [line.count(r"$^{\dagger}$") for line in tabular if "ALLM-BCRS" in line] == [9] and r"\textbf" not in latex
+    assert r"$^{\dagger}$ Collapsed: " in latex and "†" not in latex
+    assert set(csv.loc[csv["system"] == "allm-bcrs", "collapsed"]) == {1} and set(csv.loc[csv["system"] != "allm-bcrs", "collapsed"]) == {0}
+    assert not metrics["better"].any()
+    counted = metrics[metrics["collapsed"] > 0]
+    assert set(zip(counted["system"], counted["task"], counted["collapsed"], counted["seeds"])) == {("allm-bcrs", "elicit", 1, 2)}
+    summary = summary_markdown(metrics)
+    assert summary.count("†") == 2 and "(ALLM-BCRS: elicit 1 of 2)" in summary
+
+
+@pytest.mark.parametrize(("fallen", "name"), [("allm-bcrs", "ALLM-BCRS"), ("bcrs", "UniMIND(BART)"), ("allm", "Chinese-Alpaca")])
+def test_a_gain_is_not_tested_where_the_pair_its_base_or_its_assistant_has_collapsed(three_gains, fallen, name):
+    healthy, table = (gains(three_gains, health_of(three_gains, runs)).set_index("task") for runs in ((), {(fallen, "elicit", 1)}))
+    assert table["collapsed"].to_dict() == {"understand": "", "elicit": name, "respond": ""}
+    assert healthy.loc["elicit", "holds"] and not table.loc["elicit", "holds"] and np.isnan(table.loc["elicit", "p (Holm)"])
+    assert table.loc["elicit", "p"] == healthy.loc["elicit", "p"]
+    assert table.loc["respond", "p (Holm)"] == pytest.approx(2 / 3 * healthy.loc["respond", "p (Holm)"])  # one of two tests, no more of three
+    shown = grid(table.reset_index(), "gain", "low", "high", "p (Holm)")
+    assert re.match(r"\+0\.\d{3}† \[", shown.loc["ALLM-BCRS", "elicit (F1)"]) and "†" not in shown.loc["ALLM-BCRS", "respond (BLEU-2)"]
+    said = findings(table.reset_index())
+    assert "Of 2 comparisons" in said and "1 more are left out (†)" in said and "in elicit" not in said
+    assert not metrics_table(three_gains, health_of(three_gains, {(fallen, "elicit", 1)}))["better"].any()
+
+
+def test_a_healthy_study_has_no_mark(three_gains, tmp_path):
+    markdown, latex, csv, metrics = written(three_gains, health_of(three_gains), tmp_path)
+    assert "†" not in markdown + summary_markdown(metrics) and "dagger" not in latex and "**" in markdown
+    assert set(csv["collapsed"]) == {0}
+    assert "left out" not in findings(gains(three_gains, health_of(three_gains)))
+
+
+def test_without_answers_a_table_says_that_it_does_not_know(three_gains, tmp_path):
+    markdown, latex, csv, metrics = written(three_gains, None, tmp_path)
+    assert csv["collapsed"].isna().all() and "†" not in markdown
+    assert all("Whether a run has collapsed is not known" in text for text in (markdown, latex, summary_markdown(metrics)))
+
+
+def test_a_ranking_of_the_catalogue_is_marked_where_that_of_the_candidates_is():
+    found = scores_of(systems=("popular", "bcrs"))
+    asked = found[found["task"] == "recommend"].drop(columns=[*METRICS["recommend"]])
+    below = asked.assign(task="catalogue", **dict.fromkeys(METRICS["catalogue"], 0.5))
+    metrics = metrics_table(pd.concat([found, below]), health_of(found, {("bcrs", "recommend", 2)}))
+    marked = metrics[metrics["collapsed"] > 0]
+    assert set(zip(marked["system"], marked["task"])) == {("bcrs", "recommend"), ("bcrs", "catalogue")}
 
 
 # --- gains beyond doubt

@@ -21,7 +21,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 
 STUDY = "study-cpu"
-SCORES = "scores.parquet"  # of a run of which results/ holds no more
+SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
@@ -65,12 +65,12 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in READMEs and docs -> the Markdown that belongs there."""
-    real = read_parquet(f"results/pscon-cn/{SCORES}")
+    real, health = read_parquet(f"results/pscon-cn/{SCORES}"), pd.read_csv(f"results/pscon-cn/{HEALTH}")
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
-        "pscon_cn": summary_markdown(metrics_table(real)),
+        "pscon_cn": summary_markdown(metrics_table(real, health)),
         "pscon_cn_disliked": disliked_markdown(real),
     }
 

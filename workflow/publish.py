@@ -11,8 +11,10 @@ from pathlib import Path
 
 import nbformat
 
-from figures import SCORES, STUDY, cleaned
+from figures import HEALTH, SCORES, STUDY, cleaned
+from llmcrs_utils.evaluation.health import answer_health
 from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.parameters import with_defaults
@@ -92,14 +94,15 @@ def publish_fallback() -> None:
 
 
 def publish_scores(name: str) -> None:
-    """The score of every answer to the test split. No word of a dialogue is taken over: an id names conversation, turn and right item."""
+    """The score of every answer to the test split, and how varied the answers are. No word of a dialogue is taken over: an id names conversation, turn and right item."""
     run, results = RUNS / name, RESULTS / name
     records = provenance(run)
     profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
     language = with_defaults("01_build_data", profile["01_build_data"])["language"]
-    scores = score(read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions"), language)
+    answered = read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions"), language
     results.mkdir(parents=True, exist_ok=True)
-    write_parquet(scores, results / SCORES)
+    write_parquet(score(*answered), results / SCORES)
+    write_rounded(answer_health(*answered), results / HEALTH)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
 from llmcrs_utils.evaluation.figures import MARKERS, colours, draw_intervals
+from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
@@ -27,6 +28,8 @@ CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833
 def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
     """The study's answer: the gain of each collaboration over its base, a panel per task. Filled marks are significant after Holm's correction.
 
+    ``health.DAGGER`` stands beside a collaboration where it, its base or its assistant has collapsed.
+
     Args:
         gains: what ``tables.gains`` returns.
     """
@@ -37,12 +40,13 @@ def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
         for holds, face in ((True, {}), (False, {"markerfacecolor": "white"})):
             draw_intervals(axes, points[points["holds"] == holds], len(part), points["system"].tolist(), apart=0, markersize=8, **face)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
-        _rows(axes, part["system"].tolist())
+        _rows(axes, [f"{row.system} {DAGGER}" if row.collapsed else row.system for row in part.itertuples()])
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
+    hollow = f"hollow: no finding (Holm p ≥ 0.05{f', or {DAGGER} collapsed' if gains['collapsed'].any() else ''})"
     handles = [
         _mark(figure.axes[0], "o", "0.3", "0.3", "LLM assists CRS"),
         _mark(figure.axes[0], "s", "0.3", "0.3", "CRS assists LLM"),
-        _mark(figure.axes[0], "o", "0.3", "white", "hollow: no finding (Holm p ≥ 0.05)"),
+        _mark(figure.axes[0], "o", "0.3", "white", hollow),
     ]
     _legend(figure, handles, 3)
     return figure

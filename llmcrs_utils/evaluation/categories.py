@@ -4,7 +4,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import by_task, kinds_and_runs
+from llmcrs_utils.evaluation.complementarity import by_task, kinds_and_runs, tested_alone
+from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import (
     FEW_DIALOGUES,
@@ -20,12 +21,16 @@ from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
 from llmcrs_utils.systems.registry import system_of, working_alone
 
 
-def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
+def category_gains(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Gain of each collaboration over its base in each category and in all together, by the task's ``HEADLINE`` metric.
 
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``, and with the same effect.
+
     Returns:
-        ``system, group, task, category, n, gain, low, high, p, p (Holm)``; the correction is for all single categories together.
+        ``system, group, task, category, n, collapsed, gain, low, high, p, p (Holm)``; the correction is for all single categories together.
     """
+    fallen = collapsed_runs(health)
     categories = category_names(scores)
     total = total_name(categories)
     parts = {(task, total): part for task, part in scores.groupby("task")}
@@ -37,27 +42,28 @@ def category_gains(scores: pd.DataFrame) -> pd.DataFrame:
                 continue
             part = parts[task, category][[*PAIRED_BY, metric]]
             systems = collaborations(part)
-            pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
-            found = paired_gains(part, pairs, metric, kinds)
+            pairs = [(system.key, system.base) for system in systems]
+            found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
             for system, values in zip(systems, found):
-                about = {"system": system.name, "group": system.group, "task": task, "category": category}
-                rows.append(about | {"n": part["sample_id"].nunique()} | dict(zip(("gain", "low", "high", "p"), values)))
+                about = {"system": system.name, "group": system.group, "task": task, "category": category, "n": part["sample_id"].nunique()}
+                about["collapsed"] = collapsed_among((system.key, system.base, system.assistant), task, fallen)
+                rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows)
-    single = table["category"] != total
-    return table.assign(**{"p (Holm)": holm(table["p"].where(single))})
+    counted = (table["category"] != total) & (table["collapsed"] == "")
+    return table.assign(**{"p (Holm)": holm(table["p"].where(counted))})
 
 
-def varies(scores: pd.DataFrame) -> pd.DataFrame:
+def varies(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Does a gain differ between categories by more than other dialogues and other runs would explain?
 
     Each category is tested against all others together, and the smallest p-value is multiplied by the number of categories (Bonferroni).
     Categories with fewer than ``FEW_DIALOGUES`` dialogues are only counted among the others.
 
     Returns:
-        Per collaboration and task: ``system, task, lowest, highest`` (category and gain), ``p, p (Holm)``; p is NaN for one seed and
-        where there are no two categories to compare.
+        Per collaboration and task: ``system, task, collapsed, lowest, highest`` (category and gain), ``p, p (Holm)``; p is NaN for one seed
+        and where there are no two categories to compare. ``health``: as for ``tables.gains``, and with the same effect.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     domain = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
     for task, found in by_task(scores, HEADLINE):
         lowest = {}
@@ -68,53 +74,59 @@ def varies(scores: pd.DataFrame) -> pd.DataFrame:
                 if min(values.loc[side, "sid"].nunique() for side in (inside, ~inside)) >= FEW_DIALOGUES:
                     change = influence(gain, inside) - influence(gain, ~inside)
                     compared.append((system, (change, values["sid"], values["seed"])))
-            for (system, _), (*_, p) in zip(compared, mean_intervals([quantity for _, quantity in compared], *kinds_and_runs(compared))):
+            tested = mean_intervals([quantity for _, quantity in compared], *kinds_and_runs(compared, task, fallen))
+            for (system, _), (*_, p) in zip(compared, tested):
                 lowest.setdefault(system, []).append(p)
         for system, values in found:
             gains = (values["pair"] - values["base"]).groupby(values["sid"].map(domain)).mean()
             found_p = pd.Series(lowest.get(system, []), dtype=float)
-            row = {"system": system.name, "task": task, "lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
+            row = {"system": system.name, "task": task, "collapsed": collapsed_among((system.key, system.base, system.assistant), task, fallen)}
+            row |= {"lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
             rows.append(row | {"p": min(1.0, found_p.min() * found_p.count()) if found_p.count() > 1 else float("nan")})
-    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+    return tested_alone(pd.DataFrame(rows))
 
 
 def _named(gains: pd.Series, category: str) -> str:
     return f"{category} {gains[category]:+.3f}"
 
 
-def better_assistant(scores: pd.DataFrame) -> pd.DataFrame:
+def better_assistant(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """The paper's claim that a better assistant helps more: of two assistants of one base, does the better one also give the better pair?
 
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``, and with the same effect.
+
     Returns:
-        Per task, base and pair of assistants: ``base, task, better, worse`` (assistants), ``lead`` (of the better assistant alone),
+        Per task, base and pair of assistants: ``base, task, better, worse`` (assistants), ``collapsed``, ``lead`` (of the better assistant alone),
         ``sure`` (whether that lead is significant after Holm's correction; if not, their order is unknown), ``lead of its pair`` with its interval
         ``low, high`` and ``p, p (Holm)``, corrected for the pairs whose assistants' order is sure. The lead of two assistants who help
         several bases is one comparison.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         alone = part.groupby("system")[metric].mean()
         rivals = [two for two in combinations(collaborations(part), 2) if two[0].base == two[1].base]
         rivals = [sorted(two, key=lambda system: -alone[system.assistant]) for two in rivals]
         assistants = list(dict.fromkeys((better.assistant, worse.assistant) for better, worse in rivals))
-        leads = paired_gains(part, assistants, metric, [system_of(better).family for better, _ in assistants])
+        leads = paired_gains(part, assistants, metric, kinds_of([system_of(better) for better, _ in assistants], task, fallen))
         leads = dict(zip(assistants, leads))
-        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, [better.family for better, _ in rivals])
+        found = paired_gains(part, [(better.key, worse.key) for better, worse in rivals], metric, kinds_of([better for better, _ in rivals], task, fallen))
         for (better, worse), values in zip(rivals, found):
             lead, *_, p = leads[better.assistant, worse.assistant]
             about = {"base": system_of(better.base).name, "task": task, "better": system_of(better.assistant).name}
             about |= {"worse": system_of(worse.assistant).name, "lead": lead, "lead p": p}
+            about["collapsed"] = collapsed_among((better.base, better.assistant, worse.assistant, better.key, worse.key), task, fallen)
             rows.append(about | dict(zip(("lead of its pair", "low", "high", "p"), values)))
-    columns = ["base", "task", "better", "worse", "lead", "lead p", "lead of its pair", "low", "high", "p"]
+    columns = ["base", "task", "better", "worse", "collapsed", "lead", "lead p", "lead of its pair", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
     order = table.drop_duplicates(["task", "better", "worse"]).assign(sure=lambda part: holm(part["lead p"]) < SIGNIFICANT)
     table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns="lead p")
-    table.insert(5, "sure", table.pop("sure"))
-    return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"]))})
+    table.insert(6, "sure", table.pop("sure"))
+    return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"] & (table["collapsed"] == "")))})
 
 
-def disruption(scores: pd.DataFrame) -> pd.DataFrame:
+def disruption(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """The paper's claim that a bad assistant disrupts: what a pair loses where its assistant is worse than a base.
 
     Where a run of the base beats the assistant, that run was partly lucky, and any other run would do worse there. So the samples are
@@ -122,33 +134,38 @@ def disruption(scores: pd.DataFrame) -> pd.DataFrame:
     likely to do worse on them. So the control is another system of the base's family that works without help. What counts is whether
     the pair does worse than the control.
 
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``, and with the same effect.
+
     Returns:
-        Per task and collaboration: ``system, task, worse`` (share of samples on which the assistant scored below the base's other
+        Per task and collaboration: ``system, task, collapsed`` (the control may be), ``worse`` (share of samples on which the assistant scored below the base's other
         seed), there ``gain where worse`` (over the base) and ``another alone`` (the mean of the controls, less the base), ``beyond it``
         (the first less the second) with its interval over dialogues and seeds ``low, high`` and ``p, p (Holm)``, and ``gain
         elsewhere``. NaN for one seed; ``beyond it`` is NaN where there is no control.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, HEADLINE):
         known = []
         for system, values in found:
             part = _with_other_seed(values)
             gain, worse = part["pair"] - part["base"], part["assistant"] < part["other"]
+            others = [other.key for other in working_alone(system.family) if other.key != system.base]
             row = {"system": system.name, "task": task}
+            row["collapsed"] = collapsed_among((system.key, system.base, system.assistant, *others), task, fallen)
             if worse.any() and not worse.all():
                 row |= {"worse": worse.mean(), "gain where worse": gain[worse].mean(), "gain elsewhere": gain[~worse].mean()}
-                others = [other.key for other in working_alone(system.family) if other.key != system.base]
                 control = _mean_of(others, scores, task, part)
                 if control is not None:
                     row["another alone"] = (control - part["base"])[worse].mean()
                     quantity = influence(part["pair"] - control, worse), part["sid"], part["seed"]
-                    known.append((row, quantity, system.family, {system.key, system.assistant, *others}))
+                    kind = f"{system.family}, collapsed" if row["collapsed"] else system.family
+                    known.append((row, quantity, kind, {system.key, system.assistant, *others}))
             rows.append(row)
         tested = mean_intervals(*(list(column) for column in zip(*(about for _, *about in known)))) if known else []
         for (row, *_), values in zip(known, tested):
             row |= dict(zip(("beyond it", "low", "high", "p"), values))
-    columns = ["system", "task", "worse", "gain where worse", "another alone", "beyond it", "low", "high", "p", "gain elsewhere"]
-    return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+    columns = ["system", "task", "collapsed", "worse", "gain where worse", "another alone", "beyond it", "low", "high", "p", "gain elsewhere"]
+    return tested_alone(pd.DataFrame(rows, columns=columns))
 
 
 def _mean_of(keys: list[str], scores: pd.DataFrame, task: str, values: pd.DataFrame) -> pd.Series | None:

@@ -1,11 +1,12 @@
 """Are a CRS and an LLM right about different things, and does a collaboration make use of it? (the paper's RQ1, section 5.1)"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains, runs_of
 from llmcrs_utils.evaluation.tables import collaborations
@@ -39,10 +40,12 @@ def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str
             yield task, [(system, triples(part, system, task, metric)) for system in systems]
 
 
-def kinds_and_runs(found: Iterable[tuple[System, object]]) -> tuple[list[str], list[frozenset[str]]]:
-    """What ``mean_intervals`` needs to know of collaborations: the family of each, and the systems whose runs it depends on."""
+def kinds_and_runs(
+    found: Iterable[tuple[System, object]], task: str = "", collapsed: Collection[tuple[str, str]] = ()
+) -> tuple[list[str], list[frozenset[str]]]:
+    """What ``mean_intervals`` needs to know of collaborations: the kind of each, and the systems whose runs it depends on."""
     systems = [system for system, _ in found]
-    return [system.family for system in systems], [runs_of(system.key) for system in systems]
+    return kinds_of(systems, task, collapsed), [runs_of(system.key) for system in systems]
 
 
 def judged(values: pd.DataFrame, right_from: float) -> pd.DataFrame:
@@ -102,25 +105,35 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_the_better(scores: pd.DataFrame) -> pd.DataFrame:
+def over_the_better(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Is a collaboration better than the better of its two members, which one could use alone? A gain over a weaker base may be a mere copy.
 
     The better member is chosen on the same samples, so losses are a little overstated and gains a little understated.
 
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``, and with the same effect.
+
     Returns:
-        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``gain, low, high, p, p (Holm)``.
+        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``collapsed``, ``gain, low,
+        high, p, p (Holm)``.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         alone, systems = part.groupby("system")[metric].mean(), collaborations(part)
         better = [max((system.base, system.assistant), key=alone.get) for system in systems]
-        pairs, kinds = [(system.key, key) for system, key in zip(systems, better)], [system.family for system in systems]
-        found = paired_gains(part, pairs, metric, kinds)
+        pairs = [(system.key, key) for system, key in zip(systems, better)]
+        found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
         for system, key, values in zip(systems, better, found):
             about = {"system": system.name, "task": task, "better": system_of(key).name}
+            about["collapsed"] = collapsed_among((system.key, system.base, system.assistant), task, fallen)
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
-    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
+    return tested_alone(pd.DataFrame(rows))
+
+
+def tested_alone(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with ``p (Holm)``: corrected for the rows in whose column ``collapsed`` nobody is named, NaN in the others."""
+    return table.assign(**{"p (Holm)": holm(table["p"].where(table["collapsed"] == ""))})
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:

@@ -1,8 +1,11 @@
 """Is the gain real? An assistant's help on the dialogues that it was trained on, against its help on dialogues that are new to it."""
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
+from llmcrs_utils.evaluation.health import collapsed_among, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GROUPS, collaborations
@@ -12,14 +15,17 @@ HELP_KINDS = ("in-sample", "cross-fitted")
 CROSS_FITTED_SUFFIX = " (cross-fitted)"  # follows the key of a collaboration, to distinguish its two runs
 
 
-def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
+def both_gains(
+    in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, collapsed: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """Gain of each collaboration over its base, trained with in-sample and with cross-fitted help, by the ``HEADLINE`` metric.
 
     Args:
         in_sample: scores of bases and collaborations; ``cross_fitted``: of collaborations. Seeds that both have are compared.
+        collapsed: what ``health.collapsed_runs`` returns for the answers of either kind; their gains are not tested.
 
     Returns:
-        Per collaboration and task: ``system, direction, over, task, metric``; for each kind of help ``gain, low, high, p (Holm)``, prefixed with its
+        Per collaboration and task: ``system, direction, over, task, metric, collapsed``; for each kind of help ``gain, low, high, p (Holm)``, prefixed with its
         name; ``change`` (cross-fitted less in-sample) with ``change low, change high, change p (Holm)``; ``seeds``.
     """
     seeds = set(in_sample["seed"]) & set(cross_fitted["seed"])
@@ -35,18 +41,18 @@ def both_gains(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFr
             "cross-fitted": [(system.key + CROSS_FITTED_SUFFIX, system.base) for system in chosen],
             "change": [(system.key + CROSS_FITTED_SUFFIX, system.key) for system in chosen],
         }
-        kinds = [system.family for system in chosen]
+        kinds = kinds_of(chosen, task, collapsed)
         found = {name: paired_gains(part, pairs, metric, kinds) for name, pairs in compared.items()}
         for place, system in enumerate(chosen):
             row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task}
-            row |= {"metric": metric, "seeds": len(seeds)}
+            row |= {"metric": metric, "collapsed": collapsed_among((system.key, system.base, system.assistant), task, collapsed), "seeds": len(seeds)}
             for name, values in found.items():
                 value = "change" if name == "change" else f"{name} gain"
                 row |= dict(zip((value, f"{name} low", f"{name} high", f"{name} p"), values[place]))
             rows.append(row)
     table = pd.DataFrame(rows)
     for name in (*HELP_KINDS, "change"):
-        table[f"{name} p (Holm)"] = holm(table[f"{name} p"])
+        table[f"{name} p (Holm)"] = holm(table[f"{name} p"].where(table["collapsed"] == ""))
     return table
 
 

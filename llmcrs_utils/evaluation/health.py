@@ -1,15 +1,20 @@
 """Whether a run answers at all. A score does not show that all its answers are the same; counting them does."""
 
+from collections.abc import Collection, Iterable
+
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import reply_tokens
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS
+from llmcrs_utils.systems.predictions import CATALOGUE
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, System
 from llmcrs_utils.text.prompts import prompts_of
 
 MOST = 0.5  # a run whose most frequent answer has this share is collapsed, ...
 TIMES = 3  # ... if that is so many times the share of the most frequent right answer
 FEWEST = 0.15  # a run with fewer different answers than this share of the different right ones is collapsed
 ENOUGH = 20  # different right answers without which nothing is said
+DAGGER = "†"  # stands beside every value of a system in a task in which one of its runs has collapsed
+GAIN_NOTE = f"{DAGGER} The system, the one it is compared with or its assistant has collapsed in this task, so the gain is not tested nor counted in Holm's correction."
 
 
 def answer_health(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split: str = "test") -> pd.DataFrame:
@@ -54,15 +59,87 @@ def answer_health(samples: pd.DataFrame, predictions: pd.DataFrame, language: st
     return pd.DataFrame(rows, columns=[*columns, "dist_2", "collapsed"])
 
 
+def health_by_split(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
+    """What ``answer_health`` returns for each split that is answered, in a further column ``split``; ``train`` only if there is no other."""
+    answered = [split for split in ("train", "valid", "test") if (predictions["split"] == split).any()]
+    shown = answered if answered == ["train"] else [split for split in answered if split != "train"]
+    health = pd.concat([answer_health(samples, predictions, language, split).assign(split=split) for split in shown], ignore_index=True)
+    about = ["system", "seed", "task", "split"]
+    return health[[*about, *health.columns.drop(about)]]
+
+
+def collapsed_seeds(health: pd.DataFrame | None) -> pd.Series:
+    """Number of collapsed runs of each (system, task); none at all of ``None``, where answers are not at hand.
+
+    A ranking of the whole catalogue is made like the one of the candidates, so it counts as collapsed where that one is.
+    """
+    if health is None:
+        return pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=["system", "task"]))
+    in_catalogue = health[health["task"] == "recommend"].assign(task=CATALOGUE)
+    return pd.concat([health, in_catalogue]).groupby(["system", "task"], sort=False)["collapsed"].sum()
+
+
+def collapsed_runs(health: pd.DataFrame | None) -> set[tuple[str, str]]:
+    """(system, task) of which at least one run has collapsed. No finding may rest on them."""
+    counted = collapsed_seeds(health)
+    return set(counted.index[counted > 0])
+
+
+def collapsed_among(systems: Iterable[str], task: str, collapsed: Collection[tuple[str, str]]) -> str:
+    """Names of those systems, given by their keys, that have collapsed in a task; ``""`` if none has.
+
+    Args:
+        collapsed: what ``collapsed_runs`` returns.
+    """
+    return ", ".join(_name(key) for key in dict.fromkeys(systems) if (key, task) in collapsed)
+
+
+def kinds_of(systems: Iterable[System], task: str, collapsed: Collection[tuple[str, str]]) -> list[str]:
+    """The family of each system, for ``statistics.mean_intervals``. Where one of pair, base and assistant has collapsed, it is a kind of its own.
+
+    A constant answer scores alike in every run, so it would make the spread of the others look smaller than it is.
+    """
+    fallen = [collapsed_among(filter(None, (system.key, system.base, system.assistant)), task, collapsed) for system in systems]
+    return [f"{system.family}, collapsed" if names else system.family for system, names in zip(systems, fallen)]
+
+
 def collapsed_note(health: pd.DataFrame) -> str:
-    """One line of Markdown for each system that has collapsed runs: which seeds, in which task, and what they answer."""
-    lines = []
-    for (system, task), part in health[health["collapsed"]].groupby(["system", "task"], sort=False):
-        seeds, runs = ", ".join(map(str, part["seed"])), health[(health["system"] == system) & (health["task"] == task)]
+    """One line of Markdown for each system that has collapsed runs: which seeds, in which task (and split), and what they answer."""
+    lines, about = [], [name for name in ("system", "task", "split") if name in health]
+    runs = health.groupby(about).size()
+    for key, part in health[health["collapsed"].astype(bool)].groupby(about, sort=False):
+        seeds, (system, *where) = ", ".join(map(str, part["seed"])), key
         fewest, most = part["distinct"].min(), part["distinct"].max()
         lines.append(
-            f"* {SYSTEMS[system].name if system in SYSTEMS else system}, {task}, {'seed' if len(part) == 1 else 'seeds'} {seeds} of {len(runs)}: "
+            f"* {_name(system)}, {', '.join(where)}, {'seed' if len(part) == 1 else 'seeds'} {seeds} of {runs[key]}: "
             f"{fewest if fewest == most else f'{fewest} to {most}'} different answers to {part['answers'].iloc[0]} samples "
             f"(right: {part['right_distinct'].iloc[0]}), the most frequent up to {part['most_frequent'].max():.0%}"
         )
     return "\n".join(lines) or "No run has collapsed."
+
+
+def collapse_warning(health: pd.DataFrame) -> str:
+    """The last line of a notebook that has trained: a warning with ``collapsed_note`` if a run has collapsed, else that none has."""
+    if not health["collapsed"].any():
+        return collapsed_note(health)
+    return f"WARNING: collapsed, so no finding may rest on these answers\n{collapsed_note(health)}"
+
+
+def distinct_answers(health: pd.DataFrame) -> pd.DataFrame:
+    """A row per system and a column per task, as text: how many different answers its runs give, ``DAGGER`` where one has collapsed.
+
+    The first row counts the different right answers. Systems stand in the order of the tables; the ceiling is left out.
+    """
+    cells = {"right answers": health.groupby("task")["right_distinct"].max().astype(str).to_dict()}
+    keys = list(dict.fromkeys([*FLOORS, *SYSTEMS, *health["system"]]))
+    for key in sorted(set(health["system"]) - {ORACLE}, key=keys.index):
+        for task, part in health[health["system"] == key].groupby("task"):
+            fewest, most = part["distinct"].min(), part["distinct"].max()
+            counted = f"{fewest if fewest == most else f'{fewest}–{most}'}{DAGGER if part['collapsed'].any() else ''}"
+            cells.setdefault(key, {})[task] = counted
+    table = pd.DataFrame.from_dict(cells, orient="index").reindex(columns=[task for task in TASKS if task in set(health["task"])])
+    return table.rename(index=_name).fillna("")
+
+
+def _name(system: str) -> str:
+    return SYSTEMS[system].name if system in SYSTEMS else FLOORS.get(system, system)

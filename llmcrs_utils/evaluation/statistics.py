@@ -172,21 +172,6 @@ def holm(p_values) -> np.ndarray:
     return adjusted
 
 
-def findings(table: pd.DataFrame, what: str, column: str = "p (Holm)") -> str:
-    """One sentence for text below a table: how many rows hold, and how many could not be tested.
-
-    Args:
-        what: what a row is, in the plural, for example ``gains``.
-        column: the corrected p-values; NaN where nothing was tested.
-    """
-    tested = table[column].notna().sum()
-    untested = len(table) - tested
-    why = f"one seed, a collapsed run, or fewer than {FEW_DIALOGUES} dialogues"
-    if not tested:
-        return f"No {what} can be tested ({why})."
-    return f"{(table[column] < SIGNIFICANT).sum()} of {tested} {what} hold." + (f" {untested} cannot be tested ({why})." if untested else "")
-
-
 def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.DataFrame:
     """Both systems' scores on the same samples with the same seeds: ``seed, sample_id, sid`` and ``metric`` as ``ours, theirs``.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import DAGGER, collapsed_among, collapsed_runs, collapsed_seeds, kinds_of
 from llmcrs_utils.evaluation.labels import latex_text, markdown_text
 from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, SIGNIFICANT, holm, mean_intervals, paired_gains, runs_of
@@ -44,6 +45,7 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
+LATEX_DAGGER = r"$^{\dagger}$"
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
@@ -91,29 +93,31 @@ def paper_numbers() -> pd.DataFrame:
     return automatic.rename(columns={"system": "name", "value": "paper"})[["task", "name", "category", "metric", "paper"]]
 
 
-def metrics_table(scores: pd.DataFrame) -> pd.DataFrame:
+def metrics_table(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every metric of every system in every category and in all together; a system that the registry does not know is one of ``OTHERS``.
 
     Args:
         scores: what ``metrics.score`` returns, and below it, if wanted, what ``metrics.score_catalogue`` does.
+        health: what ``health.answer_health`` returns for the answers; ``None`` if they are not at hand.
 
     Returns:
         One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
-        metric, value, low, high, paper, n, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
+        metric, value, low, high, paper, n, seeds, collapsed, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
         interval over dialogues and seeds, within 0 and 1 (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
-        of samples. A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
+        of samples, ``seeds`` that of runs and ``collapsed`` that of the runs that have collapsed in the task (NA without ``health``).
+        A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
         collaboration better than its base beyond doubt, for the total of the task's headline metric.
     """
-    table = summaries(scores)
+    table = summaries(scores, health=health)
     total = table["category"].iloc[-1]
-    better = gains(scores).query("holds and gain > 0")
+    better = gains(scores, health).query("holds and gain > 0")
     key = pd.MultiIndex.from_frame(table[["task", "name", "metric", "category"]])
     table["better"] = key.isin(list(zip(better["task"], better["system"], better["metric"], [total] * len(better))))
     table["better"] &= table["group"] != OTHERS  # which may bear a collaboration's name
-    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "better"]]
+    return table
 
 
-def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None) -> pd.DataFrame:
+def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """What ``metrics_table`` returns without ``better``, the categories of the systems ``detailed`` only (``None``: of all)."""
     categories = category_names(scores)
     total = total_name(categories)
@@ -135,11 +139,14 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None) -> 
         for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total] if detailed is None or key in detailed else [total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
-                nothing = pd.DataFrame({"metric": METRICS[task], "value": nan, "low": nan, "high": nan, "n": 0})
+                nothing = pd.DataFrame({"metric": METRICS[task], "value": nan, "low": nan, "high": nan, "n": 0, "seeds": 0})
                 rows.append(found.get((key, category), nothing).assign(**about))
     table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
     table["paper"] = table["paper"].mask(table["group"] == OTHERS)  # the paper's ChatGLM is not anybody's
-    return table[["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n"]]
+    runs = pd.MultiIndex.from_frame(table[["system", "task"]])
+    table["collapsed"] = collapsed_seeds(health).reindex(runs).astype("Int64").array
+    columns = ["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed"]
+    return table[columns]
 
 
 def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +158,8 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows (group, name), the first of them the number of samples; columns (category, metric), categories first, then their
         total. A cell is our value, in the total column with its interval in square brackets, and in parentheses the paper's
-        number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``. Of many categories the first
+        number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``; ``health.DAGGER`` after every value
+        of a system that has ``collapsed`` in the task. Of many categories the first
         ``SHOWN_CATEGORIES`` are shown.
     """
     *categories, total = metrics["category"].unique()
@@ -200,25 +208,32 @@ def collaborations(scores: pd.DataFrame) -> list[System]:
     return [system for key, system in SYSTEMS.items() if system.base and key in present]
 
 
-def gains(scores: pd.DataFrame) -> pd.DataFrame:
+def gains(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Gain of each collaboration over its base on each task's ``HEADLINE`` metric.
 
+    Args:
+        scores: what ``metrics.score`` returns.
+        health: what ``health.answer_health`` returns for the answers; ``None`` if they are not at hand.
+
     Returns:
-        One row per collaboration and task: names ``system`` and ``over``, ``direction, task, metric, gain``, its 95% interval over dialogues
-        and seeds ``low, high``, the p-value of no gain ``p`` and corrected for the number of rows ``p (Holm)``, and ``holds``, whether
-        that is below 0.05. p is NaN where nothing can be tested (``statistics.mean_intervals``).
+        One row per collaboration and task: names ``system`` and ``over``, ``direction, task, metric``, names of those of the pair, its base
+        and its assistant that have ``collapsed`` in the task, ``gain``, its 95% interval over dialogues and seeds ``low, high``, the p-value
+        of no gain ``p`` and corrected for the number of tested rows ``p (Holm)``, and ``holds``, whether that is below 0.05. Where
+        somebody has collapsed the gain is not tested: it does not count in the correction and its ``p (Holm)`` is NaN. p is NaN as well where
+        nothing can be tested (``statistics.mean_intervals``).
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         systems = collaborations(part)
-        pairs, kinds = [(system.key, system.base) for system in systems], [system.family for system in systems]
-        found = paired_gains(part, pairs, metric, kinds)
+        pairs = [(system.key, system.base) for system in systems]
+        found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
         for system, values in zip(systems, found):
             about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group}
+            about |= {"collapsed": collapsed_among((system.key, system.base, system.assistant), task, fallen)}
             rows.append(about | {"task": task, "metric": metric} | dict(zip(("gain", "low", "high", "p"), values)))
-    table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "gain", "low", "high", "p"])
-    table["p (Holm)"] = holm(table["p"])
+    table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "collapsed", "gain", "low", "high", "p"])
+    table["p (Holm)"] = holm(table["p"].where(table["collapsed"] == ""))
     return table.assign(holds=table["p (Holm)"] < SIGNIFICANT)
 
 
@@ -231,17 +246,33 @@ SUMMARY = (("understand", "F1"), ("elicit", "F1"), ("recommend", "Acc"), ("recom
 
 
 def summary_markdown(metrics: pd.DataFrame) -> str:
-    """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals."""
+    """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals, and ``collapsed_legend``."""
     total = metrics["category"].iloc[-1]
     rows = metrics[metrics["category"] == total].set_index(["system", "task", "metric"])
     lines = ["| | " + " | ".join(f"{task}<br>{metric}" for task, metric in SUMMARY) + " |"]
     lines.append("| :--- |" + " ---: |" * len(SUMMARY))
     for key, _, name in _systems(metrics):
         cells = [rows.loc[(key, *what)] if (key, *what) in rows.index else None for what in SUMMARY]
-        shown = ["" if cell is None else f"{cell['value']:.3f}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
+        shown = ["" if cell is None else f"{cell['value']:.3f}{_mark(cell['collapsed'])}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
         name = markdown_text(name).replace("|", "\\|")
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    legend = collapsed_legend(metrics[metrics["task"].isin([task for task, _ in SUMMARY])])
+    return "\n".join([*lines, "", markdown_text(legend)] if legend else lines)
+
+
+def collapsed_legend(metrics: pd.DataFrame) -> str:
+    """What ``health.DAGGER`` means in a table of these rows: who has collapsed, and with how many seeds; ``""`` if nobody has."""
+    if metrics["collapsed"].isna().any():
+        return "Whether a run has collapsed is not known here, since its answers are not at hand."
+    runs = metrics[metrics["collapsed"] > 0].groupby(["name", "task"], sort=False)[["collapsed", "seeds"]].max().reset_index()
+    if runs.empty:
+        return ""
+    runs["text"] = [f"{row.task} {row.collapsed} of {row.seeds}" for row in runs.itertuples()]
+    named = "; ".join(f"{name}: {', '.join(part)}" for name, part in runs.groupby("name", sort=False)["text"])
+    return (
+        f"{DAGGER} Collapsed: the same few answers whatever the question, in at least one seed ({named}). No finding rests on it: "
+        "a gain is not tested, nor counted in Holm's correction, where the pair, its base or its assistant has collapsed."
+    )
 
 
 def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) -> None:
@@ -268,10 +299,11 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         hidden = table.by_category and metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
+        legend = collapsed_legend(long.assign(task=task))
         stem = folder / f"table{table.number}"
         write_atomically(stem.with_suffix(".csv"), csv_text(long))
-        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note}"))
-        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note}"))
+        write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note} {markdown_text(legend)}".rstrip()))
+        write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note} {legend}".rstrip()))
 
 
 def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -284,14 +316,14 @@ def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def _summaries(scores: pd.DataFrame, metrics: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """``metric, value, low, high, n`` of each system in ``scores``. What varies from run to run is pooled within a family."""
+    """``metric, value, low, high, n, seeds`` of each system in ``scores``. What varies from run to run is pooled within a family."""
     members = dict(list(scores.groupby("system")))
     quantities = [(part[list(metrics)], part["sid"], part["seed"]) for part in members.values()]
     kinds = [SYSTEMS[key].family if key in SYSTEMS else key for key in members]
     found = {}
     for (key, part), (value, low, high, _) in zip(members.items(), mean_intervals(quantities, kinds, [runs_of(key) for key in members])):
-        about = {"metric": metrics, "value": value, "low": low.clip(0, 1), "high": high.clip(0, 1), "n": part["sample_id"].nunique()}
-        found[key] = pd.DataFrame(about)
+        about = {"metric": metrics, "value": value, "low": low.clip(0, 1), "high": high.clip(0, 1)}
+        found[key] = pd.DataFrame(about | {"n": part["sample_id"].nunique(), "seeds": part["seed"].nunique()})
     return found
 
 
@@ -306,7 +338,12 @@ def _cell(row, with_interval: bool) -> str:
     interval = f" [{row.low:.3f}, {row.high:.3f}]" if with_interval and pd.notna(row.low) else ""
     paper = f" ({row.paper:.3f})" if pd.notna(row.paper) else ""
     value = f"**{row.value:.3f}**" if row.better else f"{row.value:.3f}"
-    return f"{value}{interval}{paper}"
+    return f"{value}{_mark(row.collapsed)}{interval}{paper}"
+
+
+def _mark(collapsed) -> str:
+    """``health.DAGGER`` if any run has collapsed; ``collapsed`` is their number, or NA."""
+    return DAGGER if pd.notna(collapsed) and collapsed > 0 else ""
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:
@@ -333,10 +370,10 @@ def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
 
 def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     """A booktabs table as wide as the page (needs ``booktabs`` and ``graphicx``)."""
-    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell)).rename(index=latex_text, columns=latex_text)
+    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell).replace(DAGGER, LATEX_DAGGER)).rename(index=latex_text, columns=latex_text)
     tabular = bold.rename_axis(index=[None, None], columns=[None, None]).to_latex(
         escape=False, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
     )
-    caption = latex_text(f"{title.partition(': ')[2]}. {note}")
+    caption = latex_text(f"{title.partition(': ')[2]}. {note}").replace(DAGGER, LATEX_DAGGER)
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
     return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])

@@ -4,21 +4,27 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.statistics import FEW_DIALOGUES
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
+
+WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
     """A row per system and a column per task, headed by the metric too where the table names it.
 
-    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05.
+    A cell is the value with its interval; a star marks a ``sure`` (a corrected p-value) below 0.05, ``health.DAGGER`` a row in whose column
+    ``collapsed`` (where the table has one) somebody is named.
     """
+    marks = [DAGGER if names else "" for names in table.get("collapsed", [""] * len(table))]
     cells = [
-        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''} [{least:+.3f}, {most:+.3f}]")
-        for number, least, most, certain in zip(table[value], table[low], table[high], table[sure or value])
+        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''}{mark} [{least:+.3f}, {most:+.3f}]")
+        for number, least, most, certain, mark in zip(table[value], table[low], table[high], table[sure or value], marks)
     ]
     wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
     wide = wide.reindex(index=table[rows].unique(), columns=[task for task in TASKS if task in wide]).fillna("–")
@@ -27,22 +33,26 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
-    """A sentence in Markdown: how many rows of a table are significant after correction, and which."""
+    """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
+    excluded = (table["collapsed"] != "").sum() if "collapsed" in table else 0
+    left_out = f" {excluded} more are left out ({DAGGER}): a system in them has collapsed." if excluded else ""
+    untested = int(table[sure].isna().sum()) - excluded
     if not table[sure].notna().any():
-        return "Nothing could be tested here."
+        return f"Nothing can be tested here{WHY_NOT if untested else ''}.{left_out}"
+    left_out += f" {untested} cannot be tested{WHY_NOT}." if untested else ""
     held = table[table[sure] < 0.05]
     parts = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
         named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
         parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
-    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + "."
+    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + f".{left_out}"
 
 
 def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return "Nothing could be tested here."
+        return f"Nothing can be tested here{WHY_NOT}."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
         f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."

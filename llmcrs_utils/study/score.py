@@ -10,11 +10,12 @@ import argparse
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import DAGGER, GAIN_NOTE, answer_health, collapsed_among, collapsed_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
@@ -22,6 +23,7 @@ from llmcrs_utils.evaluation.tables import (
     BOUNDS,
     NOTHING,
     TABLES,
+    collapsed_legend,
     metrics_table,
     summaries,
     task_table,
@@ -90,17 +92,20 @@ def strongest(scores: pd.DataFrame, task: str) -> list[str]:
     return [part.idxmax() for part in (means[floors], means[~floors]) if len(part)]
 
 
-def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single: set[str]) -> pd.DataFrame:
+def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single: set[str], collapsed: Collection = ()) -> pd.DataFrame:
     """Paired gains of ``mine`` over others on each task's ``HEADLINE`` metric.
 
     Args:
         scores: scores of all systems, as ``metrics.score`` returns them.
         mine: the systems whose gains are computed.
-        against: keys of the other systems; empty: the strongest floor and the strongest system of each task.
+        against: keys of the other systems; empty: the strongest floor and, of those that have not collapsed in it, the strongest
+            system of each task.
         single: the systems among ``mine`` that recommend only one item per sample. They are compared by Acc.
+        collapsed: (system, task), what ``health.collapsed_runs`` returns.
 
     Returns:
-        One row per system, task and other system: ``system, task, metric, over, gain, low, high, p, p (Holm), note``.
+        One row per system, task and other system: ``system, task, metric, over, collapsed, gain, low, high, p, p (Holm), note``.
+        As in ``tables.gains``, a gain is not tested where one of the two, or its assistant, has ``collapsed``.
     """
     rows, pairs, kinds = [], [], []
     theirs = scores[~scores["system"].isin(mine)]
@@ -108,24 +113,27 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
         part = scores[scores["task"] == task]
         for system in mine:
             ours = part[part["system"] == system]
-            for other in against or strongest(theirs, task):
+            fallen = [key for key in theirs["system"].unique() if (key, task) in collapsed]
+            for other in against or strongest(theirs[~theirs["system"].isin(fallen)], task):
                 base = part[part["system"] == other]
                 if other == system or ours.empty or base.empty:
                     continue
                 *pair, note = with_same_seeds(ours, base)
                 metric = "Acc" if task == "recommend" and system in single else HEADLINE[task]
-                rows.append({"system": system, "task": task, "metric": metric, "over": other, "note": note})
+                both = (system, other, SYSTEMS[other].assistant if other in SYSTEMS else None)
+                about = {"system": system, "task": task, "metric": metric, "over": other, "note": note}
+                rows.append(about | {"collapsed": collapsed_among(both, task, collapsed)})
                 pairs.append(tuple(pair))
                 kinds.append((system, SYSTEMS[other].family if other in SYSTEMS else other))
-    table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note"])
+    table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note", "collapsed"])
     gains = pd.Series([None] * len(rows), dtype=object)
     for (_, metric), chosen in table.groupby(["task", "metric"]):
         values = gains_of_pairs([pairs[place] for place in chosen.index], metric, [kinds[place] for place in chosen.index])
         gains.loc[chosen.index] = pd.Series(values, chosen.index, dtype=object)
     for place, column in enumerate(("gain", "low", "high", "p")):
         table[column] = [float(values[place]) for values in gains]
-    table["p (Holm)"] = holm(table["p"])
-    return table[["system", "task", "metric", "over", "gain", "low", "high", "p", "p (Holm)", "note"]]
+    table["p (Holm)"] = holm(table["p"].where(table["collapsed"] == ""))
+    return table[["system", "task", "metric", "over", "collapsed", "gain", "low", "high", "p", "p (Holm)", "note"]]
 
 
 def p_value_text(value: float) -> str:
@@ -133,10 +141,13 @@ def p_value_text(value: float) -> str:
 
 
 def gains_text(table: pd.DataFrame) -> str:
-    """The gains as text, with a star if the corrected p-value is below 0.05."""
-    shown = table.drop(columns=["low", "high", "note"], errors="ignore")
-    cells = zip(table["gain"], table["low"], table["high"], table["p (Holm)"])
-    shown["gain"] = [f"{gain:+.3f}{'*' if p < 0.05 else ''}{interval_text(low, high, '+.3f')}" for gain, low, high, p in cells]
+    """The gains as text, with a star if the corrected p-value is below 0.05, and ``health.DAGGER`` if somebody has ``collapsed``."""
+    shown = table.drop(columns=["low", "high", "note", "collapsed"], errors="ignore")
+    marks = ["*" if p < 0.05 else "" for p in table["p (Holm)"]]
+    if "collapsed" in table:
+        marks = [DAGGER if names else mark for names, mark in zip(table["collapsed"], marks)]
+    cells = zip(table["gain"], table["low"], table["high"], marks)
+    shown["gain"] = [f"{gain:+.3f}{mark}{interval_text(low, high, '+.3f')}" for gain, low, high, mark in cells]
     for column in ("p", "p (Holm)"):
         shown[column] = table[column].map(p_value_text)
     return as_text(shown)
@@ -172,12 +183,13 @@ def table_text(task: str, metrics: pd.DataFrame, mine: list[str]) -> str:
     for system in mine:
         scored = part[(part["system"] == system) & (part["category"] != total)]
         if len(scored):
-            cells = [f"{row.value:.3f}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in scored.itertuples()]
+            mark = DAGGER if (scored["collapsed"] > 0).any() else ""
+            cells = [f"{row.value:.3f}{mark}{interval_text(row.low, row.high)}" if row.n else NOTHING for row in scored.itertuples()]
             by_category = scored.assign(cell=cells).pivot(index="category", columns="metric", values="cell")
             by_category = by_category.reindex(index=scored["category"].unique(), columns=list(TABLES[task].metrics))
             by_category.insert(0, "samples", scored.groupby("category")["n"].first())
             lines += [f"{system} by category", as_text(by_category.reset_index())]
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [collapsed_legend(in_total)])])
 
 
 def unusable_text(scores: pd.DataFrame) -> list[str]:
@@ -254,9 +266,10 @@ def run(chosen: argparse.Namespace) -> None:
     tasks = dict(zip(samples["sample_id"], samples["task"]))
     answered = set(mine["sample_id"].map(tasks))
     beside = theirs if chosen.output else theirs[theirs["sample_id"].map(tasks).isin(answered)]
-    scores = score(samples, pd.concat([beside, mine], ignore_index=True), language)
+    answered_by_all = pd.concat([beside, mine], ignore_index=True)
+    scores, health = score(samples, answered_by_all, language), answer_health(samples, answered_by_all, language)
     single = {name for name, part in mine.groupby("system") if part["ranking"].map(len).max() == 1}
-    gained = gains_over(scores, names, chosen.against, single)
+    gained = gains_over(scores, names, chosen.against, single, collapsed_runs(health))
     scored = scores[scores["system"].isin(names)]
 
     print(f"{chosen.predictions}: {len(scored)} test answers of {', '.join(names)}, scored on {chosen.study} ({language})")
@@ -265,21 +278,24 @@ def run(chosen: argparse.Namespace) -> None:
     if unread_columns(answers):
         print(f"not read: {', '.join(unread_columns(answers))}")
     print(*unusable_text(scored), sep="\n", end="\n" if unusable_text(scored) else "")
-    metrics = metrics_table(scores) if chosen.output else summaries(scores, names)
+    metrics = metrics_table(scores, health) if chosen.output else summaries(scores, names, health)
     for task in [task for task in TASKS if task in answered]:
         print(f"\n{table_text(task, metrics, names)}")
         if task == "recommend" and single:
             print(f"{', '.join(sorted(single))}: one item is named, so Hit@5 and MRR@5 equal Acc")
     what = "named by --against" if chosen.against else "that is the strongest floor or the strongest system of the task"
-    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for all {len(gained)}")
+    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for the {gained['p (Holm)'].notna().sum()} that are tested")
     print(gains_text(gained) if len(gained) else "No system that was named answers a task of yours.")
     for note, part in gained[gained["note"] != ""].groupby("note", sort=False):
         print(f"{', '.join(dict.fromkeys(part['over']))}: {note}")
+    if (gained["collapsed"] != "").any():
+        print(GAIN_NOTE)
     print("In square brackets: 95% intervals over dialogues and, with several, seeds; in parentheses: the paper's numbers.")
     if chosen.output:
         folder = Path(chosen.output)
         write_parquet(mine, folder / "predictions.parquet", SCHEMA)
         write_rounded(gained, folder / "gains.csv")
+        write_rounded(health, folder / "health.csv")
         write_tables(metrics, folder, chosen.corpus_note or f"Samples of {chosen.study}")
         print(f"written: {folder}")
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import health_by_split
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.tables import category_name
 from llmcrs_utils.files.parquet import read_parquet
@@ -65,3 +66,9 @@ def beside_the_floors(study: Study) -> pd.DataFrame:
         if (part["system"] == key).any()
     ]
     return pd.DataFrame(rows).round(3)
+
+
+def health_of_answers(study: Study) -> pd.DataFrame:
+    """How varied the answers of this run's systems are: what ``health.health_by_split`` returns."""
+    predictions = pd.concat([read_parquet(run.predictions_file) for run in study.runs.values()])
+    return health_by_split(study.data.dataset.samples, predictions, study.settings["language"])
