@@ -28,6 +28,11 @@ def scores_of(values: dict, task: str = "elicit", dialogues=None, domains=None) 
     return pd.concat(parts, ignore_index=True)
 
 
+def in_two_runs(values: dict) -> dict:
+    """Two runs with the same scores: what differs between runs adds nothing, and the gain can be tested."""
+    return {system: [row, row] for system, row in values.items()}
+
+
 def random_scores(systems, task="elicit", seeds=2, samples=30, start=0) -> pd.DataFrame:
     """Scores from 0 to 1 in steps of 0.1, two samples a dialogue."""
     rng = np.random.default_rng(start)

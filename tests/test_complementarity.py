@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import answers_of, random_scores, scores_of
+from made_up import answers_of, in_two_runs, random_scores, scores_of
 
 from llmcrs_utils.evaluation import wording
 from llmcrs_utils.evaluation.complementarity import (
@@ -145,11 +145,11 @@ def test_luck_of_two_seeds_by_hand():
 
 def test_a_pair_is_compared_with_the_better_of_its_two():
     base = np.arange(20) / 64
-    scores = scores_of({"bcrs": base, "allm": base + 0.25, "allm-bcrs": base + 0.125, "bcrs-allm": base + 0.5})
+    scores = scores_of(in_two_runs({"bcrs": base, "allm": base + 0.25, "allm-bcrs": base + 0.125, "bcrs-allm": base + 0.5}))
     table = over_the_better(scores)
     assert list(table["system"]) == ["ALLM-BCRS", "BCRS-ALLM"] and set(table["better"]) == {"Chinese-Alpaca"}
     assert table[["gain", "low", "high"]].to_numpy().tolist() == [[-0.125] * 3, [0.25] * 3]
-    assert (table["p (Holm)"] == 2 * table["p"]).all() and (table["p"] < 0.001).all()
+    assert (table["p (Holm)"] < 0.001).all()
 
 
 # --- what help wins and loses

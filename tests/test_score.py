@@ -223,7 +223,7 @@ def test_several_systems_in_a_file_are_several_rows(study, tmp_path, capsys):
     rows = out.split("\nTable ")[1].splitlines()[2:6]
     assert [line.split()[0] for line in rows] == ["trivial", "bcrs", "one", "two"]
     gains = [line.split() for line in out.splitlines() if line.split()[1:3] == ["elicit", "F1"]]
-    assert [(line[0], line[3]) for line in gains] == [("one", "two"), ("one", "bcrs"), ("two", "bcrs")] and gains[0][4] == "+1.000*"
+    assert [(line[0], line[3]) for line in gains] == [("one", "two"), ("one", "bcrs"), ("two", "bcrs")] and gains[0][4] == "+1.000"  # one seed: no test
     assert "holds 2 systems, and --name names one" in scored(capsys, tmp_path / "both.csv", "--study", study, "--name", "x")[2]
 
 
@@ -258,7 +258,7 @@ def test_gains_are_paired_and_tested_over_dialogues_and_runs(study, tmp_path, ca
     elicit = scores[scores["task"] == "elicit"]
     ((gain, low, high, p),) = paired_gains(elicit, [("mine", "bcrs")], "F1")
     (row,) = pd.read_csv(tmp_path / "out" / "gains.csv").to_dict("records")
-    assert [row[name] for name in ("gain", "low", "high", "p", "p (Holm)")] == pytest.approx([gain, low, high, p, p], abs=1e-6)
+    assert [row[name] for name in ("gain", "low", "high", "p", "p (Holm)")] == pytest.approx([gain, low, high, p, p], abs=1e-6, nan_ok=True)
 
 
 def test_answers_that_are_all_the_same_are_marked_and_their_gains_have_no_star(capsys):

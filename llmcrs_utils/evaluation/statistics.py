@@ -28,12 +28,14 @@ class Parts(NamedTuple):
         mean: over all samples and seeds.
         dialogues: the dialogues' part of the variance of the mean.
         between_runs: variance of the runs' means, 0 for one run. Divided by ``runs`` it is the runs' part.
+        interaction: the part of what differs between dialogues in one run and not in another, 0 for one run. It is in the runs' part, too.
         number_of_dialogues, runs: how many there are.
     """
 
     mean: np.ndarray
     dialogues: np.ndarray
     between_runs: np.ndarray
+    interaction: np.ndarray
     number_of_dialogues: int
     runs: int
 
@@ -43,7 +45,7 @@ def variance_parts(values, dialogues, seeds=None) -> Parts:
 
     A long dialogue counts as much as its samples do, as in the mean itself. So the cells hold sums of deviations, not means (the linear
     form of a quotient). What differs between dialogues in one run and not in another (the interaction) is in the mean square of the
-    dialogues and in that of the runs. It counts once.
+    dialogues and in that of the runs. It is taken off the first, so that it counts once.
 
     Args:
         values: shape (n,), or (n, m) for m metrics of the same n samples.
@@ -72,13 +74,12 @@ def variance_parts(values, dialogues, seeds=None) -> Parts:
     deviations = np.stack(sums, axis=-1) * (len(names) / samples[:, 0].sum())
     (n, runs), of_dialogue, of_run = shape, deviations.mean(axis=1), deviations.mean(axis=0)
     if n == 1:  # one dialogue does not show how dialogues differ
-        return Parts(mean, np.full_like(mean, np.nan), np.zeros_like(mean), n, runs)
-    square, between_runs = runs * (of_dialogue**2).sum(axis=0) / (n - 1), np.zeros_like(mean)
+        return Parts(mean, np.full_like(mean, np.nan), np.zeros_like(mean), np.zeros_like(mean), n, runs)
+    square, between_runs, interaction = runs * (of_dialogue**2).sum(axis=0) / (n - 1), np.zeros_like(mean), np.zeros_like(mean)
     if runs > 1:
         between_runs = (of_run**2).sum(axis=0) / (runs - 1)
         interaction = ((deviations - of_dialogue[:, None] - of_run) ** 2).sum(axis=(0, 1)) / ((n - 1) * (runs - 1))
-        square = np.maximum(square - interaction, 0)
-    return Parts(mean, square / (n * runs), between_runs, n, runs)
+    return Parts(mean, np.maximum(square - interaction, 0) / (n * runs), between_runs, interaction / (n * runs), n, runs)
 
 
 def independent_freedom(parts: list[Parts], depends_on: list[frozenset]) -> int:
@@ -140,8 +141,12 @@ def mean_interval(values, dialogues, seeds=None, level: float = 0.95) -> tuple:
 
 
 def _interval(part: Parts, between_runs: np.ndarray | None, freedom: int, level: float) -> tuple[np.ndarray, ...]:
-    """Mean, bounds and p-value; ``between_runs`` and its ``freedom`` are the pooled ones."""
-    of_runs = between_runs / part.runs if part.runs > 1 else np.zeros_like(part.mean)
+    """Mean, bounds and p-value; ``between_runs`` and its ``freedom`` are the pooled ones.
+
+    The means of two or three runs may lie close together by chance. They cannot be expected to differ by less than the interaction says,
+    so the runs' part is at least that. Without this floor most findings from two seeds would be false (docs/statistics.md).
+    """
+    of_runs = np.maximum(between_runs / part.runs, part.interaction) if part.runs > 1 else np.zeros_like(part.mean)
     variance = part.dialogues + of_runs
     squares = part.dialogues**2 / max(part.number_of_dialogues - 1, 1) + of_runs**2 / max(freedom, 1)
     satterthwaite = np.divide(variance**2, squares, out=np.ones_like(variance), where=squares > 0)
