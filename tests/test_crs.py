@@ -108,7 +108,7 @@ class IdsAsText:
 def test_generated_tokens_are_those_of_the_original_code(oracle, beams, expected):
     model, inputs, _, generated = oracle
     written = write_texts(model, IdsAsText(), inputs, beams, max_target_len=11)
-    assert [json.loads(raw) for raw in written] == generated[expected]
+    assert [json.loads(raw) for raw, _ in written] == generated[expected]
 
 
 @needs_bart_tiny
@@ -380,6 +380,28 @@ def test_the_batch_size_does_not_change_answers(model, num_beams):
     together, alone = (answers_of(model, samples, size, num_beams) for size in (16, 1))
     tiny.assert_same_answers(together, alone)
     assert together["text"].nunique() > 3
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("architecture", ["bart", "cpt"])
+@torch.no_grad()
+def test_confidence_is_the_mean_log_probability_of_what_was_written(architecture, num_beams):
+    """Against the library's own scores of each step (greedy), or of the whole text (beams)."""
+    crs = tiny.unimind(architecture=architecture).eval()
+    samples = tiny.some_samples(3).query("task != 'recommend'").reset_index(drop=True)
+    answers = answers_of(crs, samples, 16, num_beams)
+    assert answers["confidence"].nunique() > 3 and (answers["confidence"] < 0).all()
+    for example, confidence in zip(tiny.crs_examples(samples), answers["confidence"], strict=True):
+        ids = torch.tensor([example["input_ids"]])
+        found = crs.backbone.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=num_beams, do_sample=False, max_new_tokens=8,
+            early_stopping=num_beams > 1, return_dict_in_generate=True, output_scores=True, output_logits=True,
+        )  # fmt: skip
+        if num_beams == 1:
+            expected = torch.stack([step.log_softmax(dim=-1).max() for step in found.logits]).mean().item()
+        else:
+            expected = found.sequences_scores.item()
+        assert confidence == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_saved_model_scores_and_writes_as_before(tmp_path, model):

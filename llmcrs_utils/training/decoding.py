@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import pandas as pd
+import torch
 from tqdm import tqdm
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.training.collators import left_padded
@@ -41,11 +43,38 @@ def answer_in_batches(
     return pd.concat([samples[["split", "sample_id"]].reset_index(drop=True), pd.DataFrame(answers)], axis=1)
 
 
-def continue_greedily(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[str]:
-    """Greedy continuations of the prompts, as text without the prompts. Penalties in a checkpoint's settings are off."""
+def continue_greedily(model, tokenizer, prompts_ids, max_new_tokens: int) -> list[tuple[str, float]]:
+    """Greedy continuations of the prompts, as text without the prompts, each with the mean log-probability of its tokens.
+
+    Penalties in a checkpoint's settings are off.
+    """
     batch = {name: tensor.to(model.device) for name, tensor in left_padded(prompts_ids, tokenizer.pad_token_id).items()}
+    best = BestTokens()
     written = model.generate(
         **batch, max_new_tokens=max_new_tokens, num_beams=1, do_sample=False, use_cache=True, temperature=None, top_p=None, top_k=None,
         repetition_penalty=1.0, no_repeat_ngram_size=0, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        logits_processor=LogitsProcessorList([best]),
     )  # fmt: skip
-    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    answers = written[:, batch["input_ids"].shape[1] :]
+    ends = (answers == tokenizer.eos_token_id).int()
+    confidences = mean_of_tokens(torch.stack(best.log_probabilities, dim=1), ends.cumsum(dim=1) - ends == 0)
+    return list(zip(tokenizer.batch_decode(answers, skip_special_tokens=True), confidences, strict=True))
+
+
+class BestTokens(LogitsProcessor):
+    """Notes the log-probability of each step's likeliest token, the one that greedy decoding writes, and changes nothing.
+
+    ``generate`` itself can return the scores of all steps, but with vocabularies of 150,000 tokens these need gigabytes.
+    """
+
+    def __init__(self):
+        self.log_probabilities: list[torch.Tensor] = []  # of each step, [batch]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.log_probabilities.append(scores.max(dim=1).values - scores.logsumexp(dim=1))
+        return scores
+
+
+def mean_of_tokens(log_probabilities: torch.Tensor, counted: torch.Tensor) -> list[float]:
+    """The mean of each row over its tokens that are ``counted``; both [batch, length]."""
+    return ((log_probabilities * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).tolist()

@@ -71,7 +71,7 @@ def oracle_predictions(samples: pd.DataFrame, truth: Truth, split: str = "test")
             text = ranking[0]
         else:
             text = wordings[sample_id] if task == "respond" else best_set(labels[sample_id])
-        rows.append((ORACLE, 1, split, sample_id, text, ranking, scores, text, True))
+        rows.append((ORACLE, 1, split, sample_id, text, ranking, scores, text, True, None))
     return pd.DataFrame(rows, columns=SCHEMA.names)
 
 
@@ -86,7 +86,7 @@ def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd
     unfolded = samples.drop(columns="label").merge(possible, on="sample_id")
     answers = predictions[predictions["split"] == split].merge(possible[["sample_id", "variant"]], on="sample_id")
     scored = score(
-        unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"])[SCHEMA.names], LANGUAGE, split
+        unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"]), LANGUAGE, split
     )
     scored = scored.rename(columns={"sample_id": "variant"}).merge(possible[["variant", "sample_id", "probability"]], on="variant")
     metrics = list(dict.fromkeys(metric for task in TASKS for metric in METRICS[task]))
@@ -198,7 +198,7 @@ def best_replies(samples: pd.DataFrame, truth: Truth) -> dict[str, str]:
     frame["sample_id"] = [f"{name} {one} {other}" for name, one, other in pairs]
     texts = [drawn[name][one] for name, one, _ in pairs]
     wording_samples = frame.assign(task="respond", split="test", sid="", domain="", label=[drawn[name][other] for name, _, other in pairs])
-    answers = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True)
+    answers = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True, confidence=None)
     scored = score(wording_samples, answers[SCHEMA.names], LANGUAGE).merge(frame, on="sample_id")
     mean = scored.groupby(["name", "one"])[HEADLINE["respond"]].mean()
     return {name: drawn[name][int(part.idxmax()[1])] for name, part in mean.groupby(level="name")}
