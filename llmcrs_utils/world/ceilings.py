@@ -20,6 +20,7 @@ from llmcrs_utils.world.dialogues import Choice, TurnTruth
 
 LANGUAGE = "zh"  # of the world
 WORDINGS = 12  # wordings of a reply that represent all possible ones
+LEAST = 1e-9  # probability of an item that is ruled out, where its logarithm is needed
 Labels = list[tuple[str, float]]  # label, probability
 
 
@@ -121,6 +122,23 @@ def reader_table(samples: pd.DataFrame, truth: Truth, split: str = "test") -> pd
             ranking = sorted(candidates, key=lambda item: -found[item])
             row.append((likely[ranking[0]], sum(likely[item] / rank for rank, item in enumerate(ranking[:5], start=1))))
     return pd.DataFrame({name: np.mean(values, axis=0) for name, values in rows.items()}, index=["Acc", "MRR@5"]).T
+
+
+def reader_predictions(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    """Rankings by two perfect readers, of behaviour alone (``behaviour``) and of needs alone (``needs``), columns as in ``predictions.SCHEMA``.
+
+    Each knows one half of what the desk's choice depends on, and its scores are log-probabilities of a desk that knows no more. The
+    desk's own log-probabilities are a weighted sum of both, so a fusion of the two can reach the ceiling.
+    """
+    rows = []
+    for sample in samples[samples["task"] == "recommend"].itertuples():
+        choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
+        for system, weight in (("behaviour", 1.0), ("needs", 0.0)):
+            likely = dict(chosen_items(choice, candidates, weight))
+            ranking = sorted(candidates, key=lambda item: -likely[item])
+            scores = [float(np.log(max(likely[item], LEAST))) for item in ranking]
+            rows.append((system, 1, sample.split, sample.sample_id, ranking[0], ranking, scores, "", True, None))
+    return pd.DataFrame(rows, columns=SCHEMA.names)
 
 
 def read_appeal(choice: Choice, candidates: list[str]) -> dict[str, float]:
