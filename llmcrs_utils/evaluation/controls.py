@@ -326,15 +326,15 @@ def standard(values: pd.Series) -> pd.Series:
     return (values - values.mean()) / (values.std(ddof=0) if values.nunique() > 1 else np.nan)
 
 
-def over_the_best_control(scores: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+def over_the_best_control(scores: pd.DataFrame, chosen: pd.DataFrame, health: pd.DataFrame) -> pd.DataFrame:
     """Does prompting with help beat the best control? Which control is best is known from held-out answers alone.
 
     Args:
-        scores: of collaborations and controls, on the test split; ``chosen``: of ``Controls``.
+        scores: of collaborations and controls, on the test split; ``chosen``: of ``Controls``; ``health``: ``health.answer_health``.
 
     Returns:
         Per collaboration and task, by ``HEADLINE``: ``system, key, task, metric, control`` (the best one's name) ``, gain, low, high, p,
-        p (Holm)``.
+        sound, p (Holm)``. Where a system of the pair has collapsed, the row is not ``sound`` and not tested: its p is NaN.
     """
     rows = []
     for task, metric in HEADLINE.items():
@@ -348,6 +348,8 @@ def over_the_best_control(scores: pd.DataFrame, chosen: pd.DataFrame) -> pd.Data
             row = {"system": system.name, "key": system.key, "task": task, "metric": metric, "control": control_name(control)}
             rows.append(row | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows, columns=["system", "key", "task", "metric", "control", "gain", "low", "high", "p"])
+    table["sound"] = sound(table, health)
+    table["p"] = table["p"].where(table["sound"])
     return table.assign(**{"p (Holm)": holm(table["p"])})
 
 

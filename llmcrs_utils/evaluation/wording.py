@@ -8,7 +8,7 @@ from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
@@ -94,6 +94,30 @@ def headroom_used(table: pd.DataFrame) -> str:
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
     return "\n".join(lines)
+
+
+def potential_used(table: pd.DataFrame) -> str:
+    """The result of ``controls.realised``, a line per task; rows that are not ``sound`` are left out and counted."""
+    lines = []
+    for task, part in table.groupby("task", sort=False):
+        good = part[part["sound"]]
+        left_out = f" Left out, as a system behind them has collapsed: {len(part) - len(good)} of {len(part)} ways." if len(good) < len(part) else ""
+        if good.empty:
+            lines.append(f"* *{task}*: every pair has a system that has collapsed.")
+            continue
+        best = good.loc[good["gain"].idxmax()]
+        share = f", {best['realised']:.0%} of it [{best['realised low']:.0%}, {best['realised high']:.0%}]" if pd.notna(best["realised"]) else ""
+        lines.append(
+            f"* *{task}* ({best['metric']}): the potential above the better of the two is {span(good['potential'], '.3f')}; the best way, "
+            f"{best['way'].lower() if best['system'] not in SYSTEMS else markdown_text(SYSTEMS[best['system']].name)} for "
+            f"{markdown_text(pair_name(best))}, gains {best['gain']:+.3f}{share}.{left_out}"
+        )
+    return "\n".join(lines)
+
+
+def pair_name(row) -> str:
+    """The names of a row's ``crs`` and ``llm``."""
+    return " and ".join(SYSTEMS[row[side]].name for side in ("crs", "llm"))
 
 
 def who_follows(table: pd.DataFrame) -> str:
