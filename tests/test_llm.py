@@ -258,6 +258,18 @@ def test_batched_decoding_is_greedy_decoding_one_at_a_time(model, tokenizer, sam
         assert confidence == pytest.approx(np.mean(told), rel=1e-4)
 
 
+def test_what_follows_the_end_of_a_text_does_not_count_in_its_confidence(model, examples):
+    """Texts of different lengths in one batch: the shorter ones are padded."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    prompts = [example["prompt"] for example in examples[:8]]
+    text, _ = continue_greedily(model, tokenizer, prompts[:1], NEW)[0]
+    tokenizer.eos_token_id = tokenizer(text, add_special_tokens=False)["input_ids"][3]  # the fourth token becomes the end
+    together = continue_greedily(model, tokenizer, prompts, NEW)
+    alone = [continue_greedily(model, tokenizer, [prompt], NEW)[0] for prompt in prompts]
+    assert [text for text, _ in together] == [text for text, _ in alone] and len({len(text) for text, _ in together}) > 1
+    np.testing.assert_allclose([sure for _, sure in together], [sure for _, sure in alone], rtol=1e-4)
+
+
 def test_penalties_of_a_checkpoint_do_not_reach_greedy_decoding(model, tokenizer, examples):
     prompts = [example["prompt"] for example in examples[:6]]
     plain = [text for text, _ in continue_greedily(model, tokenizer, prompts, NEW)]

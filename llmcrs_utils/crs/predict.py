@@ -9,7 +9,7 @@ from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.tasks.answers import ranked, text_answer
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.training.collators import unimind_collator
-from llmcrs_utils.training.decoding import answer_in_batches, mean_of_tokens
+from llmcrs_utils.training.decoding import answer_in_batches, mean_up_to_end
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def mean_log_probabilities(backbone, batch: dict, written: torch.Tensor) -> list
     output = backbone(encoder_outputs=encoded, attention_mask=batch["attention_mask"], decoder_input_ids=written[:, :-1], use_cache=False)
     tokens = written[:, 1:]
     losses = cross_entropy(output.logits.float().transpose(1, 2), tokens, reduction="none")
-    return mean_of_tokens(-losses, tokens != backbone.config.pad_token_id)
+    return mean_up_to_end(-losses, tokens, backbone.generation_config.eos_token_id)
 
 
 def rank(model: UniMind, rows: list[dict], batch: dict, items: dict[str, int]) -> list[dict]:

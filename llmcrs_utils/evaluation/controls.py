@@ -42,6 +42,7 @@ class Controls(NamedTuple):
     Attributes:
         predictions: the controls' test answers, columns of ``predictions.SCHEMA``, systems as ``fusion:bcrs+cllm``.
         chosen: ``crs, llm, task, control, system, parameter`` (as text) and ``held_out``, the mean ``HEADLINE`` score on held-out answers.
+            A router's parameter is each system's expected score by its confidence c.
         notes: a line for each control that had to be left out, and why.
     """
 
@@ -224,7 +225,7 @@ def as_text(kind: str, parameter) -> str:
     if kind == "rerank":
         return f"first {parameter}"
     if kind == "router":
-        return "; ".join(f"{side} {start:.3f} {slope:+.3f} x confidence" for side, (start, slope) in zip(("CRS", "LLM"), parameter))
+        return "; ".join(f"{side} {start:.3f} {slope:+.3f} c" for side, (start, slope) in zip(("CRS", "LLM"), parameter))
     return ""
 
 

@@ -115,6 +115,18 @@ def potential_used(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def ways_grid(table: pd.DataFrame) -> pd.DataFrame:
+    """The result of ``controls.realised``: a row per task and way, a column per pair, each cell the gain above the better of the two with
+    its interval; ``collapsed`` where the row is not ``sound``."""
+    cells = [
+        f"{row.gain:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" if row.sound else "collapsed" for row in table.itertuples(index=False)
+    ]
+    shown = table.assign(cell=cells, pair=[", ".join(SYSTEMS[row[side]].name for side in ("crs", "llm")) for row in table.to_dict("records")])
+    wide = shown.pivot(index=["task", "way"], columns="pair", values="cell")
+    order = pd.MultiIndex.from_frame(shown[["task", "way"]].drop_duplicates())
+    return wide.reindex(index=order, columns=shown["pair"].unique()).fillna("–").rename_axis(None, axis=1)
+
+
 def pair_name(row) -> str:
     """The names of a row's ``crs`` and ``llm``."""
     return " and ".join(SYSTEMS[row[side]].name for side in ("crs", "llm"))

@@ -56,8 +56,7 @@ def continue_greedily(model, tokenizer, prompts_ids, max_new_tokens: int) -> lis
         logits_processor=LogitsProcessorList([best]),
     )  # fmt: skip
     answers = written[:, batch["input_ids"].shape[1] :]
-    ends = (answers == tokenizer.eos_token_id).int()
-    confidences = mean_of_tokens(torch.stack(best.log_probabilities, dim=1), ends.cumsum(dim=1) - ends == 0)
+    confidences = mean_up_to_end(torch.stack(best.log_probabilities, dim=1), answers, tokenizer.eos_token_id)
     return list(zip(tokenizer.batch_decode(answers, skip_special_tokens=True), confidences, strict=True))
 
 
@@ -75,6 +74,11 @@ class BestTokens(LogitsProcessor):
         return scores
 
 
-def mean_of_tokens(log_probabilities: torch.Tensor, counted: torch.Tensor) -> list[float]:
-    """The mean of each row over its tokens that are ``counted``; both [batch, length]."""
+def mean_up_to_end(log_probabilities: torch.Tensor, tokens: torch.Tensor, end: int | list[int] | None) -> list[float]:
+    """The mean of each row up to its first end token, that one included; both [batch, length].
+
+    What follows the end is padding, for which ``generate`` takes the pad token or, with beams, the end token.
+    """
+    ends = torch.isin(tokens, torch.tensor([] if end is None else end, device=tokens.device)).int()
+    counted = ends.cumsum(dim=1) - ends == 0
     return ((log_probabilities * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).tolist()
