@@ -33,7 +33,6 @@ OF_TASK = {
     "recommend": ("copy_crs", "copy_llm", "router", "fusion", "rerank"),
     "respond": ("copy_crs", "copy_llm", "router"),
 }
-Pair = tuple[str, str]
 
 
 class Controls(NamedTuple):
@@ -52,7 +51,7 @@ class Controls(NamedTuple):
 
 
 def controls(
-    samples: pd.DataFrame, predictions: pd.DataFrame, held_out: pd.DataFrame, language: str, pairs: list[Pair] | None = None
+    samples: pd.DataFrame, predictions: pd.DataFrame, held_out: pd.DataFrame, language: str, pairs: list[tuple[str, str]] | None = None
 ) -> Controls:
     """Every control of every CRS and LLM.
 
@@ -63,7 +62,7 @@ def controls(
         samples: at least ``sample_id, split, task, sid, domain, label``.
         predictions: answers; those to the test split are combined.
         held_out: answers of the same systems to dialogues that these were not trained on, none of them of the test split.
-        pairs: (CRS, LLM); ``None``: every registered CRS with every LLM that both have test answers.
+        pairs: (CRS, LLM); ``None``: ``pairs_in`` the answers.
 
     Raises:
         ValueError: if an answer of the test split is among the held-out ones.
@@ -72,10 +71,7 @@ def controls(
     if len(leaked):
         raise ValueError(f"{leaked.iloc[0]}: a test sample among the held-out answers; choose parameters on validation answers only")
     prompts, test = prompts_of(language), predictions[predictions["split"] == "test"]
-    present = set(test["system"])
-    if pairs is None:
-        alone = [[system.key for system in working_alone(family) if system.key in present] for family in ("crs", "llm")]
-        pairs = [(crs, llm) for crs in alone[0] for llm in alone[1]]
+    pairs = pairs_in(test) if pairs is None else pairs
     about, answers, chosen, notes = samples[["sample_id", "task", "sid", "domain", "label"]], [], [], []
     for crs, llm in pairs:
         tuned_on, asked = side_by_side(about, held_out, crs, llm), side_by_side(about, test, crs, llm)
@@ -92,11 +88,18 @@ def controls(
                 parameter, reached = fitted(kind, tune, prompts, language)
                 key = control_key(kind, crs, llm)
                 answers.append(combined(kind, now, parameter, prompts).assign(system=key)[SCHEMA.names])
-                row = {"crs": crs, "llm": llm, "task": task, "control": kind, "system": key, "parameter": as_text(kind, parameter)}
+                row = {"crs": crs, "llm": llm, "task": task, "control": kind, "system": key, "parameter": parameter_text(kind, parameter)}
                 chosen.append(row | {"held_out": reached})
     columns = ["crs", "llm", "task", "control", "system", "parameter", "held_out"]
     every = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=SCHEMA.names)
     return Controls(every, pd.DataFrame(chosen, columns=columns), notes)
+
+
+def pairs_in(answers: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every registered CRS with every registered LLM, of those that work alone and have answers."""
+    present = set(answers["system"])
+    crss, llms = ([system.key for system in working_alone(family) if system.key in present] for family in ("crs", "llm"))
+    return [(crs, llm) for crs in crss for llm in llms]
 
 
 def side_by_side(about: pd.DataFrame, answers: pd.DataFrame, crs: str, llm: str) -> pd.DataFrame:
@@ -219,7 +222,7 @@ def reranked(crs: list, llm: list, crs_scores, first: int) -> tuple[list, list]:
     return ranking, [-float(number) for number in range(len(ranking))]
 
 
-def as_text(kind: str, parameter) -> str:
+def parameter_text(kind: str, parameter) -> str:
     if kind == "fusion":
         return f"share of the LLM {parameter:.1f}"
     if kind == "rerank":
@@ -239,11 +242,7 @@ def ways_of(scores: pd.DataFrame, crs: str, llm: str) -> list[str]:
     return [key for key in (*keys, f"{llm}-{crs}", f"{crs}-{llm}") if key in present]
 
 
-def pairs_in(chosen: pd.DataFrame) -> list[Pair]:
-    return list(dict.fromkeys(zip(chosen["crs"], chosen["llm"])))
-
-
-def realised(scores: pd.DataFrame, pairs: list[Pair]) -> pd.DataFrame:
+def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """The potential of each pair, and how much of it each control and each trained collaboration realises (Hemmer et al. 2024).
 
     The potential is what an oracle gains that picks the better of the two answers for each sample, above the better of the two systems.
@@ -292,7 +291,7 @@ def way_name(key: str) -> str:
     return kind.capitalize() if colon else system_of(key).group
 
 
-def error_correlation(scores: pd.DataFrame, pairs: list[Pair], right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
+def error_correlation(scores: pd.DataFrame, pairs: list[tuple[str, str]], right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
     """How alike a CRS and an LLM err: the correlation of their scores on the same samples, and of being right (phi).
 
     Near 1 they are right and wrong together, and little can be gained; at 0 each fails on its own; below 0 one is right where the other

@@ -110,7 +110,7 @@ def potential_used(table: pd.DataFrame) -> str:
         lines.append(
             f"* *{task}* ({best['metric']}): the potential above the better of the two is {span(good['potential'], '.3f')}; the best way, "
             f"{best['way'].lower() if best['system'] not in SYSTEMS else markdown_text(SYSTEMS[best['system']].name)} for "
-            f"{markdown_text(pair_name(best))}, gains {best['gain']:+.3f}{share}.{left_out}"
+            f"{markdown_text(both_names(best))}, gains {best['gain']:+.3f}{share}.{left_out}"
         )
     return "\n".join(lines)
 
@@ -121,15 +121,15 @@ def ways_grid(table: pd.DataFrame) -> pd.DataFrame:
     cells = [
         f"{row.gain:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" if row.sound else "collapsed" for row in table.itertuples(index=False)
     ]
-    shown = table.assign(cell=cells, pair=[", ".join(SYSTEMS[row[side]].name for side in ("crs", "llm")) for row in table.to_dict("records")])
+    shown = table.assign(cell=cells, pair=[both_names(row, ", ") for row in table.to_dict("records")])
     wide = shown.pivot(index=["task", "way"], columns="pair", values="cell")
     order = pd.MultiIndex.from_frame(shown[["task", "way"]].drop_duplicates())
     return wide.reindex(index=order, columns=shown["pair"].unique()).fillna("–").rename_axis(None, axis=1)
 
 
-def pair_name(row) -> str:
+def both_names(row, between: str = " and ") -> str:
     """The names of a row's ``crs`` and ``llm``."""
-    return " and ".join(SYSTEMS[row[side]].name for side in ("crs", "llm"))
+    return between.join(SYSTEMS[row[side]].name for side in ("crs", "llm"))
 
 
 def who_follows(table: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from llmcrs_utils.world.dialogues import Choice, TurnTruth
 
 LANGUAGE = "zh"  # of the world
 WORDINGS = 12  # wordings of a reply that represent all possible ones
-LEAST = 1e-9  # probability of an item that is ruled out, where its logarithm is needed
+LEAST_PROBABILITY = 1e-9  # probability of an item that is ruled out, where its logarithm is needed
 Labels = list[tuple[str, float]]  # label, probability
 
 
@@ -136,7 +136,7 @@ def reader_predictions(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
         for system, weight in (("behaviour", 1.0), ("needs", 0.0)):
             likely = dict(chosen_items(choice, candidates, weight))
             ranking = sorted(candidates, key=lambda item: -likely[item])
-            scores = [float(np.log(max(likely[item], LEAST))) for item in ranking]
+            scores = [float(np.log(max(likely[item], LEAST_PROBABILITY))) for item in ranking]
             rows.append((system, 1, sample.split, sample.sample_id, ranking[0], ranking, scores, "", True, None))
     return pd.DataFrame(rows, columns=SCHEMA.names)
 
