@@ -150,3 +150,5 @@ if __name__ == "__main__":
         write_atomically(path, text)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
     print(f"{RESULTS}: {size / 1e6:.1f} MB; {len(SHOWN)} notebooks. Now make figures.")
+    if (RESULTS / STUDY / "validation").is_dir():
+        print('notebooks/14_controls.ipynb: its parameters are now held_out_dir = "results/study-cpu/validation", held_out_split = "valid"')
