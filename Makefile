@@ -16,7 +16,7 @@ GIVEN = $(if $(DATA),"data_dir=$$DATA") $(foreach name,$(MODELS),$(if $($(name))
 export DATA SET PROFILE PSCON MODEL $(MODELS)
 
 # notebooks of saved predictions, whose outputs are compared last: running them writes figures/ anew
-FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb)
+FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb notebooks/14_*.ipynb)
 
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python

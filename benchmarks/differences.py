@@ -257,7 +257,7 @@ def token_types(dataset: Dataset, run: Path) -> Iterator[str]:
     replies = []
     for kind in (0, 1):
         model.backbone.model.encoder.generation_token_type = kind
-        replies.append(["".join(text.split()) for text in generate_crs(model, tokenizer, batch, 1, 64)])
+        replies.append(["".join(text.split()) for text, _ in generate_crs(model, tokenizer, batch, 1, 64)])
     means = [scored(tests, texts)["BLEU-2"].mean() for texts in replies]
     differ = sum(one != other for one, other in zip(*replies, strict=True))
     yield f"CPT's replies with token type 0 and 1: {share(differ, len(tests))} differ; BLEU-2 {means[0]:.3f}, {means[1]:.3f}"
@@ -308,7 +308,7 @@ def sampled(dataset: Dataset, run: Path) -> Iterator[str]:
 @torch.no_grad()
 def sampled_task(model, tokenizer, tests: pd.DataFrame, examples: list[dict], options: dict) -> str:
     prompts = [example["prompt"] for example in examples]
-    answers = [generate_llm(model, tokenizer, prompts, 64)]
+    answers = [[text for text, _ in generate_llm(model, tokenizer, prompts, 64)]]
     batch = left_padded(prompts, tokenizer.pad_token_id)
     for seed in (1, 2):
         set_seed(seed)

@@ -108,7 +108,7 @@ class IdsAsText:
 def test_generated_tokens_are_those_of_the_original_code(oracle, beams, expected):
     model, inputs, _, generated = oracle
     written = write_texts(model, IdsAsText(), inputs, beams, max_target_len=11)
-    assert [json.loads(raw) for raw in written] == generated[expected]
+    assert [json.loads(raw) for raw, _ in written] == generated[expected]
 
 
 @needs_bart_tiny
@@ -380,6 +380,45 @@ def test_the_batch_size_does_not_change_answers(model, num_beams):
     together, alone = (answers_of(model, samples, size, num_beams) for size in (16, 1))
     tiny.assert_same_answers(together, alone)
     assert together["text"].nunique() > 3
+
+
+@torch.no_grad()
+def talkative(architecture):
+    """An untrained model that writes texts of many lengths: large weights, and a token for the end that it writes now and then."""
+    crs = tiny.unimind(architecture=architecture).eval()
+    for weights in crs.backbone.parameters():
+        weights.mul_(3 if weights.dim() == 2 else 1)
+    crs.backbone.generation_config.eos_token_id = {"bart": 39, "cpt": 82}[architecture]
+    return crs
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("architecture", ["bart", "cpt"])
+@torch.no_grad()
+def test_confidence_is_the_mean_log_probability_of_what_was_written(architecture, num_beams):
+    """Against the library's own scores of each step (greedy) or of the whole text (beams), of one sample at a time.
+
+    In a batch the shorter texts are padded; what follows their end must not count.
+    """
+    crs = talkative(architecture)
+    samples = tiny.some_samples(3).query("task != 'recommend'").reset_index(drop=True)
+    answers = answers_of(crs, samples, 16, num_beams)
+    lengths = set()
+    for example, confidence in zip(tiny.crs_examples(samples), answers["confidence"], strict=True):
+        ids = torch.tensor([example["input_ids"]])
+        found = crs.backbone.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=num_beams, do_sample=False, max_new_tokens=8,
+            early_stopping=num_beams > 1, return_dict_in_generate=True, output_scores=True, output_logits=True,
+        )  # fmt: skip
+        if num_beams == 1:
+            expected = torch.stack([step.log_softmax(dim=-1).max() for step in found.logits]).mean().item()
+        else:
+            expected = found.sequences_scores.item()
+        assert confidence == pytest.approx(expected, rel=1e-3)
+        lengths.add(found.sequences.shape[1])
+    assert len(lengths) > 2 and answers["confidence"].nunique() > 5
+    alone = answers_of(crs, samples, 1, num_beams)
+    np.testing.assert_allclose(answers["confidence"].astype(float), alone["confidence"].astype(float), rtol=1e-3)
 
 
 def test_a_saved_model_scores_and_writes_as_before(tmp_path, model):

@@ -244,21 +244,38 @@ def test_batched_decoding_is_greedy_decoding_one_at_a_time(model, tokenizer, sam
     together, alone = (answers_of(model, tokenizer, samples, examples, size) for size in (16, 1))
     assert together["sample_id"].tolist() == samples["sample_id"].tolist()
     assert together["raw"].tolist() == alone["raw"].tolist() and together["raw"].nunique() > 8
-    for task, example, raw in zip(samples["task"], examples, together["raw"], strict=True):
+    np.testing.assert_allclose(together["confidence"].astype(float), alone["confidence"].astype(float), rtol=1e-4)
+    for task, example, raw, confidence in zip(samples["task"], examples, together["raw"], together["confidence"], strict=True):
         if task == "recommend":
+            assert np.isnan(confidence)
             continue
-        written = []
+        written, told = [], []
         while len(written) < NEW and tokenizer.eos_token_id not in written:
-            written.append(next_logits(model, example["prompt"] + written).argmax().item())
+            likely = next_logits(model, example["prompt"] + written).log_softmax(dim=0)
+            written.append(likely.argmax().item())
+            told.append(likely.max().item())
         assert raw == tokenizer.decode(written, skip_special_tokens=True)
+        assert confidence == pytest.approx(np.mean(told), rel=1e-4)
+
+
+def test_what_follows_the_end_of_a_text_does_not_count_in_its_confidence(model, examples):
+    """Texts of different lengths in one batch: the shorter ones are padded."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    prompts = [example["prompt"] for example in examples[:8]]
+    text, _ = continue_greedily(model, tokenizer, prompts[:1], NEW)[0]
+    tokenizer.eos_token_id = tokenizer(text, add_special_tokens=False)["input_ids"][3]  # the fourth token becomes the end
+    together = continue_greedily(model, tokenizer, prompts, NEW)
+    alone = [continue_greedily(model, tokenizer, [prompt], NEW)[0] for prompt in prompts]
+    assert [text for text, _ in together] == [text for text, _ in alone] and len({len(text) for text, _ in together}) > 1
+    np.testing.assert_allclose([sure for _, sure in together], [sure for _, sure in alone], rtol=1e-4)
 
 
 def test_penalties_of_a_checkpoint_do_not_reach_greedy_decoding(model, tokenizer, examples):
     prompts = [example["prompt"] for example in examples[:6]]
-    plain = continue_greedily(model, tokenizer, prompts, NEW)
+    plain = [text for text, _ in continue_greedily(model, tokenizer, prompts, NEW)]
     penalised = load_causal(tiny.backbone("llama"))
     penalised.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1)
-    assert continue_greedily(penalised, tokenizer, prompts, NEW) == plain
+    assert [text for text, _ in continue_greedily(penalised, tokenizer, prompts, NEW)] == plain
     given = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     written = penalised.generate(**left_padded(prompts, tokenizer.pad_token_id), **given)[:, -NEW:]
     assert tokenizer.batch_decode(written, skip_special_tokens=True) != plain  # else the penalties would not show
@@ -352,7 +369,7 @@ def test_ranking_first_is_what_generating_writes(tmp_path, tokenizer, samples, e
     tuned = new_lora(tiny.backbone("llama"), **LORA)
     tune(tuned, few, few, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 8})
     written = continue_greedily(tuned.eval(), tokenizer, [example["prompt"] for example in few], NEW)
-    assert written == answers_of(tuned, tokenizer, asked, few)["raw"].tolist() and set(written) <= set(LETTERS)
+    assert [raw for raw, _ in written] == answers_of(tuned, tokenizer, asked, few)["raw"].tolist() and {raw for raw, _ in written} <= set(LETTERS)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +396,7 @@ def test_full_width_signs_come_back_where_the_tokenizer_lost_them(task, wrote, m
 
 def test_answers_of_a_tokenizer_that_loses_width_get_it_back_and_others_are_left_alone(monkeypatch, samples, instructions):
     asked = samples[samples["task"] == "understand"].reset_index(drop=True)
-    monkeypatch.setattr("llmcrs_utils.llm.predict.continue_greedily", lambda model, tokenizer, prompts, limit: ["颜色:黑色;内存:128GB"] * len(prompts))
+    monkeypatch.setattr("llmcrs_utils.llm.predict.continue_greedily", lambda model, tokenizer, prompts, limit: [("颜色:黑色;内存:128GB", -0.5)] * len(prompts))
     for architecture, text in (("chatglm", "颜色：黑色；内存：128GB"), ("llama", "颜色:黑色;内存:128GB")):
         tokenizer = load_tokenizer(tiny.backbone(architecture))
         few = encode_instructions(instructions[instructions["task"] == "understand"], tokenizer, CHINESE, "bare", CUTOFF, NEW)[0]

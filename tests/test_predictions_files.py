@@ -34,7 +34,17 @@ def test_other_types_and_columns_are_converted(folder):
     written(other, folder / "other.parquet", seed=pa.int32(), split=pa.dictionary(pa.int8(), pa.string()), **text)
     read = read_predictions(folder)
     assert list(read.columns) == SCHEMA.names
-    pd.testing.assert_frame_equal(read[read["system"] == "other"].reset_index(drop=True), answers("other")[SCHEMA.names], check_dtype=False)
+    expected = answers("other").assign(confidence=float("nan"))[SCHEMA.names]
+    pd.testing.assert_frame_equal(read[read["system"] == "other"].reset_index(drop=True), expected, check_dtype=False)
+
+
+def test_files_with_and_without_confidence_are_read_together(folder):
+    """Files of before have no such column. A run that knows it for some answers leaves the others empty."""
+    written(answers("before"), folder / "before.parquet")
+    write_predictions(answers("now", confidence=[-0.25, None]), folder / "now.parquet")
+    read = read_predictions(folder).set_index("system")["confidence"]
+    assert read["before"].isna().all() and read["bcrs"].isna().all() and read.dtype == float
+    assert read["now"].iloc[0] == -0.25 and pd.isna(read["now"].iloc[1])
 
 
 def test_item_numbers_become_names_and_scores_and_raw_may_be_missing(folder):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
+from openai.types.chat.chat_completion import Choice
 
 from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.llm import served
@@ -22,7 +23,10 @@ from llmcrs_utils.tasks.dataset import write_dataset
 
 
 class Server(ThreadingHTTPServer):
-    """Says what ``say`` makes of a question; counts questions. ``say`` returns a text, or (text, letter -> log-probability)."""
+    """Says what ``say`` makes of a question; counts questions.
+
+    ``say`` returns a text, (text, letter -> log-probability), or (text, None, log-probabilities of its tokens).
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -56,11 +60,13 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, said)
         if isinstance(said, int):
             return self.send(said, {"error": {"message": "not now, sk-secret", "type": "x", "code": None, "param": None}})
-        text, letters = said if isinstance(said, tuple) else (said, None)
+        text, letters, *told = said if isinstance(said, tuple) else (said, None)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, "logprobs": None}
         if letters:
             top = [{"token": f" {letter}", "logprob": value, "bytes": None} for letter, value in letters.items()]
             choice["logprobs"] = {"content": [{"token": " ", "logprob": 0, "bytes": None, "top_logprobs": []}, {**top[0], "top_logprobs": top}], "refusal": None}
+        if told:
+            choice["logprobs"] = {"content": [{"token": "x", "logprob": value, "bytes": None, "top_logprobs": []} for value in told[0]], "refusal": None}
         usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
         return self.send(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "small", "choices": [choice], "usage": usage})
 
@@ -84,7 +90,7 @@ def run(tmp_path, server):
 
 
 def asks_to_rank(question):
-    return "logprobs" in question
+    return "top_logprobs" in question
 
 
 def test_every_sample_is_asked_once_and_answers_are_scored_like_any(run, server, tmp_path):
@@ -121,6 +127,30 @@ def test_without_log_probabilities_the_letter_that_is_written_counts(run, server
 )  # fmt: skip
 def test_a_letter_is_read_where_it_stands_alone(raw, letter):
     assert served.written_letter(raw) == letter
+
+
+def test_confidence_is_the_mean_of_what_the_server_tells_and_missing_where_it_tells_nothing(run, server):
+    def say(question):
+        if asks_to_rank(question):
+            return "C"
+        return "价位：一百", None, [-0.5, -1.5]
+
+    server.say = say
+    predictions = conduct(run).predictions.merge(tiny.dataset().samples[["sample_id", "task"]], on="sample_id")
+    ranked = predictions["task"] == "recommend"
+    assert predictions.loc[ranked, "confidence"].isna().all() and set(predictions.loc[~ranked, "confidence"]) == {-1.0}
+
+
+def test_a_server_that_tells_no_log_probabilities_is_asked_without(run, server):
+    server.say = lambda question: 400 if "logprobs" in question else "A"
+    predictions = conduct(run).predictions
+    assert predictions["confidence"].isna().all() and predictions["text"].astype(bool).all()
+
+
+def test_a_thought_has_no_confidence():
+    told = {"content": [{"token": "x", "logprob": -9.0, "bytes": None, "top_logprobs": []}], "refusal": None}
+    choice = Choice(index=0, finish_reason="stop", message={"role": "assistant", "content": "<think>嗯</think>好"}, logprobs=told)
+    assert served.confidence_of(choice) is None
 
 
 def test_an_answer_without_a_letter_is_unusable(run, server):

@@ -41,7 +41,7 @@ from llmcrs_utils.typical.tagging import (
 )
 
 SYSTEMS = list(TAGGER_LAYERS)
-ANSWERS = ["split", "sample_id", "text", "ranking", "scores", "raw", "valid", "catalogue"]
+ANSWERS = ["split", "sample_id", "text", "ranking", "scores", "raw", "valid", "confidence", "catalogue"]
 
 
 def marked(act, text, *needs):

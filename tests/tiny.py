@@ -75,7 +75,9 @@ def help_for(samples: pd.DataFrame, usable: bool = True, text: str = "价位：�
 
 
 def assert_same_answers(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Texts and rankings equal, scores up to rounding."""
-    pd.testing.assert_frame_equal(one.drop(columns="scores"), other.drop(columns="scores"))
+    """Texts and rankings equal, scores and confidence up to rounding."""
+    rounded = ["scores", "confidence"]
+    pd.testing.assert_frame_equal(one.drop(columns=rounded), other.drop(columns=rounded))
+    np.testing.assert_allclose(one["confidence"].astype(float), other["confidence"].astype(float), rtol=1e-4)
     for scores, others in zip(one["scores"], other["scores"], strict=True):
         np.testing.assert_allclose(scores, others, rtol=1e-4, atol=1e-5)

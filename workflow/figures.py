@@ -25,7 +25,7 @@ SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ ho
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
-    "13_known_answer": "known-answer",
+    "13_known_answer": "known-answer", "14_controls": STUDY,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",), "docs/results.md": ("pscon_cn", "pscon_cn_disliked")}

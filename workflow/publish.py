@@ -19,6 +19,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
+from llmcrs_utils.systems.registry import working_alone
 
 RUNS, RESULTS = Path("runs"), Path("results")
 # The notebook that is shown, and the job that shows it best.
@@ -43,13 +44,13 @@ def provenance(run: Path) -> dict[str, dict]:
     return records
 
 
-def publish_split(source: Path, target: Path, split: str, schema=SCHEMA) -> None:
-    """One file per system with its answers to one split, all seeds."""
+def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems=None) -> None:
+    """One file per system (of ``systems``, if they are named) with its answers to one split, all seeds."""
     for stale in target.glob("*.parquet"):
         stale.unlink()
     for system, part in read_all(source, schema).groupby("system"):
         chosen = part[part["split"] == split].sort_values(["seed", "sample_id"], kind="stable", ignore_index=True)
-        if len(chosen):
+        if len(chosen) and (systems is None or system in systems):
             write_parquet(chosen, target / f"{system}.parquet", schema)
 
 
@@ -61,7 +62,7 @@ def publish_run(name: str) -> Path:
     write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
     samples = read_parquet(run / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
-    kept = samples["split"].isin(["train", "test"] if cross_fitted else ["test"])
+    kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["test"])
     write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
     return results
 
@@ -72,6 +73,8 @@ def publish_study() -> None:
     publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
     publish_split(run / "predictions", results / "training", "train")
+    alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
+    publish_split(run / "predictions", results / "validation", "valid", systems=alone)  # on which notebook 14 chooses parameters
     traits = read_parquet(run / "data" / "traits.parquet")
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
 
@@ -150,3 +153,5 @@ if __name__ == "__main__":
         write_atomically(path, text)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
     print(f"{RESULTS}: {size / 1e6:.1f} MB; {len(SHOWN)} notebooks. Now make figures.")
+    if (RESULTS / STUDY / "validation").is_dir():
+        print('notebooks/14_controls.ipynb: its parameters are now held_out_dir = "results/study-cpu/validation", held_out_split = "valid"')

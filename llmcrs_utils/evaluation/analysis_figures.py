@@ -240,6 +240,41 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     return figure
 
 
+WAYS = {
+    "Router": ("o", "#0072B2"), "Fusion": ("D", "#D55E00"), "Rerank": ("s", "#E69F00"), "Union": ("^", "#117733"), "Intersection": ("v", "#AA4499"),
+    "LLM assisting CRS": ("o", "white"), "CRS assisting LLM": ("s", "white"),
+}  # fmt: skip
+
+
+def control_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """The potential of each pair, and what each way of combining the two gains: a panel per task, a block per pair.
+
+    Args:
+        table: what ``controls.realised`` returns, with ``sound``; ways that rest on a collapsed system are drawn pale.
+    """
+    figure, panels = _panels("How much of the potential is realised?", corpus_note, table[["task", "crs", "llm"]], sharex=False)
+    figure.set_size_inches(10, figure.get_figheight() * 1.35)
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        pairs = list(part.groupby(["crs", "llm"], sort=False))
+        for place, (_, ways) in enumerate(pairs):
+            axes.barh(place, ways["potential"].iloc[0], color="0.88", height=0.9, zorder=1)
+            shifts = np.linspace(-0.36, 0.36, len(ways)) if len(ways) > 1 else [0]
+            for shift, row in zip(shifts, ways.itertuples()):
+                shape, face = WAYS[row.way]
+                colour, alpha = ("0.25" if face == "white" else face), (1 if row.sound else 0.3)
+                axes.plot([row.low, row.high], [place + shift] * 2, color=colour, alpha=alpha, linewidth=1.4, zorder=2)
+                axes.plot(row.gain, place + shift, shape, color=colour, markerfacecolor=face, alpha=alpha, markersize=5.5, zorder=3)
+        axes.axvline(0, color="0.35", linewidth=1)
+        _rows(axes, ["\n".join(SYSTEMS[key].name for key in names) for names, _ in pairs])
+        axes.set_xlabel(f"{part['metric'].iloc[0]} above the better of the two")
+    shown = [name for name in WAYS if name in set(table["way"])]
+    handles = [Patch(color="0.88", label="potential: the better answer per sample")]
+    handles += [_mark(figure.axes[0], WAYS[name][0], "0.25" if WAYS[name][1] == "white" else WAYS[name][1], WAYS[name][1], name) for name in shown]
+    _legend(figure, handles, 4)
+    return figure
+
+
 def figure_title(claim: str, note: str) -> str:
     return figure_text("\n".join([claim, *textwrap.wrap(note, 90)]))
 

@@ -14,7 +14,7 @@ from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, SIGNIFICANT, holm, mean_intervals, paired_gains, runs_of
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.predictions import CATALOGUE
-from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, system_of
+from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, control_name, system_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ TABLES = {
 }
 PAPER_METRICS = {"H@5": "Hit@5", "M@5": "MRR@5"}  # where the paper's column is called otherwise
 OTHERS = "Other systems"  # those that the registry does not know: somebody else's answers, each under its own name
+WITHOUT_TRAINING = "Training-free controls"  # combinations of a CRS's and an LLM's saved answers (``evaluation.controls``)
 # Blocks of rows, top to bottom.
-GROUPS = ("Floor", "Typical", "No collaboration", "LLM assisting CRS", "CRS assisting LLM", OTHERS, "Ceiling")
+GROUPS = ("Floor", "Typical", "No collaboration", WITHOUT_TRAINING, "LLM assisting CRS", "CRS assisting LLM", OTHERS, "Ceiling")
 # The rows of those who are no system: floors and ceiling.
 BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Ceiling", "The world's own probabilities")}
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
@@ -311,7 +312,8 @@ def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     keys = set(scores["system"])
     rows = [(key, *about) for key, about in BOUNDS.items() if key in keys]
     rows += [(key, system.group, system.name) for key, system in SYSTEMS.items() if key in keys]
-    rows += [(key, OTHERS, key) for key in sorted(keys.difference(BOUNDS, SYSTEMS))]
+    others = {key: control_name(key) for key in sorted(keys.difference(BOUNDS, SYSTEMS))}
+    rows += [(key, WITHOUT_TRAINING if name else OTHERS, name or key) for key, name in others.items()]
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 

@@ -10,7 +10,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import FEW_DIALOGUES
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, TASKS, working_alone
+from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
 
 WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
 
@@ -104,6 +104,42 @@ def headroom_used(table: pd.DataFrame) -> str:
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
     return "\n".join(lines)
+
+
+def potential_used(table: pd.DataFrame) -> str:
+    """The result of ``controls.realised``, a line per task; rows that are not ``sound`` are left out and counted."""
+    lines = []
+    for task, part in table.groupby("task", sort=False):
+        good = part[part["sound"]]
+        left_out = f" Left out, as a system behind them has collapsed: {len(part) - len(good)} of {len(part)} ways." if len(good) < len(part) else ""
+        if good.empty:
+            lines.append(f"* *{task}*: every pair has a system that has collapsed.")
+            continue
+        best = good.loc[good["gain"].idxmax()]
+        share = f", {best['realised']:.0%} of it [{best['realised low']:.0%}, {best['realised high']:.0%}]" if pd.notna(best["realised"]) else ""
+        lines.append(
+            f"* *{task}* ({best['metric']}): the potential above the better of the two is {span(good['potential'], '.3f')}; the best way, "
+            f"{best['way'].lower() if best['system'] not in SYSTEMS else markdown_text(SYSTEMS[best['system']].name)} for "
+            f"{markdown_text(both_names(best))}, gains {best['gain']:+.3f}{share}.{left_out}"
+        )
+    return "\n".join(lines)
+
+
+def ways_grid(table: pd.DataFrame) -> pd.DataFrame:
+    """The result of ``controls.realised``: a row per task and way, a column per pair, each cell the gain above the better of the two with
+    its interval; ``collapsed`` where the row is not ``sound``."""
+    cells = [
+        f"{row.gain:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" if row.sound else "collapsed" for row in table.itertuples(index=False)
+    ]
+    shown = table.assign(cell=cells, pair=[both_names(row, ", ") for row in table.to_dict("records")])
+    wide = shown.pivot(index=["task", "way"], columns="pair", values="cell")
+    order = pd.MultiIndex.from_frame(shown[["task", "way"]].drop_duplicates())
+    return wide.reindex(index=order, columns=shown["pair"].unique()).fillna("–").rename_axis(None, axis=1)
+
+
+def both_names(row, between: str = " and ") -> str:
+    """The names of a row's ``crs`` and ``llm``."""
+    return between.join(SYSTEMS[row[side]].name for side in ("crs", "llm"))
 
 
 def who_follows(table: pd.DataFrame) -> str:

@@ -29,5 +29,6 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
 
 
 def plain_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table as a frame of plain Python values: list columns as lists, text with dtype ``object``."""
-    return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=None) for name in table.column_names})
+    """An Arrow table as a frame of plain Python values: list columns as lists, text with dtype ``object``, missing numbers as NaN."""
+    kinds = {field.name: float if pa.types.is_floating(field.type) else None for field in table.schema}
+    return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=kind) for name, kind in kinds.items()})

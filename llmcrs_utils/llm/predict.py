@@ -50,7 +50,8 @@ def predict(
     def answer(task: str, chosen: list[int]) -> list[dict]:
         if task != "recommend":
             prompts_ids = [examples[i]["prompt"] for i in chosen]
-            return [text_answer(task, raw, prompts, narrowed) for raw in continue_greedily(model, tokenizer, prompts_ids, max_new_tokens)]
+            written = continue_greedily(model, tokenizer, prompts_ids, max_new_tokens)
+            return [text_answer(task, raw, prompts, narrowed, confidence) for raw, confidence in written]
         scores = ranked(examples, chosen)
         if reversed_examples:
             scores = torch.stack([scores, ranked(reversed_examples, chosen).flip(1)]).logsumexp(dim=0) - torch.tensor(2.0).log()

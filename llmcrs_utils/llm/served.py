@@ -206,7 +206,8 @@ def ask_all(material: Material, samples: pd.DataFrame, questions: list[list[dict
 
 
 def ask_one(client: openai.OpenAI, model: str, question: list[dict], ranks: bool, max_new_tokens: int) -> dict:
-    """What the server writes (``raw``), the log-probabilities of letters if it tells them, and the tokens it counted.
+    """What the server writes (``raw``), the log-probabilities of letters and the text's mean (``confidence``) if it tells them, and
+    the tokens it counted.
 
     Raises:
         Refused: if it has no answer to this question.
@@ -218,10 +219,8 @@ def ask_one(client: openai.OpenAI, model: str, question: list[dict], ranks: bool
 
     try:
         try:
-            done = create(logprobs=True, top_logprobs=TOP) if ranks else create()
+            done = create(logprobs=True, top_logprobs=TOP) if ranks else create(logprobs=True)
         except openai.BadRequestError:
-            if not ranks:
-                raise
             done = create()  # some servers tell no log-probabilities
     except openai.BadRequestError as error:
         raise Refused(reason(error)) from None
@@ -232,7 +231,7 @@ def ask_one(client: openai.OpenAI, model: str, question: list[dict], ranks: bool
         raise Refused(f"no text ({choice.finish_reason})")
     usage = done.usage
     cost = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens} if usage else {}
-    return {"raw": choice.message.content, "letters": letters_of(choice) if ranks else None, **cost}
+    return {"raw": choice.message.content, "letters": letters_of(choice) if ranks else None, "confidence": confidence_of(choice), **cost}
 
 
 def written_letter(raw: str) -> str | None:
@@ -244,6 +243,12 @@ def written_letter(raw: str) -> str | None:
     found = [(match.group(), bool(SMALL_WORD.match(text, match.start()))) for match in LONE.finditer(text)]
     named = [letter for letter, is_word in found if not is_word] or [letter for letter, _ in found if letter == "A"]
     return named[-1] if named else None
+
+
+def confidence_of(choice) -> float | None:
+    """The mean log-probability of the tokens; ``None`` if the server tells none, or if a thought is among them."""
+    told = (choice.logprobs.content if choice.logprobs else None) or []
+    return sum(token.logprob for token in told) / len(told) if told and not THOUGHT.search(choice.message.content) else None
 
 
 def letters_of(choice) -> dict[str, float] | None:
@@ -268,10 +273,10 @@ def prediction(sample: dict, said: dict, prompts: Prompts) -> dict:
     """
     raw = THOUGHT.sub("", said["raw"])
     if sample["task"] != "recommend":
-        return text_answer(sample["task"], raw, prompts)
+        return text_answer(sample["task"], raw, prompts, confidence=said.get("confidence"))
     candidates, letters, written = list(sample["candidates"]), said["letters"], written_letter(raw)
     if written is None:
-        return {"text": "", "ranking": [], "scores": [], "raw": said["raw"], "valid": False, "catalogue": []}
+        return {"text": "", "ranking": [], "scores": [], "raw": said["raw"], "valid": False, "confidence": None, "catalogue": []}
     if letters:
         low = min(letters.values()) + UNLISTED
         scores = [letters.get(letter, low) for letter in LETTERS[: len(candidates)]]

@@ -63,7 +63,7 @@ def to_predictions(
     among them is an unusable answer. If their order is known too, the letters A-T are read as candidates.
 
     Args:
-        answers: as ``read_answers`` returns them. ``system, seed, split, scores, raw`` and ``valid`` may be missing.
+        answers: as ``read_answers`` returns them. ``system, seed, split, scores, raw, valid`` and ``confidence`` may be missing.
         path: path of the file. Messages name it, and its stem is the system's name if there is no ``system``.
         samples: samples of the study: ``sample_id, split, task`` and optionally ``candidates``: a list of item ids, a set if
             their order is unknown, or empty or ``None`` if they are unknown.
@@ -97,7 +97,8 @@ def to_predictions(
         else:
             answer = _written(row, sample, where, sample_id, prompts)
         raw, usable = _text(row.get("raw"), f"{where}, raw"), _flag(row.get("valid"), f"{where}, valid")
-        rows.append(about | answer | {"raw": raw or answer["raw"], "valid": answer["valid"] and usable})
+        confidence = _number(row.get("confidence"), f"{where}, confidence")
+        rows.append(about | answer | {"raw": raw or answer["raw"], "valid": answer["valid"] and usable, "confidence": confidence})
     predictions = pd.DataFrame(rows, columns=SCHEMA.names)
     if name:
         systems = predictions["system"].nunique()
@@ -190,6 +191,16 @@ def _flag(value, where: str) -> bool:
     if text and text not in YES + NO:
         raise AnswersError(f"{where}: {value!r} is neither true nor false; write one of them")
     return text not in NO
+
+
+def _number(value, where: str) -> float | None:
+    """A number; ``None`` if the row has none."""
+    if _missing(value) or not str(value).strip():
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise AnswersError(f"{where}: {value!r} is no number; correct it or leave it empty") from None
 
 
 def _list(value, where: str) -> list:

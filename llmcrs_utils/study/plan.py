@@ -271,12 +271,14 @@ class Plan:
             "cross_fitted_dir": f"{self.folder}/{CROSS_FITTED}predictions", "training_dir": f"{self.folder}/predictions",
             "folds_dir": f"{self.folder}/{FOLDS}predictions", "fallback_dir": "",
         }  # fmt: skip
+        validated = {"held_out_dir": f"{self.folder}/predictions", "held_out_split": "valid"}
         wanted = [("tables", "07_tables", [], [*self.tables, f"{self.figures}/metrics.csv", f"{self.figures}/health.csv"], {})]
         if self.collaborations:
             wanted[0][3].append(f"{self.figures}/gains.png")
             wanted += [
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
+                ("controls", "14_controls", [], [f"{self.figures}/controls.csv"], validated),
             ]
             if self.folds:
                 files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)

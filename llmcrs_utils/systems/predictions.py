@@ -20,6 +20,7 @@ SCHEMA = pa.schema(
         "scores": pa.list_(pa.float32()),  # recommend: one per entry of ranking
         "raw": pa.string(),  # what the model wrote, untouched
         "valid": pa.bool_(),  # False where no usable answer could be read from it
+        "confidence": pa.float32(),  # of a generated text: its mean log-probability per token, in nats; null where unknown
     }
 )
 CATALOGUE = "catalogue"
@@ -29,14 +30,17 @@ CATALOGUE_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in ("system", "seed"
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Write one system's predictions, columns as in ``SCHEMA``. Rankings in a column ``catalogue`` go to ``catalogue_file``."""
+    """Write one system's predictions, columns as in ``SCHEMA``, ``confidence`` null where it is missing.
+
+    Rankings in a column ``catalogue`` go to ``catalogue_file``.
+    """
     if first_process():
         catalogue_file(path).unlink(missing_ok=True)  # rankings of earlier predictions would pass for these
     ranked = frame[frame[CATALOGUE].map(len) > 0] if CATALOGUE in frame else frame[:0]
     if len(ranked):
         ranked = ranked.drop(columns="ranking").rename(columns={CATALOGUE: "ranking"})
         write_parquet(ranked[CATALOGUE_SCHEMA.names], catalogue_file(path), CATALOGUE_SCHEMA)
-    write_parquet(frame[SCHEMA.names], path, SCHEMA)
+    write_parquet((frame if "confidence" in frame else frame.assign(confidence=None))[SCHEMA.names], path, SCHEMA)
 
 
 def catalogue_file(path: str | Path) -> Path:
@@ -87,7 +91,7 @@ def read_arrow(path: Path) -> pa.Table:
 def conformed(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     """``table`` with the columns and types of ``schema``: further columns are left out, other types converted without loss.
 
-    Where ``scores`` or ``raw``, on which no result depends, is missing, it is empty or the text.
+    A missing ``scores`` is empty, a missing ``raw`` is the text, and a missing ``confidence`` is null.
 
     Raises:
         ValueError: naming the file, the column and the remedy, if a column is missing, holds nothing in a row that needs it, or
@@ -96,6 +100,7 @@ def conformed(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     if table.schema.equals(schema):
         return table
     optional = {"scores": pa.nulls(len(table), pa.list_(pa.float32())), "raw": table["text"] if "text" in table.column_names else None}
+    optional["confidence"] = pa.chunked_array([pa.nulls(len(table), pa.float32())])
     columns = {}
     for field in schema:
         given = table[field.name] if field.name in table.column_names else optional.get(field.name)

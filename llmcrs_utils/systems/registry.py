@@ -80,7 +80,16 @@ FLOORS = {
 }
 RANKING_FLOORS = ("popular", "last_viewed")  # these rank the whole catalogue
 ORACLE = "oracle"
-
+# Training-free combinations of a CRS and an LLM (``evaluation.controls``), and their names in tables.
+CONTROLS = {
+    "copy_crs": "Copy of {crs} (beside {llm})",
+    "copy_llm": "Copy of {llm} (beside {crs})",
+    "router": "Router of {crs} and {llm}",
+    "fusion": "Fusion of {crs} and {llm}",
+    "rerank": "{crs} reranked by {llm}",
+    "union": "Union of {crs} and {llm}",
+    "intersection": "Intersection of {crs} and {llm}",
+}
 
 RUN_ENDING = re.compile(r"_(seed|fold)\d+$")  # of a run's name
 RESERVED = {*FLOORS, ORACLE, "catalogue", "set_aside", "systems", "profile", "extends", "accelerate", "seeds", "models", "none"}  # no keys
@@ -140,6 +149,21 @@ def register(models: dict[str, dict[str, str]]) -> None:
     extended = arranged(crss, llms)
     SYSTEMS.clear()
     SYSTEMS.update(extended)
+
+
+def control_key(kind: str, crs: str, llm: str) -> str:
+    """The key of a control under which its answers are saved and scored, such as ``fusion:bcrs+cllm``."""
+    return f"{kind}:{crs}+{llm}"
+
+
+def control_name(key: str) -> str | None:
+    """The name of a control in tables; ``None`` if the key is no control's."""
+    kind, _, members = key.partition(":")
+    crs, plus, llm = members.partition("+")
+    if kind not in CONTROLS or not plus:
+        return None
+    names = {key: system.name for key, system in SYSTEMS.items()}
+    return CONTROLS[kind].format(crs=names.get(crs, crs), llm=names.get(llm, llm))
 
 
 def system_of(key: str) -> System:

@@ -37,15 +37,16 @@ def loses_width(tokenizer) -> bool:
     return "：" not in tokenizer.decode(tokenizer("颜色：黑", add_special_tokens=False)["input_ids"])
 
 
-def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False) -> dict:
+def text_answer(task: str, raw: str, prompts: Prompts, narrowed: bool = False, confidence: float | None = None) -> dict:
     """A generated text as an answer. It is valid if it names an attribute (understand, elicit) or is not empty (respond).
 
-    ``narrowed`` means that the model's tokenizer ``loses_width``; ``raw`` stays as the model wrote it.
+    ``narrowed`` means that the model's tokenizer ``loses_width``; ``raw`` stays as the model wrote it. ``confidence``: the mean
+    log-probability of the tokens written, if it is known.
     """
     text = restore_width(task, raw, prompts) if narrowed else raw
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
     valid = bool(text) if task == "respond" else bool(parse_needs(text, prompts))
-    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid, "catalogue": []}
+    return {"text": text, "ranking": [], "scores": [], "raw": raw, "valid": valid, "confidence": confidence, "catalogue": []}
 
 
 def ranked_answer(candidates: list[str], order: list[int], scores: list[float], raw: str, catalogue: list[str] | None = None) -> dict:
@@ -54,7 +55,7 @@ def ranked_answer(candidates: list[str], order: list[int], scores: list[float], 
     ``catalogue``: the best items of the whole catalogue, from a system that scores all of it.
     """
     ranking = [candidates[position] for position in order]
-    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True, "catalogue": catalogue or []}
+    return {"text": ranking[0], "ranking": ranking, "scores": scores, "raw": raw, "valid": True, "confidence": None, "catalogue": catalogue or []}
 
 
 def ranked(scores: Tensor, rows: list[dict], items: dict[str, int]) -> list[dict]:

@@ -154,7 +154,7 @@ def answer_replies(
 
     def answer(task: str, chosen: list[int]) -> list[dict]:
         written = continue_greedily(model, tokenizer, [dialogues[i] for i in chosen], record["max_new_tokens"])
-        return [text_answer(task, raw, prompts, narrowed) for raw in written]
+        return [text_answer(task, raw, prompts, narrowed, confidence) for raw, confidence in written]
 
     return answer_in_batches(samples, [len(dialogue) for dialogue in dialogues], batch_size, answer)
 

@@ -20,6 +20,7 @@ from llmcrs_utils.world.dialogues import Choice, TurnTruth
 
 LANGUAGE = "zh"  # of the world
 WORDINGS = 12  # wordings of a reply that represent all possible ones
+LEAST_PROBABILITY = 1e-9  # probability of an item that is ruled out, where its logarithm is needed
 Labels = list[tuple[str, float]]  # label, probability
 
 
@@ -71,7 +72,7 @@ def oracle_predictions(samples: pd.DataFrame, truth: Truth, split: str = "test")
             text = ranking[0]
         else:
             text = wordings[sample_id] if task == "respond" else best_set(labels[sample_id])
-        rows.append((ORACLE, 1, split, sample_id, text, ranking, scores, text, True))
+        rows.append((ORACLE, 1, split, sample_id, text, ranking, scores, text, True, None))
     return pd.DataFrame(rows, columns=SCHEMA.names)
 
 
@@ -86,7 +87,7 @@ def expected_scores(samples: pd.DataFrame, predictions: pd.DataFrame, labels: pd
     unfolded = samples.drop(columns="label").merge(possible, on="sample_id")
     answers = predictions[predictions["split"] == split].merge(possible[["sample_id", "variant"]], on="sample_id")
     scored = score(
-        unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"])[SCHEMA.names], LANGUAGE, split
+        unfolded.assign(sample_id=unfolded["variant"]), answers.assign(sample_id=answers["variant"]), LANGUAGE, split
     )
     scored = scored.rename(columns={"sample_id": "variant"}).merge(possible[["variant", "sample_id", "probability"]], on="variant")
     metrics = list(dict.fromkeys(metric for task in TASKS for metric in METRICS[task]))
@@ -121,6 +122,23 @@ def reader_table(samples: pd.DataFrame, truth: Truth, split: str = "test") -> pd
             ranking = sorted(candidates, key=lambda item: -found[item])
             row.append((likely[ranking[0]], sum(likely[item] / rank for rank, item in enumerate(ranking[:5], start=1))))
     return pd.DataFrame({name: np.mean(values, axis=0) for name, values in rows.items()}, index=["Acc", "MRR@5"]).T
+
+
+def reader_predictions(samples: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    """Rankings by two perfect readers, of behaviour alone (``behaviour``) and of needs alone (``needs``), columns as in ``predictions.SCHEMA``.
+
+    Each knows one half of what the desk's choice depends on, and its scores are log-probabilities of a desk that knows no more. The
+    desk's own log-probabilities are a weighted sum of both, so a fusion of the two can reach the ceiling.
+    """
+    rows = []
+    for sample in samples[samples["task"] == "recommend"].itertuples():
+        choice, candidates = truth[sample.sid, sample.seq_no].choice, list(sample.candidates)
+        for system, weight in (("behaviour", 1.0), ("needs", 0.0)):
+            likely = dict(chosen_items(choice, candidates, weight))
+            ranking = sorted(candidates, key=lambda item: -likely[item])
+            scores = [float(np.log(max(likely[item], LEAST_PROBABILITY))) for item in ranking]
+            rows.append((system, 1, sample.split, sample.sample_id, ranking[0], ranking, scores, "", True, None))
+    return pd.DataFrame(rows, columns=SCHEMA.names)
 
 
 def read_appeal(choice: Choice, candidates: list[str]) -> dict[str, float]:
@@ -198,7 +216,7 @@ def best_replies(samples: pd.DataFrame, truth: Truth) -> dict[str, str]:
     frame["sample_id"] = [f"{name} {one} {other}" for name, one, other in pairs]
     texts = [drawn[name][one] for name, one, _ in pairs]
     wording_samples = frame.assign(task="respond", split="test", sid="", domain="", label=[drawn[name][other] for name, _, other in pairs])
-    answers = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True)
+    answers = frame.assign(system=ORACLE, seed=1, split="test", text=texts, ranking=None, scores=None, raw=texts, valid=True, confidence=None)
     scored = score(wording_samples, answers[SCHEMA.names], LANGUAGE).merge(frame, on="sample_id")
     mean = scored.groupby(["name", "one"])[HEADLINE["respond"]].mean()
     return {name: drawn[name][int(part.idxmax()[1])] for name, part in mean.groupby(level="name")}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.evaluation.analysis_figures import figure_title
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
+from llmcrs_utils.evaluation.controls import controls
 from llmcrs_utils.evaluation.figures import colours
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import mean_interval
@@ -16,8 +17,11 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, system_of
-from llmcrs_utils.world import Knobs, Truth
-from llmcrs_utils.world.ceilings import chosen_items
+from llmcrs_utils.tasks.candidates import build_catalogue
+from llmcrs_utils.tasks.samples import build_samples
+from llmcrs_utils.text.prompts import CHINESE
+from llmcrs_utils.world import Knobs, Truth, generate
+from llmcrs_utils.world.ceilings import chosen_items, expected_scores, oracle_predictions, reader_predictions, true_labels
 from llmcrs_utils.world.knobs import SPREAD, measures
 
 PLANTED = "planted.csv"
@@ -119,6 +123,34 @@ def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat(parts).pivot(index=["knob", "value"], columns=["outcome", "of"], values="score")
     order = [(outcome, of) for outcome in READERS.values() for of in ("planted", "perfect readers", "measured")]
     return table[order]
+
+
+def readers_together(dialogues: dict[str, int], sellers: int = 2, items: int = 40, seed: int = 1, knobs: Knobs = Knobs()) -> pd.DataFrame:
+    """Does a training-free control realise what is planted? Two perfect readers, one of behaviour and one of needs, and their controls.
+
+    Parameters are chosen on the validation dialogues. Scores are expectations under the world's own probabilities over the test
+    dialogues' recommendations, so they have no noise of single labels, and none can be above the ceiling.
+
+    Args:
+        dialogues: their number for ``valid`` and ``test``; ``sellers, items``: shops per category, and items of each.
+
+    Returns:
+        One row per reader, control and the ceiling: ``Acc, MRR@5`` and ``of the planted potential``: the gain in MRR@5 above the better
+        reader, as a share of the ceiling's.
+    """
+    corpus, truth = generate(dialogues, sellers, items, seed=seed, knobs=knobs)
+    samples = build_samples(corpus, build_catalogue(corpus, CHINESE), CHINESE)
+    samples = samples[samples["task"] == "recommend"]
+    read = reader_predictions(samples, truth)
+    made = controls(samples, read, read[read["split"] == "valid"], "zh", pairs=[("behaviour", "needs")])
+    tests = samples[samples["split"] == "test"]
+    every = pd.concat([read, made.predictions[~made.predictions["system"].str.startswith("copy")], oracle_predictions(samples, truth)])
+    means = expected_scores(tests, every, true_labels(tests, truth)).groupby("system")[["Acc", "MRR@5"]].mean()
+    better = means.loc[["behaviour", "needs"], "MRR@5"].max()
+    means["of the planted potential"] = (means["MRR@5"] - better) / (means.loc[ORACLE, "MRR@5"] - better)
+    names = {"behaviour": "reader of behaviour", "needs": "reader of needs", ORACLE: "ceiling"}
+    table = means.sort_values("MRR@5").rename(index=lambda key: names.get(key) or key.partition(":")[0])
+    return table.rename_axis(None)
 
 
 PLANTED_COLOURS = {
