@@ -34,7 +34,7 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
     """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
-    excluded = (table["collapsed"] != "").sum() if "collapsed" in table else 0
+    excluded = (table["collapsed"] != "").sum() if "collapsed" in table else (~table["sound"]).sum() if "sound" in table else 0
     left_out = f" {excluded} more are left out ({DAGGER}): a system in them has collapsed." if excluded else ""
     untested = int(table[sure].isna().sum()) - excluded
     if not table[sure].notna().any():
