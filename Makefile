@@ -15,9 +15,6 @@ MODELS = BERT GPT2 BCRS CCRS CLLM ALLM MLLM
 GIVEN = $(if $(DATA),"data_dir=$$DATA") $(foreach name,$(MODELS),$(if $($(name)),"$(shell echo $(name) | tr A-Z a-z)_model=$$$(name)"))
 export DATA SET PROFILE PSCON MODEL $(MODELS)
 
-# notebooks of saved predictions, whose outputs are compared last: running them writes figures/ anew
-FROM_RESULTS = $(wildcard notebooks/00_*.ipynb notebooks/07_*.ipynb notebooks/08_*.ipynb notebooks/09_*.ipynb notebooks/12_*.ipynb notebooks/13_*.ipynb notebooks/14_*.ipynb)
-
 INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
@@ -102,13 +99,12 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 
 # The files that take minutes come first, so that no core waits for the last one.
-LONGEST = tests/test_figures.py tests/test_pipeline.py tests/test_processes.py tests/test_benchmarks.py
-test: $(INSTALLED) ## ~16 min | the tests, without those of test-slow
+LONGEST = tests/test_pipeline.py tests/test_figures.py
+test: $(INSTALLED) ## ~10 min | the tests, without those of test-slow; nbval compares the notebooks of saved predictions
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
-	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --nbval-lax $(FROM_RESULTS)
 
-test-slow: $(INSTALLED) ## ~15 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes
-	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 SLOW=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile tests/test_pipeline.py tests/test_rehearsal.py tests/test_processes.py tests/test_benchmarks.py tests/test_gpu.py
+test-slow: $(INSTALLED) ## ~20 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes
+	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile -m slow tests
 
 figures: $(INSTALLED) ## ~30 s | every committed table and figure again, from results/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py

@@ -1,6 +1,5 @@
 """Hand-made dialogues, shops and a small generated corpus that several tests share."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,7 @@ from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import generate
 
 SHARED = Path(__file__).parents[2] / "shared" / "u_need_samples"
-# Whole runs of the workflow and several processes: minutes each. `make test-slow` runs them.
-slow = pytest.mark.skipif("SLOW" not in os.environ, reason="minutes: make test-slow runs it")
+slow = pytest.mark.slow  # whole runs, several processes, and trainings that are repeated: `make test-slow` runs them
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public U-NEED samples are not here")
 
 SEGMENTS = ["[user]", "[system]", "[understand]", "[elicit]", "[recommend]", "[LLM]"]

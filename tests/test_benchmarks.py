@@ -21,6 +21,7 @@ from llmcrs_utils.small.models import new_backbone, save_backbone
 from llmcrs_utils.training.decoding import continue_greedily
 
 
+@slow
 def test_every_architecture_is_timed(capsys):
     threads = torch.get_num_threads()
     try:
@@ -93,6 +94,7 @@ def test_a_series_goes_on_where_memory_ends(capsys, monkeypatch):
     assert [(point["batch_size"], point.get("out_of_memory", False)) for point in points] == [(1, False), (2, True)]
 
 
+@slow
 def test_fewer_bits_hold_fewer_bytes(tmp_path):
     tokenizer = material.tokenizer_of("llama")
     model = new_backbone("llama", tokenizer, hidden_size=128, layers=2, heads=2, max_positions=256, seed=1)

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from accelerate import FullyShardedDataParallelPlugin
+from conftest import slow
 from transformers import set_seed
 
 from llmcrs_utils.behaviour.item2vec import item2vec
@@ -430,7 +431,7 @@ def test_a_saved_model_scores_and_writes_as_before(tmp_path, model):
     assert loaded.config.recommend_loss_reaches_backbone is model.config.recommend_loss_reaches_backbone
 
 
-@pytest.mark.parametrize("cutoff_len", [512, 4096])
+@pytest.mark.parametrize("cutoff_len", [512, pytest.param(4096, marks=slow)])
 @pytest.mark.parametrize("architecture", ["bart", "cpt"])
 def test_a_message_longer_than_the_model_s_positions_is_read_and_answered(architecture, cutoff_len):
     """1,500 characters, where the model has 1,024 positions; labels and answers may ask for more of them, too."""

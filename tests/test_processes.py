@@ -34,7 +34,7 @@ def launch(kind: str, folder: Path, processes: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["ranking", pytest.param("llm", marks=slow), pytest.param("crs", marks=slow)])
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=slow) for kind in ("ranking", "llm", "crs")])
 def runs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return request.param, launch(request.param, folder / "one", 1), launch(request.param, folder / "two", 2)

@@ -4,6 +4,7 @@ import hub
 import pytest
 import tiny
 import torch
+from conftest import slow
 from safetensors.torch import load_file
 from test_llm import LORA, TUNING, answers_of
 from torch import nn
@@ -205,6 +206,7 @@ def test_batches_of_an_update_are_one_batch(tmp_path, examples):
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
 
 
+@slow
 def test_the_last_point_of_a_curve_is_of_the_last_weights_and_survives_a_kill(tmp_path, examples):
     """The Trainer ends with the weights of the best epoch. A kill in the last measurement must not end all further calls."""
     tokenizer = load_tokenizer(tiny.backbone("llama"))

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from conftest import slow
 
 from llmcrs_utils.checkpoints.loading import load_seq2seq, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions
@@ -112,7 +113,7 @@ def undisturbed(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", SETUPS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in ("chatglm", "backbone") else kind for kind in SETUPS])
 def test_a_kill_and_a_second_call_end_with_the_same_weights(tmp_path, undisturbed, kind):
     with pytest.raises(Killed):
         run(kind, tmp_path, kill_at=BATCHES + 3)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import corpus_of, dialogue_of, said, samples_of
+from conftest import corpus_of, dialogue_of, said, samples_of, slow
 from transformers import BertConfig, BertForMaskedLM
 
 from llmcrs_utils.checkpoints.loading import load_tokenizer
@@ -202,6 +202,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     assert loss == pytest.approx(history[history["stage"] == "all categories"]["valid_loss"].min(), rel=1e-4)
 
 
+@slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_same_seed_gives_the_same_models_and_another_seed_others(tmp_path, once, system):
     folders = [once(system), tmp_path / "again", tmp_path / "other"]
@@ -240,7 +241,7 @@ def test_a_corpus_that_asks_nothing_is_refused_by_name(tmp_path, system):
         trained(system, silent, tmp_path)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", ["dia_multiclass", pytest.param("dia_seq", marks=slow)])
 def test_attributes_that_training_never_saw_do_no_harm(tmp_path, system):
     new = question(BEAUTY, "想要眼霜", ["保质期"], "n1"), question(SHOES, "想要凉鞋", ["鞋码", "鞋跟"], "n2")
     dataset = toy(valid_extra=new)
@@ -368,6 +369,7 @@ def test_a_published_bert_with_fewer_positions_than_asked_for_serves(tmp_path):
     assert json.loads((tmp_path / "out" / RECORD).read_text())["cutoff_len"] == 48
 
 
+@slow
 def test_english_sets_are_read_and_written_as_english_does(tmp_path):
     dataset = toy(ENGLISH)
     trained("dia_seq", dataset, tmp_path, ENGLISH)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import corpus_of, dialogue_of, said
+from conftest import corpus_of, dialogue_of, said, slow
 from transformers import BertConfig, BertForMaskedLM, set_seed
 
 from llmcrs_utils.behaviour.sasrec import SASRec
@@ -307,7 +307,7 @@ def test_what_comes_later_changes_no_input(runs, system):
     assert one == other and any(one[0].values())
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", ["sasrec", *(pytest.param(system, marks=slow) for system in ("bert_rec", "tg_crs"))])
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, system):
     weights = []
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):

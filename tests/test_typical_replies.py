@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import corpus_of, dialogue_of, said, samples_of
+from conftest import corpus_of, dialogue_of, said, samples_of, slow
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from llmcrs_utils.checkpoints.loading import load_causal
@@ -107,6 +107,7 @@ def test_what_is_saved_is_the_best_model_and_all_that_answering_needs(tmp_path, 
     assert loss == pytest.approx(history["valid_loss"].min(), rel=1e-4)
 
 
+@slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path):
     models = []
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
