@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -96,7 +97,11 @@ def new_backbone(
         if architecture == "bart":
             return BartForConditionalGeneration(BartConfig(encoder_layers=layers, **sizes))
         # There is no published model to agree with, so generation encodes the text as training does.
-        return CPTForConditionalGeneration(CPTConfig(encoder_layers=2 * layers, generation_token_type=1, **sizes))
+        model = CPTForConditionalGeneration(CPTConfig(encoder_layers=2 * layers, generation_token_type=1, **sizes))
+        # Every position has the same token type. Its vector would get the gradients of all positions, outgrow words and positions within
+        # 15 updates, and leave all states of the encoder equal, so that the decoder learned not to read it.
+        nn.init.zeros_(model.model.encoder.embeddings.token_type_embeddings.weight).requires_grad_(False)
+        return model
     if architecture == "chatglm":
         return ChatGLMForConditionalGeneration(
             ChatGLMConfig(
