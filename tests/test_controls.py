@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import scores_of
+from made_up import in_two_runs, scores_of
 
 from llmcrs_utils.evaluation.analysis_figures import control_figure
 from llmcrs_utils.evaluation.controls import (
@@ -258,7 +258,7 @@ def health_of(*collapsed):
 def test_the_best_control_is_the_best_on_held_out_answers_and_not_on_the_test():
     values = {"bcrs": [0.0] * 30, "allm": [0.0] * 30, "allm-bcrs": [0.5] * 15 + [0.4] * 15, "union:bcrs+allm": [0.1] * 30, "router:bcrs+allm": [0.9] * 30}
     chosen = pd.DataFrame({"crs": "bcrs", "llm": "allm", "task": "elicit", "system": ["union:bcrs+allm", "router:bcrs+allm"], "held_out": [0.3, 0.2]})
-    (row,) = over_the_best_control(scores_of(values), chosen, health_of()).to_dict("records")
+    (row,) = over_the_best_control(scores_of(in_two_runs(values)), chosen, health_of()).to_dict("records")
     assert row["control"] == "Union of UniMIND(BART) and Chinese-Alpaca" and row["gain"] == pytest.approx(0.35) and row["p (Holm)"] < 0.05
     for system in ("bcrs", "allm", "allm-bcrs"):
         (row,) = over_the_best_control(scores_of(values), chosen, health_of(system)).to_dict("records")
