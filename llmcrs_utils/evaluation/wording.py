@@ -13,6 +13,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
 
 WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
+NOT_TESTED = f"; none for one seed or fewer than {FEW_DIALOGUES} dialogues"
 
 
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:

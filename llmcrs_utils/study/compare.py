@@ -17,7 +17,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
-from llmcrs_utils.evaluation.wording import write_rounded
+from llmcrs_utils.evaluation.wording import NOT_TESTED, write_rounded
 from llmcrs_utils.study.foreign import read_answers, to_predictions
 from llmcrs_utils.study.score import STUDY, exit_code, gains_text, language_of, register_models_of, screen_width, study_samples
 from llmcrs_utils.systems.predictions import read_predictions
@@ -288,13 +288,12 @@ def run(chosen: argparse.Namespace) -> None:
         print(f"without a changed answer: {', '.join(same)}")
     if len(changes):
         totals, by_category = compare(sides[0][1], sides[1][1], pairs, set(counted.index))
-        print(
-            f"\nGains of B over A with 95% intervals over dialogues and seeds; * p < 0.05 after Holm's correction for all {len(totals)}"
-        )
+        tested = totals["p"].notna().sum()
+        print(f"\nGains of B over A with 95% intervals over dialogues and seeds; * p < 0.05 after Holm's correction for the {tested} that can be tested{NOT_TESTED}")
         print(_shown(totals))
         for note, part in totals[totals["note"] != ""].groupby("note", sort=False):
             print(f"{', '.join(dict.fromkeys(part['system']))}: {note}")
-        print("\nBy category; * p < 0.05 after Holm's correction for all rows of a system")
+        print("\nBy category; * p < 0.05 after Holm's correction for the tested rows of a system")
         print(_shown(by_category))
         print(
             f"\n{len(changes)} answers changed: {', '.join(f'{name} {task} {count}' for (name, task), count in counted.items())}"

@@ -29,7 +29,7 @@ from llmcrs_utils.evaluation.tables import (
     task_table,
     write_tables,
 )
-from llmcrs_utils.evaluation.wording import write_rounded
+from llmcrs_utils.evaluation.wording import NOT_TESTED, write_rounded
 from llmcrs_utils.files.atomic import read_json_or_none
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
@@ -284,7 +284,7 @@ def run(chosen: argparse.Namespace) -> None:
         if task == "recommend" and single:
             print(f"{', '.join(sorted(single))}: one item is named, so Hit@5 and MRR@5 equal Acc")
     what = "named by --against" if chosen.against else "that is the strongest floor or the strongest system of the task"
-    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for the {gained['p (Holm)'].notna().sum()} that are tested")
+    print(f"\nGains over each system {what}; * p < 0.05 after Holm's correction for the {gained['p (Holm)'].notna().sum()} that can be tested{NOT_TESTED}")
     print(gains_text(gained) if len(gained) else "No system that was named answers a task of yours.")
     for note, part in gained[gained["note"] != ""].groupby("note", sort=False):
         print(f"{', '.join(dict.fromkeys(part['over']))}: {note}")
