@@ -1,6 +1,6 @@
 """How often the test of a gain is right: coverage of its 95% intervals, false findings, and power, by simulation of the study's design.
 
-    python benchmarks/gains.py [--studies 2000]    # ~4 min; the table of docs/statistics.md
+    python benchmarks/gains.py --studies 300    # ~8 min of one core; the table of docs/statistics.md
 
 A study has two bases of each kind, two assistants, all crossed: four gains of CRSs and four of LLMs on each of four tasks, 32 in all. Runs
 are shared as in a study: the two gains of one base have its runs in common, and the two of one assistant have that one's. Every run

@@ -103,7 +103,7 @@ def test_two_categories_are_compared_by_a_t_test_corrected_for_two():
     gain, zero = noise + np.repeat([0.0, 1.0], 20), np.zeros(40)
     scores = scores_of({"bcrs": [zero] * 2, "allm": [zero] * 2, "allm-bcrs": [gain] * 2}, domains=np.repeat([BEAUTY, PHONES], 20))
     row = varies(scores).loc[0]
-    assert row["p"] == pytest.approx(2 * stats.ttest_ind(gain[:20], gain[20:]).pvalue, rel=0.2)
+    assert 1 <= row["p"] / (2 * stats.ttest_ind(gain[:20], gain[20:]).pvalue) < 2  # as sure as the smaller side alone
     assert row["lowest"].startswith("Beauty") and row["highest"].startswith("Phones")
 
 

@@ -15,6 +15,7 @@ from llmcrs_utils.evaluation.statistics import (
     influence,
     mean_intervals,
     paired_gains,
+    runs_of,
 )
 from llmcrs_utils.evaluation.tables import GROUPS, category_name, category_names, collaborations, total_name
 from llmcrs_utils.evaluation.traits import OF_CATEGORIES, TRAITS
@@ -71,11 +72,13 @@ def varies(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataF
             compared = []
             for system, values in found:
                 gain, inside = values["pair"] - values["base"], values["sid"].map(domain) == category
-                if min(values.loc[side, "sid"].nunique() for side in (inside, ~inside)) >= FEW_DIALOGUES:
+                fewer = min(values.loc[side, "sid"].nunique() for side in (inside, ~inside))
+                if fewer >= FEW_DIALOGUES:
                     change = influence(gain, inside) - influence(gain, ~inside)
-                    compared.append((system, (change, values["sid"], values["seed"])))
-            tested = mean_intervals([quantity for _, quantity in compared], *kinds_and_runs(compared, task, fallen))
-            for (system, _), (*_, p) in zip(compared, tested):
+                    compared.append((system, (change, values["sid"], values["seed"]), fewer))
+            kinds, runs = kinds_and_runs([(system, None) for system, *_ in compared], task, fallen)
+            quantities, carried_by = [quantity for _, quantity, _ in compared], [fewer for *_, fewer in compared]
+            for (system, *_), (*_, p) in zip(compared, mean_intervals(quantities, kinds, runs, carried_by=carried_by)):
                 lowest.setdefault(system, []).append(p)
         for system, values in found:
             gains = (values["pair"] - values["base"]).groupby(values["sid"].map(domain)).mean()
@@ -116,12 +119,14 @@ def better_assistant(scores: pd.DataFrame, health: pd.DataFrame | None = None) -
             lead, *_, p = leads[better.assistant, worse.assistant]
             about = {"base": system_of(better.base).name, "task": task, "better": system_of(better.assistant).name}
             about |= {"worse": system_of(worse.assistant).name, "lead": lead, "lead p": p}
+            about["fallen"] = bool(collapsed_among((better.assistant, worse.assistant), task, fallen))
             about["collapsed"] = collapsed_among((better.base, better.assistant, worse.assistant, better.key, worse.key), task, fallen)
             rows.append(about | dict(zip(("lead of its pair", "low", "high", "p"), values)))
-    columns = ["base", "task", "better", "worse", "collapsed", "lead", "lead p", "lead of its pair", "low", "high", "p"]
+    columns = ["base", "task", "better", "worse", "collapsed", "lead", "lead p", "fallen", "lead of its pair", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
-    order = table.drop_duplicates(["task", "better", "worse"]).assign(sure=lambda part: holm(part["lead p"]) < SIGNIFICANT)
-    table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns="lead p")
+    order = table.drop_duplicates(["task", "better", "worse"])
+    order = order.assign(sure=holm(order["lead p"].where(~order["fallen"])) < SIGNIFICANT)
+    table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns=["lead p", "fallen"])
     table.insert(6, "sure", table.pop("sure"))
     return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"] & (table["collapsed"] == "")))})
 
@@ -158,10 +163,12 @@ def disruption(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.D
                 if control is not None:
                     row["another alone"] = (control - part["base"])[worse].mean()
                     quantity = influence(part["pair"] - control, worse), part["sid"], part["seed"]
+                    carried_by = part.loc[worse, "sid"].nunique()
                     kind = f"{system.family}, collapsed" if row["collapsed"] else system.family
-                    known.append((row, quantity, kind, {system.key, system.assistant, *others}))
+                    known.append((row, quantity, kind, runs_of(system.key) | set(others), carried_by))
             rows.append(row)
-        tested = mean_intervals(*(list(column) for column in zip(*(about for _, *about in known)))) if known else []
+        quantities, kinds, runs, carried_by = map(list, zip(*(about for _, *about in known))) if known else ([], [], [], [])
+        tested = mean_intervals(quantities, kinds, runs, carried_by=carried_by)
         for (row, *_), values in zip(known, tested):
             row |= dict(zip(("beyond it", "low", "high", "p"), values))
     columns = ["system", "task", "collapsed", "worse", "gain where worse", "another alone", "beyond it", "low", "high", "p", "gain elsewhere"]
@@ -183,8 +190,10 @@ def _with_other_seed(values: pd.DataFrame) -> pd.DataFrame:
     return values.assign(next=values["seed"].map(following).astype(float)).merge(other, on=["next", "sample_id"], how="left")
 
 
-def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
-    """Which traits go with a gain: the gain where a trait is high less the gain where it is low, over all collaborations of a direction.
+def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Which traits go with a gain: the gain where a trait is high less the gain where it is low, over the collaborations of a direction.
+
+    Collaborations of which somebody has collapsed (``health``) are left out.
 
     Args:
         traits: what ``traits.sample_traits`` returns. High means above the median of the task's test samples, or at the maximum where
@@ -195,8 +204,9 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
         Per direction, task and trait: ``direction, task, trait, where low, where high`` (mean gains), ``difference`` with its interval
         over dialogues and seeds ``low, high``, ``p, p (Holm)``.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, HEADLINE):
+        found = [(system, values) for system, values in found if not collapsed_among((system.key, system.base, system.assistant), task, fallen)]
         for direction in dict.fromkeys(system.group for system, _ in found):
             parts = [values.assign(gain=values["pair"] - values["base"]) for system, values in found if system.group == direction]
             values = pd.concat(parts).groupby(["seed", "sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")
@@ -204,10 +214,11 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
                 one = values.drop_duplicates("sample_id")[trait]
                 high = values[trait] > one.median()
                 high = high if high.any() else values[trait] == one.max()
-                if values[trait].isna().any() or min(values.loc[side, "sid"].nunique() for side in (high, ~high)) < FEW_DIALOGUES:
+                fewer = min(values.loc[side, "sid"].nunique() for side in (high, ~high))
+                if values[trait].isna().any() or fewer < FEW_DIALOGUES:
                     continue
                 change = influence(values["gain"], high) - influence(values["gain"], ~high)
-                tested = mean_intervals([(change, values["sid"], values["seed"])])[0]
+                tested = mean_intervals([(change, values["sid"], values["seed"])], carried_by=[fewer])[0]
                 about = {"direction": direction, "task": task, "trait": trait}
                 about |= {"where low": values["gain"][~high].mean(), "where high": values["gain"][high].mean()}
                 rows.append(about | dict(zip(("difference", "low", "high", "p"), tested)))

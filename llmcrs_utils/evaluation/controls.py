@@ -1,6 +1,6 @@
 """Controls that cost no second training: does prompting with help beat what a CRS and an LLM give together for nothing?
 
-Every CRS is combined with every LLM from saved predictions alone. Parameters are chosen on held-out answers (validation), never on test.
+Every CRS is combined with every LLM from saved predictions alone. Parameters are chosen on held-out answers (of validation, or of fold models to the dialogues that they left out), never on test.
 
 * ``copy_crs``, ``copy_llm``: the answer of one of the two as it is.
 * ``router``: the answer whose expected score is higher. A straight line through held-out answers turns each system's confidence into
@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
+from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, paired, paired_gains
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, paired, paired_gains, runs_of
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import CONTROLS, SYSTEMS, control_key, control_name, system_of, working_alone
@@ -206,7 +207,7 @@ def ranked_rows(both: pd.DataFrame):
 
 def fused(crs: list, llm: list, crs_scores, llm_scores, share: float) -> tuple[list, list]:
     """All candidates by the weighted sum of both log-probabilities, and these sums. Where one has no answer, the other's is taken."""
-    if not crs or not llm or set(crs) != set(llm):
+    if not crs or not llm or set(crs) != set(llm) or not len(crs_scores) or not len(llm_scores):
         items, scores = (crs, crs_scores) if crs else (llm, llm_scores)
         return items, scores
     theirs = dict(zip(llm, log_softmax(llm_scores)))
@@ -242,7 +243,7 @@ def ways_of(scores: pd.DataFrame, crs: str, llm: str) -> list[str]:
     return [key for key in (*keys, f"{llm}-{crs}", f"{crs}-{llm}") if key in present]
 
 
-def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]], health: pd.DataFrame | None = None) -> pd.DataFrame:
     """The potential of each pair, and how much of it each control and each trained collaboration realises (Hemmer et al. 2024).
 
     The potential is what an oracle gains that picks the better of the two answers for each sample, above the better of the two systems.
@@ -250,13 +251,14 @@ def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
 
     Args:
         scores: of the two systems, the controls and the collaborations, as ``metrics.score`` returns them.
+        health: ``health.answer_health``; the spread between runs of collapsed systems is not pooled with that of others.
 
     Returns:
         Per pair, task and way, by the task's ``HEADLINE`` metric: ``crs, llm, task, metric, way`` (a name) ``, system`` (its key)
         ``, better`` (key of the better one) ``, alone`` (its mean) ``, potential, gain`` (over the better one) ``, low, high, realised``
         (gain as a share of the potential) ``, realised low, realised high``, with 95% intervals.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         found = []
@@ -273,11 +275,13 @@ def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame
                 own = np.array([room[seed, name] for seed, name in zip(pair["seed"], pair["sample_id"])])
                 about = {"crs": crs, "llm": llm, "task": task, "metric": metric, "way": way_name(key), "system": key, "better": better}
                 found.append((about, pair, gain, own))
-        gains = mean_intervals([(gain, pair["sid"], pair["seed"]) for _, pair, gain, _ in found], [about["way"] for about, *_ in found])
+        kinds = [(about["way"], bool(collapsed_among((about["crs"], about["llm"], about["system"]), task, fallen))) for about, *_ in found]
+        runs = [runs_of(about["system"]) | runs_of(about["better"]) for about, *_ in found]
+        gains = mean_intervals([(gain, pair["sid"], pair["seed"]) for _, pair, gain, _ in found], kinds, runs)
         # As in ``complementarity.headroom``: the interval of the gain beyond the share, in units of the potential.
         shares = [gain.mean() / own.mean() if own.any() else np.nan for _, _, gain, own in found]
         beyond = [(gain - np.nan_to_num(share) * own, pair["sid"], pair["seed"]) for (_, pair, gain, own), share in zip(found, shares)]
-        bounds = mean_intervals(beyond, [about["way"] for about, *_ in found])
+        bounds = mean_intervals(beyond, kinds, runs)
         for (about, pair, _, own), (gain, low, high, _), share, (_, least, most, _) in zip(found, gains, shares, bounds):
             unit = own.mean() if own.any() else np.nan
             row = about | {"alone": pair["theirs"].mean(), "potential": own.mean(), "gain": gain, "low": low, "high": high}
@@ -336,14 +340,14 @@ def over_the_best_control(scores: pd.DataFrame, chosen: pd.DataFrame, health: pd
         Per collaboration and task, by ``HEADLINE``: ``system, key, task, metric, control`` (the best one's name) ``, gain, low, high, p,
         sound, p (Holm)``. Where a system of the pair has collapsed, the row is not ``sound`` and not tested: its p is NaN.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
         best = chosen[chosen["task"] == task].sort_values("held_out", kind="stable").drop_duplicates(["crs", "llm"], keep="last")
         of_pair = {frozenset((row.crs, row.llm)): row.system for row in best.itertuples()}
         known = [system for system in collaborations(part) if frozenset((system.base, system.assistant)) in of_pair]
         pairs = [(system.key, of_pair[frozenset((system.base, system.assistant))]) for system in known]
-        found = paired_gains(part, pairs, metric, [system.family for system in known])
+        found = paired_gains(part, pairs, metric, kinds_of(known, task, fallen))
         for system, (_, control), values in zip(known, pairs, found):
             row = {"system": system.name, "key": system.key, "task": task, "metric": metric, "control": control_name(control)}
             rows.append(row | dict(zip(("gain", "low", "high", "p"), values)))

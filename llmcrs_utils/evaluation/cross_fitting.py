@@ -56,8 +56,10 @@ def both_gains(
     return table
 
 
-def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.DataFrame:
-    """What cross-fitting changes for all collaborations of a direction together.
+def by_direction(
+    in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, collapsed: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """What cross-fitting changes for the collaborations of a direction together, without those of which somebody has ``collapsed``.
 
     Choosing the collaborations that lose in-sample would bias the result: some of them would lose less in a second run whatever was
     changed. So none is left out.
@@ -65,7 +67,7 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
     Args: as for ``both_gains``.
 
     Returns:
-        Per direction and task: mean gain ``in-sample, cross-fitted`` of the collaborations, ``change`` with its interval over dialogues
+        Per direction and task: number of ``pairs``, mean gain ``in-sample, cross-fitted`` of the collaborations, ``change`` with its interval over dialogues
         and seeds ``low, high`` and ``p, p (Holm)``, and ``removed``: the change as a share of the loss, NaN unless the mean gain
         in-sample is below zero with its whole interval.
     """
@@ -74,6 +76,8 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
     for task, metric in HEADLINE.items():
         means = []
         for system in collaborations(cross_fitted[cross_fitted["task"] == task]):
+            if collapsed_among((system.key, system.base, system.assistant), task, collapsed):
+                continue
             of_task = [part[part["seed"].isin(seeds) & (part["task"] == task)] for part in (in_sample, cross_fitted)]
             first = paired(of_task[0], system.key, system.base, metric).rename(columns={"ours": "in_sample"})
             second = of_task[1].loc[of_task[1]["system"] == system.key, ["seed", "sample_id", metric]]
@@ -81,13 +85,14 @@ def by_direction(in_sample: pd.DataFrame, cross_fitted: pd.DataFrame) -> pd.Data
             means.append(both.assign(direction=system.group))
         if not means:
             continue
+        pairs = pd.Series([part["direction"].iloc[0] for part in means]).value_counts()
         every = pd.concat(means).groupby(["direction", "seed", "sid", "sample_id"], sort=False, as_index=False).mean()
         for direction, part in every.groupby("direction", sort=False):
             loss, change = part["in_sample"] - part["theirs"], part["cross_fitted"] - part["in_sample"]
             (lost, _, most, _), (changed, low, high, p) = (
                 mean_intervals([(values, part["sid"], part["seed"])])[0] for values in (loss, change)
             )
-            row = {"direction": direction, "task": task, "in-sample": lost, "cross-fitted": lost + changed, "change": changed}
+            row = {"direction": direction, "task": task, "pairs": pairs[direction], "in-sample": lost, "cross-fitted": lost + changed, "change": changed}
             rows.append(row | {"low": low, "high": high, "p": p, "removed": changed / -lost if most < 0 else float("nan")})
     rows.sort(key=lambda row: GROUPS.index(row["direction"]))
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})

@@ -86,8 +86,8 @@ def independent_freedom(parts: list[Parts], depends_on: list[frozenset]) -> int:
     """Degrees of freedom of a variance between runs that is pooled over quantities: only quantities that share no run count.
 
     Two collaborations of one base share its runs, and two with one assistant share that one's. What such gains say about the spread from
-    run to run is in part the same. Of two bases and two assistants, all crossed, two of the four gains share nothing. Their degrees of
-    freedom are a lower bound of what all four are worth, whatever part of the spread is the base's, the assistant's or the pair's own.
+    run to run is in part the same. Of two bases and two assistants, all crossed, two of the four gains share nothing. If all vary alike, their
+    degrees of freedom are a lower bound of what all four are worth, whatever part of the spread is the base's, the assistant's or the pair's own.
     """
     freedom, used = 0, set()
     for part, runs in zip(parts, depends_on):
@@ -98,7 +98,11 @@ def independent_freedom(parts: list[Parts], depends_on: list[frozenset]) -> int:
 
 
 def mean_intervals(
-    quantities: list[Quantity], kinds: list | None = None, depends_on: list | None = None, level: float = 0.95
+    quantities: list[Quantity],
+    kinds: list | None = None,
+    depends_on: list | None = None,
+    level: float = 0.95,
+    carried_by: list[int] | None = None,
 ) -> list[tuple]:
     """Means of several quantities with intervals over dialogues and runs, and tests of the hypothesis that a mean is zero.
 
@@ -112,12 +116,15 @@ def mean_intervals(
         kinds: the kind of each, for example the family of its system; ``None``: all are of one kind.
         depends_on: names of the systems whose runs each quantity depends on (``runs_of``); see ``independent_freedom``. ``None``: not
             known, so that quantities of one kind are taken to share their runs.
+        carried_by: number of dialogues that say something about each quantity, where that is not all (see ``influence``).
 
     Returns:
         ``(mean, low, high, p)`` of each: floats for values of shape (n,), else arrays of shape (m,). Interval and p are NaN for a single
         dialogue. p, not corrected (see ``holm``), is NaN for one run and for fewer than ``FEW_DIALOGUES`` dialogues.
     """
     parts = [variance_parts(*quantity) for quantity in quantities]
+    if carried_by is not None:
+        parts = [_carried(part, count) for part, count in zip(parts, carried_by)]
     kinds = kinds or [None] * len(parts)
     depends_on = [frozenset(runs) for runs in depends_on] if depends_on else [frozenset({"shared"})] * len(parts)
     pooled = {}
@@ -133,6 +140,15 @@ def mean_intervals(
         several = np.ndim(values) > 1
         found.append((mean, low, high, p) if several else tuple(float(bound[0]) for bound in (mean, low, high, p)))
     return found
+
+
+def _carried(part: Parts, dialogues: int) -> Parts:
+    """``part`` with the number of dialogues that carry it, and variances that count only those."""
+    if dialogues < 2:
+        return part._replace(dialogues=np.full_like(part.mean, np.nan), number_of_dialogues=dialogues)
+    n = part.number_of_dialogues
+    scale = (n - 1) / n * dialogues / (dialogues - 1)
+    return part._replace(dialogues=part.dialogues * scale, interaction=part.interaction * scale, number_of_dialogues=dialogues)
 
 
 def mean_interval(values, dialogues, seeds=None, level: float = 0.95) -> tuple:
@@ -219,7 +235,12 @@ def paired_gains(
 
 
 def runs_of(key: str) -> frozenset[str]:
-    """The systems whose runs a system's answers depend on: itself, its base and its assistant. What follows a blank is not the key's."""
+    """The systems whose runs a system's answers depend on: itself, its base and its assistant, or those that a control combines.
+
+    What follows a blank is not the key's.
+    """
+    if ":" in key:
+        return frozenset().union(*map(runs_of, key.partition(":")[2].split("+")))
     system = SYSTEMS.get(key.partition(" ")[0])
     return frozenset({key, *(other for other in (system.base, system.assistant) if other)} if system else {key})
 
@@ -227,7 +248,8 @@ def runs_of(key: str) -> frozenset[str]:
 def influence(values: pd.Series, chosen: pd.Series) -> pd.Series:
     """Values of all samples whose mean, and its interval, are those of the chosen samples; the other samples add nothing.
 
-    The mean of the chosen is a quotient of two sums. This is its linear form (the delta method).
+    The mean of the chosen is a quotient of two sums. This is its linear form (the delta method). ``mean_intervals`` has to be told how many
+    dialogues have a chosen sample (``carried_by``).
     """
     mean = values[chosen].mean()
     return mean + (values - mean) * chosen / chosen.mean()

@@ -53,7 +53,7 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return f"Nothing can be tested here{WHY_NOT}."
+        return "Nothing can be tested here."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
         f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."
