@@ -3,6 +3,7 @@
 import pandas as pd
 
 from llmcrs_utils.evaluation.statistics import mean_intervals, paired, runs_of
+from llmcrs_utils.systems.registry import FLOORS, ORACLE
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -11,7 +12,7 @@ def with_same_seeds(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFr
     """Scores of two systems as ``paired`` needs them, with the same seeds, and a note on what was done to get there.
 
     A seed is only the name of a run, so different seeds are paired in their order. A single run of one system meets every run of
-    the other: the interval then speaks of the other's seeds, and of one's own nothing is known.
+    the other: the interval then speaks of the other's seeds, and of one's own nothing is known (``testable``).
 
     Args:
         ours: scores of one system, as ``metrics.score`` returns them; ``theirs``: of the other.
@@ -34,6 +35,11 @@ def with_same_seeds(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFr
     note = f"seeds {_named(mine[:count])} are paired with seeds {_named(others[:count])}"
     ours, theirs = _in_order(ours, mine[:count]), _in_order(theirs, others[:count])
     return ours, theirs, note
+
+
+def testable(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
+    """Whether both have several runs, floors and ceiling excepted, which would score the same in every run. One run says nothing of others."""
+    return all(part["seed"].nunique() > 1 or part["system"].iloc[0] in (*FLOORS, ORACLE) for part in (ours, theirs))
 
 
 def gains_of_pairs(pairs: list[Pair], metric: str, kinds: list | None = None) -> list[tuple[float, float, float, float]]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.health import answer_health, collapsed_among, collapsed_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
-from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
+from llmcrs_utils.evaluation.pairs import gains_of_pairs, testable, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
 from llmcrs_utils.evaluation.wording import NOT_TESTED, write_rounded
@@ -110,7 +111,11 @@ def matched(one: pd.DataFrame, other: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def compare(
-    one: pd.DataFrame, other: pd.DataFrame, pairs: list[tuple[str, str]], moved: Collection[tuple[str, str]]
+    one: pd.DataFrame,
+    other: pd.DataFrame,
+    pairs: list[tuple[str, str]],
+    moved: Collection[tuple[str, str]],
+    collapsed: Collection[tuple[str, str]] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gains of B over A on each task's ``HEADLINE`` metric, over all categories and in each.
 
@@ -119,9 +124,10 @@ def compare(
         other: B's scores.
         pairs: pairs of systems from ``matched``.
         moved: (``pair_name``, task) of the pairs with changed answers. Pairs without a changed answer are left out.
+        collapsed: (system, task) that has collapsed in A or B (``health.collapsed_runs``); its gain is not tested.
 
     Returns:
-        Two tables with ``system, task, [category,] metric, A, B, gain, low, high, p, p (Holm)`` and ``note`` (on the seeds). In
+        Two tables with ``system, task, [category,] metric, A, B, collapsed, gain, low, high, p, p (Holm)`` and ``note`` (on the seeds). In
         the first table Holm's correction is for all rows. In the second, by category, it is for all rows of a system.
     """
     names, places = [], category_names(one)
@@ -130,10 +136,12 @@ def compare(
             theirs = one[(one["system"] == system) & (one["task"] == task)]
             ours = other[(other["system"] == counterpart) & (other["task"] == task)]
             about = {"system": pair_name(system, counterpart), "task": task, "metric": metric}
+            about["collapsed"] = collapsed_among((system, counterpart), task, collapsed)
             if len(ours) and len(theirs) and (about["system"], task) in moved:
+                about["testable"] = testable(ours, theirs)
                 names.append((about, *with_same_seeds(ours, theirs), system))
     totals = _gains([(about | {"note": note}, ours, theirs, _kind(key)) for about, ours, theirs, note, key in names])
-    totals["p (Holm)"] = holm(totals["p"])
+    totals["p (Holm)"] = holm(totals["p"].where(totals["collapsed"] == ""))
     rows = []
     for about, ours, theirs, note, key in names:
         for category in places:
@@ -143,8 +151,8 @@ def compare(
     by_category = _gains(rows)
     by_category["p (Holm)"] = float("nan")
     for _, part in by_category.groupby("system"):
-        by_category.loc[part.index, "p (Holm)"] = holm(part["p"])
-    columns = ["metric", "A", "B", "gain", "low", "high", "p", "p (Holm)", "note"]
+        by_category.loc[part.index, "p (Holm)"] = holm(part["p"].where(part["collapsed"] == ""))
+    columns = ["metric", "A", "B", "collapsed", "gain", "low", "high", "p", "p (Holm)", "note"]
     return totals[["system", "task", *columns]], by_category[["system", "task", "category", *columns]]
 
 
@@ -164,6 +172,7 @@ def _gains(rows: list[tuple]) -> pd.DataFrame:
         table[column] = [row[side][row[0]["metric"]].mean() for row in rows]
     for place, column in enumerate(("gain", "low", "high", "p")):
         table[column] = [gains[row][place] for row in range(len(rows))]
+    table["p"] = table["p"].where(table.pop("testable").astype(bool))
     return table
 
 
@@ -287,8 +296,9 @@ def run(chosen: argparse.Namespace) -> None:
     if same:
         print(f"without a changed answer: {', '.join(same)}")
     if len(changes):
-        totals, by_category = compare(sides[0][1], sides[1][1], pairs, set(counted.index))
-        tested = totals["p"].notna().sum()
+        collapsed = set().union(*(collapsed_runs(answer_health(samples, kept, language)) for kept, _ in sides))
+        totals, by_category = compare(sides[0][1], sides[1][1], pairs, set(counted.index), collapsed)
+        tested = totals["p (Holm)"].notna().sum()
         print(f"\nGains of B over A with 95% intervals over dialogues and seeds; * p < 0.05 after Holm's correction for the {tested} that can be tested{NOT_TESTED}")
         print(_shown(totals))
         for note, part in totals[totals["note"] != ""].groupby("note", sort=False):

@@ -17,7 +17,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.health import DAGGER, GAIN_NOTE, answer_health, collapsed_among, collapsed_runs
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
-from llmcrs_utils.evaluation.pairs import gains_of_pairs, with_same_seeds
+from llmcrs_utils.evaluation.pairs import gains_of_pairs, testable, with_same_seeds
 from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import (
     BOUNDS,
@@ -122,16 +122,17 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
                 metric = "Acc" if task == "recommend" and system in single else HEADLINE[task]
                 both = (system, other, SYSTEMS[other].assistant if other in SYSTEMS else None)
                 about = {"system": system, "task": task, "metric": metric, "over": other, "note": note}
-                rows.append(about | {"collapsed": collapsed_among(both, task, collapsed)})
+                rows.append(about | {"collapsed": collapsed_among(both, task, collapsed), "testable": testable(ours, base)})
                 pairs.append(tuple(pair))
                 kinds.append((system, SYSTEMS[other].family if other in SYSTEMS else other))
-    table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note", "collapsed"])
+    table = pd.DataFrame(rows, columns=["system", "task", "metric", "over", "note", "collapsed", "testable"])
     gains = pd.Series([None] * len(rows), dtype=object)
     for (_, metric), chosen in table.groupby(["task", "metric"]):
         values = gains_of_pairs([pairs[place] for place in chosen.index], metric, [kinds[place] for place in chosen.index])
         gains.loc[chosen.index] = pd.Series(values, chosen.index, dtype=object)
     for place, column in enumerate(("gain", "low", "high", "p")):
         table[column] = [float(values[place]) for values in gains]
+    table["p"] = table["p"].where(table["testable"].astype(bool))
     table["p (Holm)"] = holm(table["p"].where(table["collapsed"] == ""))
     return table[["system", "task", "metric", "over", "collapsed", "gain", "low", "high", "p", "p (Holm)", "note"]]
 
