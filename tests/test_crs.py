@@ -389,7 +389,7 @@ def talkative(architecture):
     crs = tiny.unimind(architecture=architecture).eval()
     for weights in crs.backbone.parameters():
         weights.mul_(3 if weights.dim() == 2 else 1)
-    crs.backbone.generation_config.eos_token_id = {"bart": 39, "cpt": 82}[architecture]
+    crs.backbone.generation_config.eos_token_id = {"bart": 39, "cpt": 185}[architecture]
     return crs
 
 
