@@ -2,7 +2,7 @@
 
     python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
 
-Half a minute, no model, no GPU; the same bytes on the same machine.
+Two minutes, no model, no GPU; the same bytes on the same machine.
 """
 
 import os
