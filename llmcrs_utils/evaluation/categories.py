@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import by_task, kinds_and_runs, tested_alone
-from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
+from llmcrs_utils.evaluation.complementarity import by_task, kinds_and_runs
+from llmcrs_utils.evaluation.health import collapsed_among, collapsed_behind, collapsed_runs, holm_of_healthy, kind_of, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import (
     FEW_DIALOGUES,
@@ -47,11 +47,11 @@ def category_gains(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> 
             found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
             for system, values in zip(systems, found):
                 about = {"system": system.name, "group": system.group, "task": task, "category": category, "n": part["sample_id"].nunique()}
-                about["collapsed"] = collapsed_among((system.key, system.base, system.assistant), task, fallen)
+                about["collapsed"] = collapsed_behind(system, task, fallen)
                 rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows)
-    counted = (table["category"] != total) & (table["collapsed"] == "")
-    return table.assign(**{"p (Holm)": holm(table["p"].where(counted))})
+    single = table["p"].where(table["category"] != total)
+    return table.assign(**{"p (Holm)": holm_of_healthy(single, table["collapsed"])})
 
 
 def varies(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -83,10 +83,10 @@ def varies(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataF
         for system, values in found:
             gains = (values["pair"] - values["base"]).groupby(values["sid"].map(domain)).mean()
             found_p = pd.Series(lowest.get(system, []), dtype=float)
-            row = {"system": system.name, "task": task, "collapsed": collapsed_among((system.key, system.base, system.assistant), task, fallen)}
+            row = {"system": system.name, "task": task, "collapsed": collapsed_behind(system, task, fallen)}
             row |= {"lowest": _named(gains, gains.idxmin()), "highest": _named(gains, gains.idxmax())}
             rows.append(row | {"p": min(1.0, found_p.min() * found_p.count()) if found_p.count() > 1 else float("nan")})
-    return tested_alone(pd.DataFrame(rows))
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm_of_healthy(table["p"], table["collapsed"])})
 
 
 def _named(gains: pd.Series, category: str) -> str:
@@ -128,7 +128,7 @@ def better_assistant(scores: pd.DataFrame, health: pd.DataFrame | None = None) -
     order = order.assign(sure=holm(order["lead p"].where(~order["fallen"])) < SIGNIFICANT)
     table = table.merge(order[["task", "better", "worse", "sure"]], on=["task", "better", "worse"]).drop(columns=["lead p", "fallen"])
     table.insert(6, "sure", table.pop("sure"))
-    return table.assign(**{"p (Holm)": holm(table["p"].where(table["sure"] & (table["collapsed"] == "")))})
+    return table.assign(**{"p (Holm)": holm_of_healthy(table["p"].where(table["sure"]), table["collapsed"])})
 
 
 def disruption(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -164,15 +164,14 @@ def disruption(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.D
                     row["another alone"] = (control - part["base"])[worse].mean()
                     quantity = influence(part["pair"] - control, worse), part["sid"], part["seed"]
                     carried_by = part.loc[worse, "sid"].nunique()
-                    kind = f"{system.family}, collapsed" if row["collapsed"] else system.family
-                    known.append((row, quantity, kind, runs_of(system.key) | set(others), carried_by))
+                    known.append((row, quantity, kind_of(system, row["collapsed"]), runs_of(system.key) | set(others), carried_by))
             rows.append(row)
         quantities, kinds, runs, carried_by = map(list, zip(*(about for _, *about in known))) if known else ([], [], [], [])
         tested = mean_intervals(quantities, kinds, runs, carried_by=carried_by)
         for (row, *_), values in zip(known, tested):
             row |= dict(zip(("beyond it", "low", "high", "p"), values))
     columns = ["system", "task", "collapsed", "worse", "gain where worse", "another alone", "beyond it", "low", "high", "p", "gain elsewhere"]
-    return tested_alone(pd.DataFrame(rows, columns=columns))
+    return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm_of_healthy(table["p"], table["collapsed"])})
 
 
 def _mean_of(keys: list[str], scores: pd.DataFrame, task: str, values: pd.DataFrame) -> pd.Series | None:
@@ -206,7 +205,7 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame, health: pd.DataFra
     """
     rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, HEADLINE):
-        found = [(system, values) for system, values in found if not collapsed_among((system.key, system.base, system.assistant), task, fallen)]
+        found = [(system, values) for system, values in found if not collapsed_behind(system, task, fallen)]
         for direction in dict.fromkeys(system.group for system, _ in found):
             parts = [values.assign(gain=values["pair"] - values["base"]) for system, values in found if system.group == direction]
             values = pd.concat(parts).groupby(["seed", "sid", "sample_id"], as_index=False)["gain"].mean().merge(traits, on="sample_id")

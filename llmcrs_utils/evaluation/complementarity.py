@@ -6,9 +6,9 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
+from llmcrs_utils.evaluation.health import collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains, runs_of
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, mean_interval, mean_intervals, paired, paired_gains, runs_of
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.registry import System, system_of
 
@@ -126,14 +126,9 @@ def over_the_better(scores: pd.DataFrame, health: pd.DataFrame | None = None) ->
         found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
         for system, key, values in zip(systems, better, found):
             about = {"system": system.name, "task": task, "better": system_of(key).name}
-            about["collapsed"] = collapsed_among((system.key, system.base, system.assistant), task, fallen)
+            about["collapsed"] = collapsed_behind(system, task, fallen)
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
-    return tested_alone(pd.DataFrame(rows))
-
-
-def tested_alone(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with ``p (Holm)``: corrected for the rows in whose column ``collapsed`` nobody is named, NaN in the others."""
-    return table.assign(**{"p (Holm)": holm(table["p"].where(table["collapsed"] == ""))})
+    return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm_of_healthy(table["p"], table["collapsed"])})
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:

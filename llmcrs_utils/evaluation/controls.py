@@ -23,7 +23,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, paired, paired_gains, runs_of
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.predictions import SCHEMA
-from llmcrs_utils.systems.registry import CONTROLS, SYSTEMS, control_key, control_name, system_of, working_alone
+from llmcrs_utils.systems.registry import CONTROLS, control_key, control_name, system_of, working_alone
 from llmcrs_utils.text.prompts import Prompts, parse_needs, prompts_of
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -363,7 +363,6 @@ def sound(table: pd.DataFrame, health: pd.DataFrame) -> pd.Series:
     Args:
         table: with ``task`` and the keys ``crs, llm, system`` or ``key``.
     """
-    collapsed = set(health.loc[health["collapsed"], ["system", "task"]].itertuples(index=False, name=None))
-    keys = [[row.get(name) for name in ("crs", "llm", "system", "key")] for row in table.to_dict("records")]
-    members = [[*row, *(part for key in row if key in SYSTEMS for part in (SYSTEMS[key].base, SYSTEMS[key].assistant))] for row in keys]
-    return pd.Series([not any((key, task) in collapsed for key in row) for row, task in zip(members, table["task"])], index=table.index, dtype=bool)
+    fallen, columns = collapsed_runs(health), table.columns.intersection(["crs", "llm", "system", "key"])
+    behind = [frozenset().union(*map(runs_of, keys)) for keys in table[columns].itertuples(index=False)]
+    return pd.Series([not collapsed_among(keys, task, fallen) for keys, task in zip(behind, table["task"])], index=table.index, dtype=bool)

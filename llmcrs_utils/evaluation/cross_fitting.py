@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
-from llmcrs_utils.evaluation.health import collapsed_among, kinds_of
+from llmcrs_utils.evaluation.health import collapsed_behind, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GROUPS, collaborations
@@ -45,14 +45,14 @@ def both_gains(
         found = {name: paired_gains(part, pairs, metric, kinds) for name, pairs in compared.items()}
         for place, system in enumerate(chosen):
             row = {"system": system.name, "direction": system.group, "over": system_of(system.base).name, "task": task}
-            row |= {"metric": metric, "collapsed": collapsed_among((system.key, system.base, system.assistant), task, collapsed), "seeds": len(seeds)}
+            row |= {"metric": metric, "collapsed": collapsed_behind(system, task, collapsed), "seeds": len(seeds)}
             for name, values in found.items():
                 value = "change" if name == "change" else f"{name} gain"
                 row |= dict(zip((value, f"{name} low", f"{name} high", f"{name} p"), values[place]))
             rows.append(row)
     table = pd.DataFrame(rows)
     for name in (*HELP_KINDS, "change"):
-        table[f"{name} p (Holm)"] = holm(table[f"{name} p"].where(table["collapsed"] == ""))
+        table[f"{name} p (Holm)"] = holm_of_healthy(table[f"{name} p"], table["collapsed"])
     return table
 
 
@@ -76,7 +76,7 @@ def by_direction(
     for task, metric in HEADLINE.items():
         means = []
         for system in collaborations(cross_fitted[cross_fitted["task"] == task]):
-            if collapsed_among((system.key, system.base, system.assistant), task, collapsed):
+            if collapsed_behind(system, task, collapsed):
                 continue
             of_task = [part[part["seed"].isin(seeds) & (part["task"] == task)] for part in (in_sample, cross_fitted)]
             first = paired(of_task[0], system.key, system.base, metric).rename(columns={"ours": "in_sample"})

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterable
 
+import numpy as np
 import pandas as pd
 
 from llmcrs_utils.evaluation.metrics import reply_tokens
+from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.systems.predictions import CATALOGUE
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, System
 from llmcrs_utils.text.prompts import prompts_of
@@ -99,8 +101,22 @@ def kinds_of(systems: Iterable[System], task: str, collapsed: Collection[tuple[s
 
     A constant answer scores alike in every run, so it would make the spread of the others look smaller than it is.
     """
-    fallen = [collapsed_among(filter(None, (system.key, system.base, system.assistant)), task, collapsed) for system in systems]
-    return [f"{system.family}, collapsed" if names else system.family for system, names in zip(systems, fallen)]
+    return [kind_of(system, collapsed_behind(system, task, collapsed)) for system in systems]
+
+
+def kind_of(system: System, fallen: str) -> str:
+    """One kind of ``kinds_of``; ``fallen`` names who has collapsed."""
+    return f"{system.family}, collapsed" if fallen else system.family
+
+
+def collapsed_behind(system: System, task: str, collapsed: Collection[tuple[str, str]]) -> str:
+    """``collapsed_among`` a system, its base and its assistant."""
+    return collapsed_among(filter(None, (system.key, system.base, system.assistant)), task, collapsed)
+
+
+def holm_of_healthy(p_values: pd.Series, fallen: pd.Series) -> np.ndarray:
+    """Holm's correction for the rows in which nobody has collapsed (``fallen`` is empty); NaN in the others."""
+    return holm(p_values.where(fallen == ""))
 
 
 def collapsed_note(health: pd.DataFrame) -> str:

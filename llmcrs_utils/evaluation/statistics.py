@@ -240,7 +240,7 @@ def runs_of(key: str) -> frozenset[str]:
     What follows a blank is not the key's.
     """
     if ":" in key:
-        return frozenset().union(*map(runs_of, key.partition(":")[2].split("+")))
+        return frozenset({key}).union(*map(runs_of, key.partition(":")[2].split("+")))
     system = SYSTEMS.get(key.partition(" ")[0])
     return frozenset({key, *(other for other in (system.base, system.assistant) if other)} if system else {key})
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import DAGGER, collapsed_among, collapsed_runs, collapsed_seeds, kinds_of
+from llmcrs_utils.evaluation.health import DAGGER, collapsed_behind, collapsed_runs, collapsed_seeds, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.labels import latex_text, markdown_text
 from llmcrs_utils.evaluation.metrics import DISLIKED_FIRST, HEADLINE, METRICS
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, SIGNIFICANT, holm, mean_intervals, paired_gains, runs_of
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, SIGNIFICANT, mean_intervals, paired_gains, runs_of
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.predictions import CATALOGUE
 from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, ORACLE, SYSTEMS, System, control_name, system_of
@@ -231,10 +231,10 @@ def gains(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFr
         found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
         for system, values in zip(systems, found):
             about = {"system": system.name, "over": system_of(system.base).name, "direction": system.group}
-            about |= {"collapsed": collapsed_among((system.key, system.base, system.assistant), task, fallen)}
+            about |= {"collapsed": collapsed_behind(system, task, fallen)}
             rows.append(about | {"task": task, "metric": metric} | dict(zip(("gain", "low", "high", "p"), values)))
     table = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "metric", "collapsed", "gain", "low", "high", "p"])
-    table["p (Holm)"] = holm(table["p"].where(table["collapsed"] == ""))
+    table["p (Holm)"] = holm_of_healthy(table["p"], table["collapsed"])
     return table.assign(holds=table["p (Holm)"] < SIGNIFICANT)
 
 

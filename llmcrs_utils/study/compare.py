@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import answer_health, collapsed_among, collapsed_runs
+from llmcrs_utils.evaluation.health import answer_health, collapsed_among, collapsed_runs, holm_of_healthy
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, testable, with_same_seeds
-from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import category_name, category_names
 from llmcrs_utils.evaluation.wording import NOT_TESTED, write_rounded
 from llmcrs_utils.study.foreign import read_answers, to_predictions
@@ -141,7 +140,7 @@ def compare(
                 about["testable"] = testable(ours, theirs)
                 names.append((about, *with_same_seeds(ours, theirs), system))
     totals = _gains([(about | {"note": note}, ours, theirs, _kind(key)) for about, ours, theirs, note, key in names])
-    totals["p (Holm)"] = holm(totals["p"].where(totals["collapsed"] == ""))
+    totals["p (Holm)"] = holm_of_healthy(totals["p"], totals["collapsed"])
     rows = []
     for about, ours, theirs, note, key in names:
         for category in places:
@@ -151,7 +150,7 @@ def compare(
     by_category = _gains(rows)
     by_category["p (Holm)"] = float("nan")
     for _, part in by_category.groupby("system"):
-        by_category.loc[part.index, "p (Holm)"] = holm(part["p"].where(part["collapsed"] == ""))
+        by_category.loc[part.index, "p (Holm)"] = holm_of_healthy(part["p"], part["collapsed"])
     columns = ["metric", "A", "B", "collapsed", "gain", "low", "high", "p", "p (Holm)", "note"]
     return totals[["system", "task", *columns]], by_category[["system", "task", "category", *columns]]
 

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import DAGGER, GAIN_NOTE, answer_health, collapsed_among, collapsed_runs
+from llmcrs_utils.evaluation.health import DAGGER, GAIN_NOTE, answer_health, collapsed_among, collapsed_runs, holm_of_healthy
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.pairs import gains_of_pairs, testable, with_same_seeds
-from llmcrs_utils.evaluation.statistics import holm
 from llmcrs_utils.evaluation.tables import (
     BOUNDS,
     NOTHING,
@@ -133,7 +132,7 @@ def gains_over(scores: pd.DataFrame, mine: list[str], against: list[str], single
     for place, column in enumerate(("gain", "low", "high", "p")):
         table[column] = [float(values[place]) for values in gains]
     table["p"] = table["p"].where(table["testable"].astype(bool))
-    table["p (Holm)"] = holm(table["p"].where(table["collapsed"] == ""))
+    table["p (Holm)"] = holm_of_healthy(table["p"], table["collapsed"])
     return table[["system", "task", "metric", "over", "collapsed", "gain", "low", "high", "p", "p (Holm)", "note"]]
 
 
