@@ -19,6 +19,7 @@ from llmcrs_utils.evaluation.complementarity import (
     triples,
 )
 from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.statistics import wide_scores
 from llmcrs_utils.systems.registry import system_of
 
 STUDY = ("bcrs", "ccrs", "allm", "allm-bcrs", "allm-ccrs", "bcrs-allm")
@@ -77,13 +78,14 @@ def test_order_of_rows_does_not_matter(scores):
 
 def test_triples_stand_on_the_same_sample_and_seed(scores):
     system = system_of("bcrs-allm")
-    values = triples(scores, system, "elicit", "F1").set_index(["seed", "sample_id"])
-    part = scores[scores["task"] == "elicit"].set_index(["system", "seed", "sample_id"])["F1"]
+    asked = scores[scores["task"] == "elicit"]
+    values = triples(wide_scores(asked, "F1"), system).set_index(["seed", "sample_id"])
+    part = asked.set_index(["system", "seed", "sample_id"])["F1"]
     assert len(values) == 60
     for (seed, sample), row in values.iterrows():
         assert (row["pair"], row["base"], row["assistant"]) == tuple(part[key, seed, sample] for key in ("bcrs-allm", "allm", "bcrs"))
     with pytest.raises(ValueError, match="same samples and seeds"):
-        triples(scores.drop(index=scores.index[scores["system"] == "bcrs"][0]), system, "elicit", "F1")
+        triples(wide_scores(asked.drop(index=asked.index[asked["system"] == "bcrs"][0]), "F1"), system)
 
 
 def test_tasks_are_those_that_a_collaboration_was_scored_on(scores):
@@ -114,7 +116,7 @@ def test_where_there_is_headroom_the_share_of_it_has_an_interval(seeds):
 def test_headroom_is_a_mean_over_samples(scores):
     table = headroom(scores).set_index(["system", "task"])
     for task in ("elicit", "recommend"):
-        values = triples(scores, system_of("allm-ccrs"), task, HEADLINE[task])
+        values = triples(wide_scores(scores[scores["task"] == task], HEADLINE[task]), system_of("allm-ccrs"))
         best = [max(base, other) for base, other in zip(values["base"], values["assistant"])]
         row = table.loc[("ALLM-CCRS", task)]
         assert row["oracle"] == exactly(sum(best) / len(best)) and row["metric"] == HEADLINE[task]

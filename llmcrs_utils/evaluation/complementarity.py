@@ -8,9 +8,9 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.health import collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, mean_interval, mean_intervals, paired, paired_gains, runs_of
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, mean_interval, mean_intervals, on_same_samples, paired, paired_gains, runs_of, wide_scores
 from llmcrs_utils.evaluation.tables import collaborations
-from llmcrs_utils.systems.registry import System, system_of
+from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
 # from a BLEU-2 that a greeting alone does not reach.
@@ -19,25 +19,25 @@ JUDGED_BY = HEADLINE | {"recommend": "Acc"}
 OUTCOMES = ("both", "only CRS", "only LLM", "neither")
 
 
-def triples(scores: pd.DataFrame, system: System, task: str, metric: str) -> pd.DataFrame:
+def triples(wide: pd.DataFrame, system: System) -> pd.DataFrame:
     """What a collaboration, its base and its assistant scored on the same samples: ``seed, sample_id, sid, pair, base, assistant``.
 
+    Args:
+        wide: what ``statistics.wide_scores`` returns.
+
     Raises:
-        ValueError: as ``statistics.paired``.
+        ValueError: as ``statistics.on_same_samples``.
     """
-    part = scores[scores["task"] == task]
-    own = paired(part, system.key, system.base, metric).rename(columns={"ours": "pair", "theirs": "base"})
-    other = paired(part, system.assistant, system.base, metric).rename(columns={"ours": "assistant"})
-    return own.merge(other[["seed", "sample_id", "assistant"]], on=["seed", "sample_id"], validate="one_to_one")
+    return on_same_samples(wide, pair=system.key, base=system.base, assistant=system.assistant)
 
 
 def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str, list[tuple[System, pd.DataFrame]]]]:
     """Each task with its collaborations, and the ``triples`` of each by the task's metric."""
     for task, metric in metrics.items():
-        part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
-        systems = collaborations(part)
+        wide = wide_scores(scores[scores["task"] == task], metric)
+        systems = [system for key, system in SYSTEMS.items() if system.base and key in wide]
         if systems:
-            yield task, [(system, triples(part, system, task, metric)) for system in systems]
+            yield task, [(system, triples(wide, system)) for system in systems]
 
 
 def kinds_and_runs(

@@ -20,7 +20,7 @@ import pandas as pd
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, paired, paired_gains, runs_of
+from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, on_same_samples, paired_gains, runs_of, wide_scores
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import CONTROLS, control_key, control_name, system_of, working_alone
@@ -261,16 +261,16 @@ def realised(scores: pd.DataFrame, pairs: list[tuple[str, str]], health: pd.Data
     rows, fallen = [], collapsed_runs(health)
     for task, metric in HEADLINE.items():
         part = scores.loc[scores["task"] == task, [*PAIRED_BY, metric]]
-        found = []
+        wide, found = wide_scores(part, metric), []
         for crs, llm in pairs:
             if not {crs, llm} <= set(part["system"]):
                 continue
-            both = paired(part, crs, llm, metric)  # ours is the CRS, theirs the LLM
-            better = crs if both["ours"].mean() >= both["theirs"].mean() else llm
-            best = both["ours" if better == crs else "theirs"]
-            room = dict(zip(zip(both["seed"], both["sample_id"]), np.maximum(both["ours"], both["theirs"]) - best))
+            both = on_same_samples(wide, crs=crs, llm=llm)
+            better = crs if both["crs"].mean() >= both["llm"].mean() else llm
+            best = both["crs" if better == crs else "llm"]
+            room = dict(zip(zip(both["seed"], both["sample_id"]), np.maximum(both["crs"], both["llm"]) - best))
             for key in ways_of(part, crs, llm):
-                pair = paired(part, key, better, metric)
+                pair = on_same_samples(wide, ours=key, theirs=better)
                 gain = pair["ours"] - pair["theirs"]
                 own = np.array([room[seed, name] for seed, name in zip(pair["seed"], pair["sample_id"])])
                 about = {"crs": crs, "llm": llm, "task": task, "metric": metric, "way": way_name(key), "system": key, "better": better}
@@ -308,13 +308,14 @@ def error_correlation(scores: pd.DataFrame, pairs: list[tuple[str, str]], right_
     for task, metric in HEADLINE.items():
         judged = JUDGED_BY[task]
         part = scores[scores["task"] == task]
+        wide = {name: wide_scores(part, name) for name in {metric, judged}}
         for crs, llm in pairs:
             if not {crs, llm} <= set(part["system"]):
                 continue
-            both, right = paired(part, crs, llm, metric), paired(part, crs, llm, judged)
-            one, other = (standard(both[name]) for name in ("ours", "theirs"))
+            both, right = (on_same_samples(wide[name], crs=crs, llm=llm) for name in (metric, judged))
+            one, other = (standard(both[name]) for name in ("crs", "llm"))
             value = float((one * other).mean())
-            phi = (standard((right["ours"] >= right_from[task]).astype(float)) * standard((right["theirs"] >= right_from[task]).astype(float))).mean()
+            phi = (standard((right["crs"] >= right_from[task]).astype(float)) * standard((right["llm"] >= right_from[task]).astype(float))).mean()
             rows.append({"crs": crs, "llm": llm, "task": task, "correlation": value, "phi": phi})
             # The correlation's influence function: its mean is the correlation, its spread that of the estimate.
             known = 0.0 if np.isnan(value) else value

@@ -193,29 +193,55 @@ def holm(p_values) -> np.ndarray:
     return adjusted
 
 
-def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.DataFrame:
-    """Both systems' scores on the same samples with the same seeds: ``seed, sample_id, sid`` and ``metric`` as ``ours, theirs``.
+def wide_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The scores of every system on the same sample in one row: index ``seed, sample_id, sid``, a column per system, NaN where there is none.
 
     Args:
         scores: what ``metrics.score`` returns, of one task or (where the metric belongs to one task) of all.
 
     Raises:
-        ValueError: if either has no scores, or the two were not scored on the same samples with the same seeds, or the
-            metric belongs to several tasks in ``scores``.
+        ValueError: if the metric belongs to several tasks in ``scores``, or a system has two scores for a sample and a seed.
     """
-    key = ["seed", "sample_id"]
-    rows = scores.loc[scores["system"].isin([system, base]), [*PAIRED_BY, metric]].dropna(subset=metric)
+    rows = scores[[*PAIRED_BY, metric]].dropna(subset=metric)
     if rows["task"].nunique() > 1:
         raise ValueError(f"{metric} is a metric of {', '.join(sorted(rows['task'].unique()))}: choose one task's scores")
-    ours = rows.loc[rows["system"] == system, [*key, "sid", metric]].rename(columns={metric: "ours"})
-    theirs = rows.loc[rows["system"] == base, [*key, metric]].rename(columns={metric: "theirs"})
-    pairs = ours.merge(theirs, on=key, validate="one_to_one")
-    if not len(pairs) or not len(pairs) == len(ours) == len(theirs):
+    wide = rows.pivot(index=["seed", "sample_id", "sid"], columns="system", values=metric)
+    return wide.rename_axis(columns=metric)
+
+
+def on_same_samples(wide: pd.DataFrame, **systems: str) -> pd.DataFrame:
+    """Some systems' scores with the seeds and samples that they share: ``seed, sample_id, sid`` and a column for each name.
+
+    Args:
+        wide: what ``wide_scores`` returns.
+        systems: name of a column -> key of its system.
+
+    Raises:
+        ValueError: if one has no scores, or they were not scored on the same samples with the same seeds.
+    """
+    chosen = wide.reindex(columns=list(systems.values())).set_axis(list(systems), axis=1).dropna(how="all")
+    numbers = chosen.notna().sum()
+    shared = chosen.dropna()
+    if not len(shared) or len(shared) != len(chosen):
         raise ValueError(
-            f"{system} and {base} share {len(pairs)} scores of {metric}, of {len(ours)} and {len(theirs)}: "
-            "a gain needs the same samples and seeds for both"
+            f"{_in_words(systems.values())} share {len(shared)} scores of {wide.columns.name}, of {_in_words(numbers)}: "
+            "a gain needs the same samples and seeds for all"
         )
-    return pairs
+    return shared.reset_index().rename_axis(columns=None)
+
+
+def _in_words(parts) -> str:
+    *before, last = map(str, parts)
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def paired(scores: pd.DataFrame, system: str, base: str, metric: str) -> pd.DataFrame:
+    """Both systems' scores on the same samples with the same seeds: ``seed, sample_id, sid`` and ``metric`` as ``ours, theirs``.
+
+    Raises:
+        ValueError: as ``wide_scores`` and ``on_same_samples``.
+    """
+    return on_same_samples(wide_scores(scores[scores["system"].isin([system, base])], metric), ours=system, theirs=base)
 
 
 def paired_gains(
@@ -229,7 +255,10 @@ def paired_gains(
     Returns:
         As ``mean_intervals``, the gains in units of the metric.
     """
-    tables = [paired(scores, system, base, metric) for system, base in pairs]
+    if not pairs:
+        return []
+    wide = wide_scores(scores[scores["system"].isin({key for pair in pairs for key in pair})], metric)
+    tables = [on_same_samples(wide, ours=system, theirs=base) for system, base in pairs]
     quantities = [(table["ours"] - table["theirs"], table["sid"], table["seed"]) for table in tables]
     return mean_intervals(quantities, kinds, [runs_of(system) | runs_of(base) for system, base in pairs], level)
 

@@ -140,9 +140,9 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None, hea
         for key, group, name in _systems(scores[in_task]):
             for category in [*categories, total] if detailed is None or key in detailed else [total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
-                nothing = pd.DataFrame({"metric": METRICS[task], "value": nan, "low": nan, "high": nan, "n": 0, "seeds": 0})
-                rows.append(found.get((key, category), nothing).assign(**about))
-    table = pd.concat(rows, ignore_index=True).merge(paper, on=["task", "name", "category", "metric"], how="left")
+                nothing = [{"metric": metric, "value": nan, "low": nan, "high": nan, "n": 0, "seeds": 0} for metric in METRICS[task]]
+                rows += [about | summary for summary in found.get((key, category), nothing)]
+    table = pd.DataFrame(rows).merge(paper, on=["task", "name", "category", "metric"], how="left")
     table["paper"] = table["paper"].mask(table["group"] == OTHERS)  # the paper's ChatGLM is not anybody's
     runs = pd.MultiIndex.from_frame(table[["system", "task"]])
     table["collapsed"] = collapsed_seeds(health).reindex(runs).astype("Int64").array
@@ -199,8 +199,8 @@ def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
     if asked.empty:
         return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
     found = _summaries(asked, (DISLIKED_FIRST,))
-    parts = [found[key].assign(system=key, name=name, group=group) for key, group, name in _systems(asked)]
-    return pd.concat(parts, ignore_index=True)[["system", "name", "group", "metric", "value", "low", "high", "n"]]
+    rows = [{"system": key, "name": name, "group": group} | summary for key, group, name in _systems(asked) for summary in found[key]]
+    return pd.DataFrame(rows)[["system", "name", "group", "metric", "value", "low", "high", "n"]]
 
 
 def collaborations(scores: pd.DataFrame) -> list[System]:
@@ -317,15 +317,16 @@ def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     return sorted(rows, key=lambda row: GROUPS.index(row[1]))
 
 
-def _summaries(scores: pd.DataFrame, metrics: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """``metric, value, low, high, n, seeds`` of each system in ``scores``. What varies from run to run is pooled within a family."""
+def _summaries(scores: pd.DataFrame, metrics: tuple[str, ...]) -> dict[str, list[dict]]:
+    """For each system in ``scores`` a row per metric: ``metric, value, low, high, n, seeds``. What varies from run to run is pooled within a family."""
     members = dict(list(scores.groupby("system")))
     quantities = [(part[list(metrics)], part["sid"], part["seed"]) for part in members.values()]
     kinds = [SYSTEMS[key].family if key in SYSTEMS else key for key in members]
     found = {}
     for (key, part), (value, low, high, _) in zip(members.items(), mean_intervals(quantities, kinds, [runs_of(key) for key in members])):
-        about = {"metric": metrics, "value": value, "low": low.clip(0, 1), "high": high.clip(0, 1)}
-        found[key] = pd.DataFrame(about | {"n": part["sample_id"].nunique(), "seeds": part["seed"].nunique()})
+        size = {"n": part["sample_id"].nunique(), "seeds": part["seed"].nunique()}
+        columns = zip(metrics, value.tolist(), low.clip(0, 1).tolist(), high.clip(0, 1).tolist())
+        found[key] = [dict(zip(("metric", "value", "low", "high"), row)) | size for row in columns]
     return found
 
 
