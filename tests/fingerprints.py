@@ -37,8 +37,8 @@ def runs(folder: Path) -> dict[str, Run]:
     stages = {f"stage_{stage}_epochs": 2.0 for stage in ("one", "two")} | {"item_dim": 16}
     for notebook, system, backbone, own in (
         ("03_train_crs", "bcrs", "bart", stages), ("03_train_crs", "ccrs", "cpt", stages),
-        ("04_tune_llm", "allm", "llama", {"num_train_epochs": 2.0}),
-        ("04_tune_llm", "cllm", "chatglm", {"num_train_epochs": 2.0, "lora_target": ["query_key_value"], "modules_to_save": [], "template": "bare"}),
+        ("04_tune_llm", "allm", "llama", {"num_train_epochs": 2.0, "max_samples": 4}),
+        ("04_tune_llm", "cllm", "chatglm", {"num_train_epochs": 2.0, "max_samples": 4, "lora_target": ["query_key_value"], "modules_to_save": [], "template": "bare"}),
     ):  # fmt: skip
         files = {"output_dir": str(folder / system), "predictions_file": str(folder / f"{system}.parquet")}
         base = {"system": system, "model_name_or_path": tiny.backbone(backbone)}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import corpus_of, dialogue_of, said, shop_of
+from conftest import corpus_of, dialogue_of, said, shop_of, slow
 
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
 from llmcrs_utils.evaluation.figures import lookup_curve
@@ -206,6 +206,7 @@ def test_accuracy_reads_the_state_that_writes_the_letter(shelf, architecture):
         assert lookup_accuracy(model, tokenizer, lookups).tolist() == [True]
 
 
+@pytest.mark.parametrize("architecture", ["llama", pytest.param("chatglm", marks=slow)])
 def test_training_in_rounds_reads_what_was_asked_for_and_goes_on_after_a_kill(shelf, architecture, tmp_path, monkeypatch):
     monkeypatch.setattr(exercises, "ROUNDS", 3)
     monkeypatch.setattr(exercises, "LOOKUPS", 5)
