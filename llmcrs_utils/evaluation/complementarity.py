@@ -8,7 +8,16 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.health import collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, mean_interval, mean_intervals, on_same_samples, paired, paired_gains, runs_of, wide_scores
+from llmcrs_utils.evaluation.statistics import (
+    PAIRED_BY,
+    mean_interval,
+    mean_intervals,
+    on_same_samples,
+    paired,
+    paired_gains,
+    runs_of,
+    wide_scores,
+)
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
 

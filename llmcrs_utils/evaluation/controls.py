@@ -20,7 +20,15 @@ import pandas as pd
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
-from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_intervals, on_same_samples, paired_gains, runs_of, wide_scores
+from llmcrs_utils.evaluation.statistics import (
+    PAIRED_BY,
+    holm,
+    mean_intervals,
+    on_same_samples,
+    paired_gains,
+    runs_of,
+    wide_scores,
+)
 from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import CONTROLS, control_key, control_name, system_of, working_alone
