@@ -1,6 +1,7 @@
 """Ranking by scores of candidates, logits at answers only, and batches by tokens."""
 
 import hub
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -272,36 +273,42 @@ def test_groups_are_limited_by_number_and_by_tokens():
     assert grouped([16] * 4, most=3, tokens=32) == [(0, 2), (2, 4)]
 
 
-def test_tuning_by_tokens_resumes_to_the_same_weights(tmp_path, examples):
-    """A second epoch after a break is that of an unbroken run: the order of the batches follows the epoch."""
+@pytest.mark.parametrize(("saved_every", "goes_on_at"), [(600, 1.0), (0, 1.5)])
+def test_tuning_by_tokens_resumes_to_the_same_weights(tmp_path, examples, monkeypatch, saved_every, goes_on_at):
+    """After a break in the second epoch it goes on from the last checkpoint, with the batches that an unbroken run would have had."""
+    monkeypatch.setattr("llmcrs_utils.llm.tuning.SAVED_EVERY", saved_every)
     tokenizer = load_tokenizer(tiny.backbone("llama"))
-    options = TUNING | {"num_train_epochs": 2, "tokens_per_batch": 1024, "gradient_accumulation_steps": 2, "lr_scheduler_type": "constant"}
-
-    def weights(folder, epochs):
-        model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
-        history = tune(model, examples, examples, tokenizer, output_dir=folder, **options | {"num_train_epochs": epochs})
-        return history, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-    _, whole = weights(tmp_path / "whole", 2)
-    calls = []
+    options = TUNING | {"num_train_epochs": 2, "tokens_per_batch": 1024, "gradient_accumulation_steps": 2}
+    begun, broken_at = [], None
+    original = AnswerTrainer.get_batch_samples
 
     class Stopped(Exception):
         pass
 
-    original = AnswerTrainer.get_batch_samples
-
-    def stopping(self, *arguments):
-        calls.append(self.state.epoch)
-        if self.state.epoch and self.state.epoch >= 1:
+    def noting(self, *arguments):
+        begun.append(self.state.epoch or 0.0)
+        if broken_at and begun[-1] >= broken_at:
             raise Stopped
         return original(self, *arguments)
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(AnswerTrainer, "get_batch_samples", stopping)
+    monkeypatch.setattr(AnswerTrainer, "get_batch_samples", noting)
+
+    def tuned_in(folder, measured):
+        model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates", "lora_dropout": 0.1})
+        points = [0, len(examples), len(examples) + 1, 2 * len(examples)]
+        history = tune(model, examples, examples, tokenizer, output_dir=folder, points=points, measure=measured.append, **options)
+        return history, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    measured, again = [], []
+    whole_history, whole = tuned_in(tmp_path / "whole", measured)
+    assert measured == [0, len(examples), len(examples) + 1, 2 * len(examples)]
+    broken_at = 1.5
     with pytest.raises(Stopped):
-        weights(tmp_path / "broken", 2)
-    patch.undo()
-    history, resumed = weights(tmp_path / "broken", 2)
-    assert len(calls) > 1 and len(history) == 2
+        tuned_in(tmp_path / "broken", again)
+    begun, broken_at = [], None
+    history, resumed = tuned_in(tmp_path / "broken", again)
+    assert begun[0] >= goes_on_at and begun[0] < 1.8, "it did not go on from the last checkpoint"
+    assert list(dict.fromkeys(again)) == measured
+    pd.testing.assert_frame_equal(history, whole_history, check_exact=False, rtol=1e-6, atol=0)
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0, msg=name)

@@ -15,7 +15,7 @@ from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.collators import causal_collator, infilling_collator, pad, unimind_collator, with_labels
 from llmcrs_utils.training.folders import HISTORY
-from llmcrs_utils.training.trainer import train
+from llmcrs_utils.training.trainer import epochs_of, train
 
 EPOCHS, BATCH = 3, 4
 
@@ -199,6 +199,14 @@ def test_attention_in_training_does_not_use_cudnn(tmp_path):
     with pytest.raises(Killed):
         run("crs", tmp_path, kill_at=1)
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_updates_however_often_it_was_logged():
+    log = [
+        {"epoch": 0.75, "step": 3, "loss": 4.0}, {"epoch": 1.0, "step": 4, "loss": 8.0}, {"epoch": 1.0, "step": 4, "eval_loss": 3.0},
+        {"epoch": 1.5, "step": 6, "loss": 2.0}, {"epoch": 1.5, "step": 6, "eval_loss": 1.0},
+    ]  # fmt: skip
+    assert epochs_of(log).to_dict("list") == {"epoch": [1.0, 1.5], "train_loss": [5.0, 2.0], "valid_loss": [3.0, 1.0]}
 
 
 def test_decoding_may_use_its_cache_after_training(undisturbed):

@@ -1,5 +1,6 @@
 """LoRA tuning of a causal LM through PEFT (paper section 3.2): one adapter for all four tasks."""
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from llmcrs_utils.llm.ranking import HEAD, add_candidate_head, candidate_scores,
 from llmcrs_utils.training.collators import causal_collator, with_labels
 from llmcrs_utils.training.token_batches import ROUNDED_TO
 from llmcrs_utils.training.trainer import QuietTrainer, train
+
+SAVED_EVERY = 600  # seconds between two checkpoints
 
 
 def new_lora(
@@ -107,7 +110,7 @@ class AnswerTrainer(QuietTrainer):
         super().__init__(*arguments, **options)
         if self.args.n_gpu > 1:
             raise ValueError(f"{self.args.n_gpu} GPUs in one process; name one in CUDA_VISIBLE_DEVICES, or use accelerate (docs/clusters.md)")
-        self.seen = 0  # training samples, of all processes
+        self.seen = 0  # training samples, of all processes; written to the log, from which a resumed training has it
         self.sums = torch.zeros(4, dtype=torch.float64)  # in validation: loss and number of tokens, loss and number of rankings
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -120,6 +123,9 @@ class AnswerTrainer(QuietTrainer):
         mean = self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
         self.seen += round(mean[2].item() * self.args.world_size)
         return batches, mean[:2]
+
+    def log(self, logs, *arguments):
+        super().log({**logs, "seen": self.seen}, *arguments)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         bare = self.accelerator.unwrap_model(model)
@@ -155,6 +161,23 @@ class AnswerTrainer(QuietTrainer):
         return found
 
 
+class SaveNowAndThen(TrainerCallback):
+    """Asks for a checkpoint after ``SAVED_EVERY`` seconds, as an epoch of a real LLM can take hours; its losses so far are logged with it.
+
+    Several processes, whose clocks differ, write one checkpoint an epoch.
+    """
+
+    def on_train_begin(self, args, state, control, **_):
+        self.since = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_):
+        if args.world_size == 1 and time.monotonic() - self.since >= SAVED_EVERY:
+            control.should_save = control.should_log = True
+
+    def on_save(self, args, state, control, **_):
+        self.since = time.monotonic()
+
+
 class Curve(TrainerCallback):
     """Calls ``measure(number)`` in training, when the model has seen this number of samples, for each of ``points``."""
 
@@ -162,7 +185,7 @@ class Curve(TrainerCallback):
         self.trainer, self.points, self.measure = trainer, sorted(points), measure
 
     def on_train_begin(self, args, state, control, **_):
-        self.trainer.seen = round((state.epoch or 0) * len(self.trainer.train_dataset))  # a resumed training begins with an epoch
+        self.trainer.seen = state.log_history[-1]["seen"] if state.log_history else 0
         self.points = [point for point in self.points if point >= self.trainer.seen]
         self.look()
 
@@ -177,6 +200,7 @@ class Curve(TrainerCallback):
 
 def new_trainer(points: Iterable[int], measure: Callable[[int], None] | None, **options) -> AnswerTrainer:
     trainer = AnswerTrainer(**options)
+    trainer.add_callback(SaveNowAndThen())
     if points:
         trainer.add_callback(Curve(trainer, points, measure))
     return trainer

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -18,8 +19,6 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 from llmcrs_utils.files.atomic import first_process, read_json_or_none, write_json
 from llmcrs_utils.training.folders import HISTORY
 from llmcrs_utils.training.token_batches import TokenBatchSampler
-
-COLUMNS = {"epoch": "epoch", "loss": "train_loss", "eval_loss": "valid_loss"}
 
 
 class ListDataset(torch.utils.data.Dataset):
@@ -102,7 +101,7 @@ def train(
 ) -> pd.DataFrame:
     """Train ``model`` in place. It ends with the weights of its best validation loss, which are saved in ``output_dir``.
 
-    One call is one stage of a training and has its own folder. Each epoch writes a checkpoint. If a call was killed, the next
+    One call is one stage of a training and has its own folder. Each epoch writes a checkpoint (``kind`` may write more). If a call was killed, the next
     call continues from the last checkpoint and ends with the same weights. A finished stage is loaded, not trained again. The
     folder must belong to this stage, which ``study.run.opened`` ensures.
 
@@ -217,9 +216,25 @@ def training_arguments(
 
 
 def epochs_of(log_history: list[dict]) -> pd.DataFrame:
-    """The Trainer's log as one row per epoch, with the columns of ``COLUMNS`` under their new names."""
-    history = pd.DataFrame(log_history).reindex(columns=list(COLUMNS)).rename(columns=COLUMNS)
-    return history.groupby("epoch", as_index=False).first()
+    """The Trainer's log as one row per epoch: ``epoch, train_loss, valid_loss``.
+
+    A checkpoint in the middle of an epoch logs the mean loss of the updates before it. The epoch's is the mean over all its updates.
+    """
+    log = pd.DataFrame(log_history).reindex(columns=["epoch", "step", "loss", "eval_loss"])
+    number = np.ceil(log["epoch"])
+    trained = log[log["loss"].notna()]
+    updates = trained["step"].diff().fillna(trained["step"])
+    return pd.DataFrame(
+        {
+            "epoch": log.groupby(number)["epoch"].max(),
+            "train_loss": {epoch: weighted_mean(part, updates[part.index]) for epoch, part in trained["loss"].groupby(number)},
+            "valid_loss": log.groupby(number)["eval_loss"].last(),
+        }
+    ).reset_index(drop=True)
+
+
+def weighted_mean(values: pd.Series, weights: pd.Series) -> float:
+    return values.iloc[0] if len(values) == 1 else float(np.average(values, weights=weights))
 
 
 def last_whole_checkpoint(output_dir: Path) -> str | None:
