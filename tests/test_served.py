@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.say, self.lock, self.keys = [], lambda question: "价位：一百", threading.Lock(), set()
+        self.asked, self.say, self.lock, self.keys, self.lists = [], lambda question: "价位：一百", threading.Lock(), set(), True
         self.address = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -48,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if not self.server.lists:
+            return self.send(500, b"Internal Server Error", "text/plain")
         self.send(200, {"object": "list", "data": [{"id": "small", "object": "model", "created": 0, "owned_by": "us"}]})
 
     def do_POST(self):
@@ -106,6 +108,16 @@ def test_every_sample_is_asked_once_and_answers_are_scored_like_any(run, server,
     assert "sk-secret" not in written
     (row,) = served.summary(run.output_dir).to_dict("records")
     assert row == {"answers": len(predictions), "refused": 0, "ranked_by_logprobs": len(ranked), "prompt_tokens": 100 * len(predictions), "completion_tokens": 5 * len(predictions)}
+
+
+def test_a_server_that_cannot_list_its_models_is_asked_for_a_word_before_anything_else(run, server):
+    server.lists, server.say = False, lambda question: 503
+    with pytest.raises(ServerError, match="status 503"):
+        conduct(run)
+    assert {question["max_tokens"] for question in server.asked} == {1}
+    server.asked.clear()
+    server.say = lambda question: "C" if asks_to_rank(question) else "价位：一百"
+    assert len(conduct(run).predictions) == len(server.asked) - 1
 
 
 def test_without_log_probabilities_the_letter_that_is_written_counts(run, server):
