@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from conftest import slow
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -513,8 +514,15 @@ def test_no_answer_depends_on_the_rows_beside_it(samples, instructions, architec
     tiny.assert_same_answers(together, alone)
 
 
-@pytest.mark.parametrize("target", [["q_proj", "down_proj"], ["all-linear"]])
-@pytest.mark.parametrize("saved", [["embed_tokens", "lm_head"], ["norm", "lm_head"]])
+@pytest.mark.parametrize(
+    ("target", "saved"),
+    [
+        (["q_proj", "down_proj"], ["embed_tokens", "lm_head"]),
+        (["all-linear"], ["norm", "lm_head"]),
+        pytest.param(["q_proj", "down_proj"], ["norm", "lm_head"], marks=slow),
+        pytest.param(["all-linear"], ["embed_tokens", "lm_head"], marks=slow),
+    ],
+)
 def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_float32(tmp_path, tokenizer, samples, examples, target, saved):
     settings = LORA | {"lora_target": target, "modules_to_save": saved, "gradient_checkpointing": True, "dtype": "bfloat16"}
     model = new_lora(tiny.backbone("llama"), **settings)
@@ -551,8 +559,9 @@ def test_auto_holds_in_bfloat16_only_a_base_that_stands_still_on_a_device_that_c
 TARGETS = {"llama": LORA["lora_target"], "chatglm": ["query_key_value", "dense_4h_to_h"]}
 
 
-@pytest.mark.parametrize("architecture", TARGETS)
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("architecture", "bits"), [("llama", 4), ("chatglm", 8), pytest.param("llama", 8, marks=slow), pytest.param("chatglm", 4, marks=slow)]
+)
 def test_a_quantised_base_tunes_saves_reloads_and_merges(tmp_path, samples, instructions, architecture, bits):
     folder = tiny.backbone(architecture)
     tokenizer = load_tokenizer(folder)

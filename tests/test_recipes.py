@@ -4,6 +4,7 @@ import json
 
 import fingerprints
 import pytest
+from conftest import slow
 
 STORED = json.loads(fingerprints.STORED.read_text("utf-8"))
 NAMES = [name for name in STORED if name != "data"]
@@ -14,7 +15,13 @@ def runs(tmp_path_factory):
     return fingerprints.runs(tmp_path_factory.mktemp("recipes"))
 
 
-@pytest.mark.parametrize(("name", "rate"), [("bcrs", "stage_two_learning_rate"), ("ccrs", "stage_one_learning_rate"), ("allm", "learning_rate"), ("tg_crs", "behaviour_learning_rate"), ("kbrd", "recommender_learning_rate"), ("small bart", "learning_rate")])
+@pytest.mark.parametrize(("name", "rate"), [
+    ("bcrs", "stage_two_learning_rate"),
+    *(pytest.param(*other, marks=slow) for other in (
+        ("ccrs", "stage_one_learning_rate"), ("allm", "learning_rate"), ("tg_crs", "behaviour_learning_rate"),
+        ("kbrd", "recommender_learning_rate"), ("small bart", "learning_rate"),
+    )),
+])  # fmt: skip
 def test_a_fingerprint_tells_other_training_from_the_recipe_s(runs, tmp_path, name, rate):
     """As it would tell another optimizer: what it holds depends on every stage's updates."""
     run = runs[name]

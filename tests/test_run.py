@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from conftest import slow
 from safetensors.torch import load_file
 
 from llmcrs_utils.corpus.schema import write_corpus
@@ -246,7 +247,7 @@ def trainings(monkeypatch, kill_in: str = "") -> list[str]:
     return begun
 
 
-@pytest.mark.parametrize("system", TWO_STAGED)
+@pytest.mark.parametrize("system", [pytest.param(system, marks=slow) if system in ("kbrd", "tg_crs") else system for system in TWO_STAGED])
 def test_a_kill_in_the_second_stage_does_not_repeat_the_first_and_changes_nothing(folder, tmp_path_factory, monkeypatch, system):
     run = two_staged(folder, system)
     with monkeypatch.context() as patch:

@@ -58,6 +58,7 @@ SETUPS = {
     "backbone": backbone_setup,
 }
 BATCHES = 20 // BATCH  # per epoch
+OFTEN_ENOUGH = ("cpt", "chatglm", "backbone")  # `make test-slow` is often enough: they train as the others do
 
 
 class Killed(Exception):
@@ -113,7 +114,7 @@ def undisturbed(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in ("chatglm", "backbone") else kind for kind in SETUPS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in OFTEN_ENOUGH else kind for kind in SETUPS])
 def test_a_kill_and_a_second_call_end_with_the_same_weights(tmp_path, undisturbed, kind):
     with pytest.raises(Killed):
         run(kind, tmp_path, kill_at=BATCHES + 3)
@@ -138,7 +139,7 @@ def test_a_checkpoint_whose_state_is_cut_short_is_not_resumed(tmp_path, undistur
     assert trained > BATCHES and same_weights(resumed, undisturbed("crs")[0])
 
 
-@pytest.mark.parametrize("kind", SETUPS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in OFTEN_ENOUGH else kind for kind in SETUPS])
 def test_a_stage_that_has_ended_is_loaded_and_not_trained_again(tmp_path, undisturbed, kind):
     run(kind, tmp_path)
     model, history, trained = run(kind, tmp_path)
@@ -210,7 +211,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_updates_however_often_it_was_
 
 
 def test_decoding_may_use_its_cache_after_training(undisturbed):
-    assert undisturbed("backbone")[0].config.use_cache is True
+    assert undisturbed("llm")[0].config.use_cache is True
 
 
 def test_training_learns_and_tells_how(undisturbed):
