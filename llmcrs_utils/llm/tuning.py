@@ -185,7 +185,8 @@ class Curve(TrainerCallback):
         self.trainer, self.points, self.measure = trainer, sorted(points), measure
 
     def on_train_begin(self, args, state, control, **_):
-        self.trainer.seen = state.log_history[-1]["seen"] if state.log_history else 0
+        of_epochs = round((state.epoch or 0) * len(self.trainer.train_dataset))  # of a checkpoint that does not tell: it ends an epoch
+        self.trainer.seen = state.log_history[-1].get("seen", of_epochs) if state.log_history else 0
         self.points = [point for point in self.points if point >= self.trainer.seen]
         self.look()
 
