@@ -57,7 +57,7 @@ def corpora(draw):
     return Corpus({split: [talk] for split, talk in zip(SPLITS, talks, strict=True)}, knowledge, behaviour)
 
 
-@settings(max_examples=25, **STEADY)
+@settings(max_examples=40, **STEADY)
 @given(corpora())
 def test_what_is_written_reads_back_as_it_was(corpus):
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ def read_all(folder):
     return report, written
 
 
-@settings(max_examples=25, **STEADY)
+@settings(max_examples=40, **STEADY)
 @given(st.data())
 def test_damaged_bytes_are_read_set_aside_or_refused(data):
     with tempfile.TemporaryDirectory() as temporary:
@@ -186,7 +186,7 @@ def test_damaged_bytes_are_read_set_aside_or_refused(data):
             assert read[0].records[str(folder / name)] == sum(map(bool, text.split("\n")[1:]))
 
 
-@settings(max_examples=25, **STEADY)
+@settings(max_examples=40, **STEADY)
 @given(st.data())
 def test_damaged_fields_are_read_set_aside_or_refused(data):
     with tempfile.TemporaryDirectory() as temporary:
@@ -213,7 +213,7 @@ def test_deep_nesting_is_no_crash(tmp_path, depth):
     assert report.records[str(folder / "train_dialogue.json")] == 2 and len(written) == (depth > 1000)
 
 
-@settings(max_examples=25, **STEADY)
+@settings(max_examples=40, **STEADY)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.text(st.sampled_from(" \u3000\u200b\ufeff\t\xad\u2060"), max_size=4))
 def test_a_name_is_blank_where_no_character_of_it_is_seen_and_only_there(text, blanks):
     unseen = [c for c in text if c.isspace() or unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp")]
@@ -224,7 +224,7 @@ def test_a_name_is_blank_where_no_character_of_it_is_seen_and_only_there(text, b
         assert not is_blank(blanks + text + blanks)
 
 
-@settings(max_examples=25, **STEADY)
+@settings(max_examples=40, **STEADY)
 @given(st.integers(0, 10**15), st.integers(0, 5), st.sampled_from(["{}", " {}", "{}\u3000", "\ufeff{}", "'{}", '"{}"', "{}.0", "{}.", "{}.000"]))
 def test_a_number_written_in_another_way_is_a_near_match(number, zeros, form):
     name, other = str(number), form.format("0" * zeros + str(number))

@@ -58,7 +58,8 @@ SETUPS = {
     "backbone": backbone_setup,
 }
 BATCHES = 20 // BATCH  # per epoch
-OFTEN_ENOUGH = ("cpt", "chatglm", "backbone")  # `make test-slow` is often enough: they train as the others do
+# `make test-slow` is often enough for those that train as the others do.
+KINDS = [pytest.param(kind, marks=slow) if kind in ("cpt", "chatglm", "backbone") else kind for kind in SETUPS]
 
 
 class Killed(Exception):
@@ -114,7 +115,7 @@ def undisturbed(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in OFTEN_ENOUGH else kind for kind in SETUPS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_and_a_second_call_end_with_the_same_weights(tmp_path, undisturbed, kind):
     with pytest.raises(Killed):
         run(kind, tmp_path, kill_at=BATCHES + 3)
@@ -139,7 +140,7 @@ def test_a_checkpoint_whose_state_is_cut_short_is_not_resumed(tmp_path, undistur
     assert trained > BATCHES and same_weights(resumed, undisturbed("crs")[0])
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow) if kind in OFTEN_ENOUGH else kind for kind in SETUPS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stage_that_has_ended_is_loaded_and_not_trained_again(tmp_path, undisturbed, kind):
     run(kind, tmp_path)
     model, history, trained = run(kind, tmp_path)

@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import (
     wide_scores,
 )
 from llmcrs_utils.evaluation.tables import collaborations
-from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
+from llmcrs_utils.systems.registry import System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
 # from a BLEU-2 that a greeting alone does not reach.
@@ -43,9 +43,10 @@ def triples(wide: pd.DataFrame, system: System) -> pd.DataFrame:
 def by_task(scores: pd.DataFrame, metrics: dict[str, str]) -> Iterator[tuple[str, list[tuple[System, pd.DataFrame]]]]:
     """Each task with its collaborations, and the ``triples`` of each by the task's metric."""
     for task, metric in metrics.items():
-        wide = wide_scores(scores[scores["task"] == task], metric)
-        systems = [system for key, system in SYSTEMS.items() if system.base and key in wide]
+        part = scores[scores["task"] == task]
+        systems = collaborations(part)
         if systems:
+            wide = wide_scores(part, metric)
             yield task, [(system, triples(wide, system)) for system in systems]
 
 
