@@ -60,4 +60,5 @@ if __name__ == "__main__":
     name, log, job = sys.argv[1:]
     started_by = os.environ.get("STARTED_BY")
     end_with(*([int(started_by)] if started_by else []))
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing here compiles a model, and bitsandbytes would load the compiler: two seconds a kernel
     execute(name, log, json.loads(job)["parameters"])
