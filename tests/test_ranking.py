@@ -1,6 +1,7 @@
 """Ranking by scores of candidates, logits at answers only, and batches by tokens."""
 
 import hub
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
@@ -113,6 +114,89 @@ def test_two_orders_are_averaged(samples, examples, tuned):
         mean = {item: (scores[0][item] + scores[1][item]) / 2 for item in scores[0]}
         assert both.loc[place, "ranking"] == sorted(mean, key=mean.get, reverse=True)
         torch.testing.assert_close(torch.tensor(both.loc[place, "scores"]).exp().tolist(), sorted(mean.values(), reverse=True), rtol=1e-4, atol=1e-6)
+
+
+# --- by likelihood
+
+
+@pytest.fixture(scope="module")
+def likely(samples):
+    return build_instructions(samples, tiny.dataset().facts, CHINESE, ranking="likelihood")
+
+
+def test_the_answer_is_the_description_and_a_crs_s_rank_is_in_it(samples, likely):
+    row = likely.set_index("task").loc["recommend"].iloc[0]
+    sample = samples[samples["task"] == "recommend"].iloc[0]
+    place = list(sample["candidates"]).index(sample["label"])
+    assert row["output"] == row["described"][place] and row["tail"] == "" and "A-T" not in row["instruction"]
+    helped = tiny.help_for(samples)
+    row = build_instructions(samples, {}, CHINESE, helped, ranking="likelihood").set_index("task").loc["recommend"].iloc[0]
+    assert row["described"][:3] == ["信息未知，推荐系统排第19", "信息未知，推荐系统排第20", "信息未知，推荐系统排第1"]
+    assert row["output"] == row["described"][place] and row["tail"] == "" and "参考对话式推荐系统的商品推荐排序结果" in row["instruction"]
+    texts = ["instruction", "tail", "output"]
+    others = [build_instructions(samples, {}, CHINESE, helped, ranking=ranking).query("task != 'recommend'") for ranking in ("likelihood", "letter")]
+    pd.testing.assert_frame_equal(others[0][texts], others[1][texts])
+
+
+@pytest.mark.parametrize(("kind", "template"), [("llama", "alpaca"), ("chatglm", "bare"), ("qwen", "chat"), ("gpt2", "plain")])
+def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, kind, template):
+    """Prompts are read once, and descriptions together: the same as one pass for each description, with and without the dialogue."""
+    name = hub.qwen(tmp_path / "qwen", tiny.texts()) if kind == "qwen" else tiny.backbone(kind)
+    tokenizer, model = load_tokenizer(name), load_causal(name).eval()
+    encoded = encode_instructions(likely[likely["task"] == "recommend"], tokenizer, CHINESE, template, 4096, NEW)[0]
+    asked = samples[samples["task"] == "recommend"].reset_index(drop=True)
+    answers = answers_of(model, tokenizer, asked, encoded)
+
+    @torch.no_grad()
+    def log_probability(prompt: list[int], answer: list[int]) -> float:
+        ids = torch.tensor([prompt + answer])
+        told = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, len(prompt) - 1 : -1].log_softmax(dim=1)
+        return told.gather(1, torch.tensor(answer)[:, None]).sum().item()
+
+    for example, sample, ranking, scores, raw in zip(
+        encoded, asked.to_dict("records"), answers["ranking"], answers["scores"], answers["raw"], strict=True
+    ):
+        assert example["answer"] == example["descriptions"][list(sample["candidates"]).index(sample["label"])]
+        assert example["answer"][-1] == tokenizer.eos_token_id and len(example["background"]) < len(example["prompt"])
+        gained = [log_probability(example["prompt"], one) - log_probability(example["background"], one) for one in example["descriptions"]]
+        expected = dict(zip(sample["candidates"], torch.tensor(gained).log_softmax(dim=0).tolist(), strict=True))
+        torch.testing.assert_close(scores, [expected[item] for item in ranking], rtol=1e-3, atol=1e-3)
+        described = dict(zip(sample["candidates"], likely.set_index("sample_id").loc[sample["sample_id"], "described"], strict=True))
+        assert "".join(raw.split()) == "".join(described[ranking[0]].split()) or kind != "llama"
+
+
+def test_descriptions_are_learned(samples, likely, tmp_path):
+    """A model that has learned a handful of dialogues and, without them, any candidate, finds the dialogues' products."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    asked = samples[samples["task"] == "recommend"].reset_index(drop=True)
+    few = encode_instructions(likely[likely["task"] == "recommend"], tokenizer, CHINESE, "plain", CUTOFF, NEW)[0]
+    extra = llm.any_candidate(few * 5, 1)
+    assert [one["prompt"] for one in extra] == [example["background"] for example in few * 5]
+    assert all(one["answer"] in example["descriptions"] for one, example in zip(extra, few * 5, strict=True))
+    assert 1 < len({tuple(one["answer"]) for one in extra if one["prompt"] == few[0]["background"]})
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "likelihood", "modules_to_save": ["embed_tokens"]})
+    learned = [*few * 5, *extra]
+    history = tune(model, learned, learned, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 12})
+    assert history["valid_loss"].min() < 0.5 * history["valid_loss"].iloc[0]
+    answers = answers_of(model, tokenizer, asked, few)
+    described = likely.set_index("sample_id").loc[asked["sample_id"], "output"]
+    assert np.mean([raw.replace(" ", "") == output for raw, output in zip(answers["raw"], described, strict=True)]) >= 0.75
+
+
+def test_what_stands_for_no_dialogue_is_no_sample_of_a_learning_curve(tmp_path):
+    write_dataset(tiny.dataset(), tmp_path / "data")
+    given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "lora_rank": 4, "output_dir": str(tmp_path / "run")}
+    given |= {"ranking": "likelihood", "max_samples": 4, "num_train_epochs": 2.0, "max_new_tokens": 8, "curve_samples": [0, 32, 33], "predict_splits": ["test"]}
+    material = llm.prepare(run_of("04_tune_llm", {**given, "predictions_file": str(tmp_path / "x.parquet")}).parameters)
+    history = llm.train(material, tmp_path / "run")
+    curve = llm.read_curve(tmp_path / "run")
+    assert len(history) == 2 and list(dict.fromkeys(curve["samples"])) == [0, 32]  # two epochs of four samples of each task
+    assert set(curve["task"]) == {"understand", "elicit", "recommend", "respond"}
+
+
+def test_a_ranking_by_likelihood_has_one_order():
+    with pytest.raises(ValueError, match="candidate_orders=2: a ranking by likelihood does not depend on the order"):
+        llm.prepare({"ranking": "likelihood", "candidate_orders": 2})
 
 
 # --- the loss

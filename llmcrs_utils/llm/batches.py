@@ -27,15 +27,17 @@ def encode_instructions(
     """One example per row, in order, and the report of ``fitting.fit``.
 
     An example holds ``prompt`` and ``answer`` as token ids; the answer ends with the end token. Special tokens that people typed
-    are plain text in both. If the instructions describe candidates to be scored (``described``), the answer is empty, and
-    ``candidates`` holds the place in the prompt of the last token of each description, and ``gold`` the right candidate's number.
+    are plain text in both. Of a ranking by scores of candidates the answer is empty, ``candidates`` holds the place in the prompt
+    of the last token of each description, and ``gold`` the right candidate's number. Of a ranking by likelihood the answer is the
+    right candidate's description, ``descriptions`` holds those of all candidates, as answers, and ``background`` is the prompt
+    without the dialogue.
 
     Args:
         template: one of ``TEMPLATES``.
         cutoff_len: most tokens of prompt and answer together. A prompt may have ``cutoff_len - max_new_tokens``, or
-            ``cutoff_len - LETTER_TOKENS`` if the answer is a letter. It is lowered to the model's number of positions, which
-            ``load_tokenizer`` stores in the tokenizer.
-        max_new_tokens: most tokens of an answer.
+            ``cutoff_len - LETTER_TOKENS`` if the answer is a letter, or ``cutoff_len`` less the longest description. It is lowered
+            to the model's number of positions, which ``load_tokenizer`` stores in the tokenizer.
+        max_new_tokens: most tokens of an answer that is not a description.
 
     Raises:
         ValueError: for an unknown template, for a tokenizer without end token, with ``chat`` for one without chat template, for
@@ -81,8 +83,10 @@ def encode_instructions(
     def encode(texts: list[str]) -> list[list[int]]:
         return tokens_of(chat_texts(texts, tokenizer) if template == "chat" else texts)
 
+    described = [descriptions_of(row, tokenizer) for row in rows]
     # A letter as answer needs far fewer tokens than a text.
-    reserves = [0 if row["described"] else LETTER_TOKENS if row["task"] == "recommend" else max_new_tokens for row in rows]
+    reserve_of = {"letter": LETTER_TOKENS, "candidates": 0}
+    reserves = [max(map(len, known)) if known else reserve_of.get(row["ranking"], max_new_tokens) for row, known in zip(rows, described, strict=True)]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
     shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
@@ -99,7 +103,13 @@ def encode_instructions(
     answers = tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     examples = [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)]
-    scored = [place for place, row in enumerate(rows) if row["described"]]
+    likely = [place for place, row in enumerate(rows) if row["ranking"] == "likelihood"]
+    background = {row["instruction"]: TEMPLATES[template].format(instruction=row["instruction"], input=render_input([], "", prompts)) for row in map(rows.__getitem__, likely)}
+    background = dict(zip(background, encode(list(background.values())) if likely else [], strict=True))
+    for place in likely:
+        row = rows[place]
+        examples[place] |= {"answer": described[place][row["described"].index(row["output"])], "descriptions": described[place], "background": background[row["instruction"]]}
+    scored = [place for place, row in enumerate(rows) if row["ranking"] == "candidates"]
     texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
     texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts
     ends = [ends_of(text, rows[place]["ends"][1], rows[place]["described"], prompts.items) for place, text in zip(scored, texts, strict=True)]
@@ -107,6 +117,13 @@ def encode_instructions(
     for place, candidates in zip(scored, found, strict=True):
         examples[place] |= {"answer": [], "candidates": candidates, "gold": LETTERS.index(rows[place]["output"])}
     return examples, report
+
+
+def descriptions_of(row: dict, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The tokens of each candidate's description as an answer, for a ranking by likelihood; else none."""
+    if row["ranking"] != "likelihood":
+        return []
+    return [ids + [tokenizer.eos_token_id] for ids in tokenizer(row["described"], add_special_tokens=False)["input_ids"]]
 
 
 def last_tokens(

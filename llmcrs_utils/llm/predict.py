@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from llmcrs_utils.llm.ranking import letter_tokens, rank_by_candidates, rank_by_letters
+from llmcrs_utils.llm.ranking import background_likelihoods, letter_tokens, rank_by_candidates, rank_by_letters, rank_by_likelihood
 from llmcrs_utils.tasks.answers import loses_width, ranked_answer, text_answer
 from llmcrs_utils.text.prompts import LETTERS, Prompts
 from llmcrs_utils.training.decoding import answer_in_batches, continue_greedily
@@ -30,8 +30,8 @@ def predict(
     A frozen base in bfloat16 also computes in it (autocast).
 
     Args:
-        examples: as ``encode_instructions`` returns them. Examples with ``candidates`` are ranked by the scores of these, others
-            by letters.
+        examples: as ``encode_instructions`` returns them. Examples with ``candidates`` are ranked by the scores of these, those with
+            ``descriptions`` by their likelihood, others by letters.
         batch_size: samples answered together.
         tokens_per_batch: most tokens of the prompts in a batch, padding included; 0: no limit.
         reversed_examples: the same samples with the candidates in reverse order. The probabilities of both orders are averaged.
@@ -40,12 +40,22 @@ def predict(
     rows = samples.to_dict("records")
     narrowed = loses_width(tokenizer)
 
-    rank = rank_by_candidates
-    if any(row["task"] == "recommend" and "candidates" not in example for row, example in zip(rows, examples, strict=True)):
+    in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    autocast = partial(torch.autocast, model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
+    ranking = [example for row, example in zip(rows, examples, strict=True) if row["task"] == "recommend"]
+    if all("candidates" in example for example in ranking):
+        rank = rank_by_candidates
+    elif all("descriptions" in example for example in ranking):
+        with autocast():
+            rank = partial(rank_by_likelihood, unsaid=background_likelihoods(model, tokenizer, ranking))
+    else:
         rank = partial(rank_by_letters, letters=letter_tokens(tokenizer))
 
     def ranked(given: list[dict], chosen: list[int]) -> torch.Tensor:
         return rank(model, tokenizer, [given[i] for i in chosen])
+
+    def best_of(example: dict, place: int) -> str:
+        return tokenizer.decode(example["descriptions"][place], skip_special_tokens=True) if "descriptions" in example else LETTERS[place]
 
     def answer(task: str, chosen: list[int]) -> list[dict]:
         if task != "recommend":
@@ -57,10 +67,9 @@ def predict(
             scores = torch.stack([scores, ranked(reversed_examples, chosen).flip(1)]).logsumexp(dim=0) - torch.tensor(2.0).log()
         best = scores.sort(dim=1, descending=True, stable=True)
         return [
-            ranked_answer(rows[i]["candidates"], order, values, LETTERS[order[0]])
+            ranked_answer(rows[i]["candidates"], order, values, best_of(examples[i], order[0]))
             for i, order, values in zip(chosen, best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
+    with autocast():
         return answer_in_batches(samples, [len(example["prompt"]) for example in examples], batch_size, answer, tokens_per_batch)

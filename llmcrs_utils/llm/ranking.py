@@ -1,11 +1,15 @@
-"""How an LLM ranks the candidates: by the letter that it would answer (the paper), or by a score of each candidate.
+"""How an LLM ranks the candidates: by the letter that it would answer (the paper), by a score, or by the likelihood of each candidate.
 
 A candidate's score is the state of the last token of its description times one learned vector (``CandidateHead``). One forward
 pass gives the scores of all candidates.
+
+A candidate's likelihood is that of its description as the answer, divided by that without the dialogue: their pointwise mutual
+information. It needs no training and no order of the candidates.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from inspect import signature
 from itertools import permutations
 from pathlib import Path
@@ -17,11 +21,14 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.cache_utils import Cache
 
 from llmcrs_utils.checkpoints.checks import checkpoint_folder, read_json
 from llmcrs_utils.text.prompts import LETTERS
-from llmcrs_utils.training.collators import left_padded
+from llmcrs_utils.training.collators import NO_CHOICE, left_padded, pad, right_padded
+from llmcrs_utils.training.token_batches import grouped
 
+TOKENS_AT_ONCE = 1024  # of descriptions whose likelihood is computed together, padding included
 HEAD = "candidate_head"  # name of the head in a model, and so of its weight in files
 WEIGHT = f"{HEAD}.weight"
 
@@ -108,6 +115,77 @@ def rank_by_candidates(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
     with head_at(model, nowhere, nowhere) as states:
         model(**batch, use_cache=False)
     return candidate_scores(model, states[0], rows.to(model.device), places.to(model.device)).log_softmax(dim=1)
+
+
+def rank_by_likelihood(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict], unsaid: dict[tuple[int, ...], dict[tuple[int, ...], float]]
+) -> torch.Tensor:
+    """Log-probabilities of the candidates, [examples, candidates]: how much more likely the dialogue makes their descriptions.
+
+    Args:
+        unsaid: ``background_likelihoods`` of the examples.
+    """
+    rows = []
+    for example in examples:
+        said, before = likelihoods(model, tokenizer, example["prompt"], example["descriptions"]), unsaid[tuple(example["background"])]
+        rows.append([said[tuple(description)] - before[tuple(description)] for description in example["descriptions"]])
+    return torch.tensor(rows).log_softmax(dim=1)
+
+
+def background_likelihoods(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]
+) -> dict[tuple[int, ...], dict[tuple[int, ...], float]]:
+    """Prompt without dialogue -> description -> its log-probability there. Most samples share both, so they are computed once."""
+    described: dict[tuple[int, ...], list[list[int]]] = {}
+    for example in examples:
+        described.setdefault(tuple(example["background"]), []).extend(example["descriptions"])
+    return {prompt: likelihoods(model, tokenizer, list(prompt), descriptions) for prompt, descriptions in described.items()}
+
+
+def likelihoods(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[list[int]]
+) -> dict[tuple[int, ...], float]:
+    """Answer -> the log-probability of all its tokens after the prompt, which the model reads once."""
+    bare = without_adapter(model)
+    different = sorted({tuple(answer) for answer in answers}, key=lambda answer: (-len(answer), answer))
+    start = torch.tensor([prompt], device=model.device)
+    with exact_head(bare):
+        read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
+    first = read.logits[0, -1].float().log_softmax(dim=0)
+    found = {}
+    for begin, end in grouped([len(answer) for answer in different], tokens=TOKENS_AT_ONCE):
+        part = different[begin:end]
+        sums = first[[answer[0] for answer in part]]
+        if len(part[0]) > 1:
+            sums += of_further_tokens(bare, start, read.past_key_values, part, tokenizer.pad_token_id)
+        found |= zip(part, sums.tolist(), strict=True)
+    return found
+
+
+def of_further_tokens(
+    model: PreTrainedModel, start: torch.Tensor, cache: Cache, answers: list[tuple[int, ...]], pad_token_id: int
+) -> torch.Tensor:
+    """Log-probability of each answer's tokens after its first one, [answers].
+
+    Args:
+        start: [1, length] the prompt.
+        cache: what the model has read of it; stays as it is.
+    """
+    written = right_padded([list(answer[:-1]) for answer in answers], pad_token_id)
+    whole, mask = (
+        torch.cat([before.expand(len(answers), -1), written[name].to(model.device)], dim=1)
+        for name, before in {"input_ids": start, "attention_mask": torch.ones_like(start)}.items()
+    )
+    cache = deepcopy(cache)
+    cache.batch_repeat_interleave(len(answers))
+    new = written["input_ids"].shape[1]
+    inputs = model.prepare_inputs_for_generation(whole, next_sequence_length=new, past_key_values=cache, attention_mask=mask, use_cache=True)
+    targets = pad([list(answer[1:]) for answer in answers], NO_CHOICE).to(model.device)
+    rows, columns = (targets != NO_CHOICE).nonzero(as_tuple=True)
+    with head_at(model, rows, columns), exact_head(model):
+        logits = model(**inputs).logits[0].float()
+    told = logits.log_softmax(dim=1).gather(1, targets[rows, columns][:, None])[:, 0]
+    return torch.zeros(len(answers), device=model.device).index_add(0, rows, told)
 
 
 def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:

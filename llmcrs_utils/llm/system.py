@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 from peft import PeftModel
@@ -61,7 +62,9 @@ def prepare(parameters: dict) -> Material:
     """
     ranking, orders = parameters["ranking"], parameters["candidate_orders"]
     if ranking not in RANKINGS or orders not in (1, 2):
-        raise ValueError(f"ranking={ranking!r}, candidate_orders={orders}: known are {' and '.join(RANKINGS)}, and 1 or 2 orders")
+        raise ValueError(f"ranking={ranking!r}, candidate_orders={orders}: known are {', '.join(RANKINGS)}, and 1 or 2 orders")
+    if ranking == "likelihood" and orders == 2:
+        raise ValueError("candidate_orders=2: a ranking by likelihood does not depend on the order; give candidate_orders: 1")
     prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
     helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
     merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
@@ -91,12 +94,23 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
     learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
+    learned = {name: [*examples, *any_candidate(examples, parameters["seed"])] for name, examples in learned.items()}
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
         points=parameters["curve_samples"], measure=lambda count: add_to_curve(material, model, Path(output_dir), count),
         **{name: parameters[name] for name in training_names},
     )  # fmt: skip
+
+
+def any_candidate(examples: list[dict], seed: int) -> list[dict]:
+    """For each example ranked by likelihood, one without the dialogue, whose answer is any candidate's description.
+
+    So the model learns how likely a description is among the candidates, to which ``rank_by_likelihood`` compares.
+    """
+    draw = Random(seed)
+    ranked = [example for example in examples if "descriptions" in example]
+    return [{"prompt": one["background"], "answer": draw.choice(one["descriptions"]), "counted": 0} for one in ranked]
 
 
 def add_to_curve(material: Material, model: PeftModel, output_dir: Path, count: int) -> None:

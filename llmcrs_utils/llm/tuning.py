@@ -119,7 +119,10 @@ class AnswerTrainer(QuietTrainer):
         A loss summed in each process and divided by this has, as its mean over the processes, the mean over all that was summed.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = [[(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ())), len(batch["input_ids"])] for batch in batches]
+        counts = [
+            [(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ())), sum(batch.get("counted", [1] * len(batch["input_ids"])))]
+            for batch in batches
+        ]
         mean = self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
         self.seen += round(mean[2].item() * self.args.world_size)
         return batches, mean[:2]
@@ -129,7 +132,7 @@ class AnswerTrainer(QuietTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         bare = self.accelerator.unwrap_model(model)
-        given = {name: value for name, value in inputs.items() if name not in ("labels", "candidate_rows", "candidates", "gold")}
+        given = {name: value for name, value in inputs.items() if name not in ("labels", "counted", "candidate_rows", "candidates", "gold")}
         targets = inputs["labels"][:, 1:]
         rows, columns = (targets != -100).nonzero(as_tuple=True)
         anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place

@@ -24,13 +24,15 @@ def build_instructions(
         prompts: the language's prompt set.
         helped: a CRS's usable help by ``sample_id`` (``collaboration.merge_assistant``); ``None`` without help.
         ranking: one of ``prompts.RANKINGS``. With ``candidates`` the input describes every candidate, and a CRS's help stands beside
-            each description too.
+            each description too. With ``likelihood`` the input describes none, and the output is the right candidate's description. A
+            CRS's help is its rank in each description.
 
     Returns:
-        Columns ``sample_id, task, instruction, lines, keep, tail, in_tail, described, output``. ``lines`` are the dialogue's
-        utterances, of which the last ``keep`` may not be cut. ``tail`` is the text after them. ``render_input`` joins both to the
-        input. The current turn is the lines that may not be cut, or else the first ``in_tail`` characters of the tail.
-        ``described`` are the candidates' descriptions, with which the tail ends, if the ranking is ``candidates``.
+        Columns ``sample_id, task, ranking, instruction, lines, keep, tail, in_tail, described, output``. ``ranking`` is empty except
+        for recommend. ``lines`` are the dialogue's utterances, of which the last ``keep`` may not be cut. ``tail`` is the text after
+        them. ``render_input`` joins both to the input. The current turn is the lines that may not be cut, or else the first
+        ``in_tail`` characters of the tail. ``described`` are the candidates' descriptions. With ``candidates`` the tail ends with
+        them, with ``likelihood`` they are possible outputs, with ``letter`` the list is empty.
     """
     help_of = {} if helped is None else dict(zip(helped["sample_id"], helped.to_dict("records"), strict=True))
     rows = [instruction_row(sample, facts, prompts, help_of.get(sample["sample_id"]), ranking) for sample in samples.to_dict("records")]
@@ -42,31 +44,37 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
     spoken = [line for turn in sample["context"] for line in spoken_lines(turn, prompts)]
     current = spoken_lines(sample["current"], prompts)
     usable = help is not None and help["usable"]
-    described = []
-    if task == "recommend" and ranking == "candidates":
-        described = whole_descriptions(sample["candidates"], facts, prompts, help["ranking"] if usable else [])
+    ranking = ranking if task == "recommend" else ""
+    instruction, output, described = prompts.instruction[task], sample["label"], []
+    if ranking:
+        gold, heading = sample["candidates"].index(sample["label"]), "" if ranking == "likelihood" else prompts.candidate
+        if ranking != "letter":
+            described = whole_descriptions(sample["candidates"], facts, prompts, heading, help["ranking"] if usable else [])
+        instruction, output = (prompts.description, described[gold]) if ranking == "likelihood" else (instruction, LETTERS[gold])
     tail = {
         "understand": lambda: prompts.current + current[-1],
         "elicit": lambda: "",
-        "recommend": lambda: prompts.candidates
-        + (prompts.items.join(described) or candidate_facts(sample["candidates"], facts, prompts, prompts.candidate)),
+        "recommend": lambda: ""
+        if ranking == "likelihood"
+        else prompts.candidates + (prompts.items.join(described) or candidate_facts(sample["candidates"], facts, prompts, prompts.candidate)),
         "respond": lambda: respond_tail(sample, facts, prompts),
     }[task]()
-    if usable and task == "recommend":
+    if usable and task == "recommend" and ranking != "likelihood":
         letters = [LETTERS[sample["candidates"].index(item)] for item in help["ranking"]]
         tail = prompts.help[task] + prompts.values.join(letters) + "\n" + tail
-    elif usable:
+    elif usable and task != "recommend":
         tail = (tail + "\n" if tail else "") + prompts.help[task] + help["text"]
     return {
         "sample_id": sample["sample_id"],
         "task": task,
-        "instruction": prompts.instruction[task].format(d=sample.get("told_domain", sample["domain"]), hint=prompts.hint[task] if usable else ""),
+        "ranking": ranking,
+        "instruction": instruction.format(d=sample.get("told_domain", sample["domain"]), hint=prompts.hint[task] if usable else ""),
         "lines": spoken if task == "understand" else spoken + current,
         "keep": 0 if task == "understand" else len(current),
         "tail": tail,
         "in_tail": len(prompts.current + current[-1]) if task == "understand" else 0,
         "described": described,
-        "output": LETTERS[sample["candidates"].index(sample["label"])] if task == "recommend" else sample["label"],
+        "output": output,
     }
 
 
@@ -90,12 +98,15 @@ def candidate_facts(items: list[str], facts: dict[str, str], prompts: Prompts, h
     return prompts.items.join(described)
 
 
-def whole_descriptions(items: list[str], facts: dict[str, str], prompts: Prompts, ranked: list[str]) -> list[str]:
-    """A description of every item, also of one without facts, with its rank in ``ranked`` (empty without a CRS's help)."""
+def whole_descriptions(items: list[str], facts: dict[str, str], prompts: Prompts, heading: str, ranked: list[str]) -> list[str]:
+    """A description of every item, also of one without facts, with its rank in ``ranked`` (empty without a CRS's help).
+
+    ``heading`` (``{letter}``) begins each.
+    """
     descriptions = []
     for letter, item in zip(LETTERS, items, strict=False):
         known = [facts.get(item) or prompts.unknown, *([prompts.ranked.format(rank=ranked.index(item) + 1)] if item in ranked else [])]
-        descriptions.append(prompts.candidate.format(letter=letter) + prompts.facts.join(known))
+        descriptions.append(heading.format(letter=letter) + prompts.facts.join(known))
     return descriptions
 
 

@@ -24,6 +24,7 @@ class Prompts:
     crs: dict[str, str]
     # instructions of the LLM, by task, and the clause that a CRS's help adds
     instruction: dict[str, str]
+    description: str  # the instruction of recommend if the LLM's answer is the description of a product
     hint: dict[str, str]
     # lines of the LLM's input
     candidates: str
@@ -62,6 +63,7 @@ CHINESE = Prompts(
         "recommend": "根据{d}售前对话中用户表达的需求和偏好信息以及候选商品信息，{hint}从候选商品A-T中选择最有可能满足用户需求、偏好的商品推荐给用户。",
         "respond": "根据{d}售前对话中已获取的信息、引导用户需求的属性、满足用户需求的商品信息，{hint}生成回应用户需求且用户容易理解的通俗回复。",
     },
+    description="根据{d}售前对话中用户表达的需求和偏好信息，{hint}写出最有可能满足用户需求、偏好的商品的信息。",
     hint={
         "understand": "并参考对话式推荐系统的识别结果，",
         "elicit": "并参考对话式推荐系统的属性预测结果，",
@@ -112,6 +114,8 @@ ENGLISH = Prompts(
         "respond": "From what is known in this pre-sales dialogue about {d}, the attributes to ask about and the products that "
         "satisfy the user, {hint}write a reply that answers the user in plain words.",
     },
+    description="From the needs and preferences that the user expressed in this pre-sales dialogue about {d}, {hint}describe the "
+    "product most likely to satisfy the user.",
     hint={
         "understand": "with the attributes found by the conversational recommender system in mind, ",
         "elicit": "with the attributes predicted by the conversational recommender system in mind, ",
@@ -137,7 +141,8 @@ ENGLISH = Prompts(
 )
 
 PROMPTS = {"zh": CHINESE, "en": ENGLISH}
-RANKINGS = ("letter", "candidates")  # how an LLM ranks: by the letter that it answers (the paper), or by a score of each candidate
+# How an LLM ranks: by the letter that it answers (the paper), by a score of each candidate, or by how likely it would describe each.
+RANKINGS = ("letter", "candidates", "likelihood")
 
 # How instruction and input become the prompt of an LLM.
 TEMPLATES = {
