@@ -149,6 +149,11 @@ def refusal(capsys, *arguments):
             {**changed("allm", quantization_bit=4), "accelerate": "workflow/accelerate/fsdp.yaml"},
             "section allm: quantization_bit does not go with FSDP",
         ),
+        (
+            {**changed("allm", ranking="likelihood"), "accelerate": "workflow/accelerate/fsdp.yaml"},
+            "section allm: only ranking letter, without curve_samples, goes with FSDP",
+        ),
+        (changed("allm", ranking="likelihood", candidate_orders=2), "candidate_orders 2: a ranking by likelihood does not depend on the order; give 1"),
         (changed("01_build_data", language="de"), "section 01_build_data: language 'de'"),
     ],
 )

@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.say, self.lock, self.keys, self.lists = [], lambda question: "价位：一百", threading.Lock(), set(), True
+        self.asked, self.say, self.lock, self.keys, self.listing = [], lambda question: "价位：一百", threading.Lock(), set(), 200
         self.address = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -48,8 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        if not self.server.lists:
-            return self.send(500, b"Internal Server Error", "text/plain")
+        if self.server.listing != 200:
+            return self.send(self.server.listing, b"no list", "text/plain")
         self.send(200, {"object": "list", "data": [{"id": "small", "object": "model", "created": 0, "owned_by": "us"}]})
 
     def do_POST(self):
@@ -110,8 +110,9 @@ def test_every_sample_is_asked_once_and_answers_are_scored_like_any(run, server,
     assert row == {"answers": len(predictions), "refused": 0, "ranked_by_logprobs": len(ranked), "prompt_tokens": 100 * len(predictions), "completion_tokens": 5 * len(predictions)}
 
 
-def test_a_server_that_cannot_list_its_models_is_asked_for_a_word_before_anything_else(run, server):
-    server.lists, server.say = False, lambda question: 503
+@pytest.mark.parametrize("listing", [404, 500])
+def test_a_server_that_cannot_list_its_models_is_asked_for_a_word_before_anything_else(run, server, listing):
+    server.listing, server.say = listing, lambda question: 503
     with pytest.raises(ServerError, match="status 503"):
         conduct(run)
     assert {question["max_tokens"] for question in server.asked} == {1}

@@ -6,7 +6,13 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from llmcrs_utils.llm.ranking import background_likelihoods, letter_tokens, rank_by_candidates, rank_by_letters, rank_by_likelihood
+from llmcrs_utils.llm.ranking import (
+    background_likelihoods,
+    letter_tokens,
+    rank_by_candidates,
+    rank_by_letters,
+    rank_by_likelihood,
+)
 from llmcrs_utils.tasks.answers import loses_width, ranked_answer, text_answer
 from llmcrs_utils.text.prompts import LETTERS, Prompts
 from llmcrs_utils.training.decoding import answer_in_batches, continue_greedily

@@ -113,22 +113,18 @@ def client_of(address: str, retries: int, seconds: float) -> openai.OpenAI:
 def check_server(address: str, model: str) -> None:
     """Check that the server answers and, if it lists its models, that it has this one.
 
-    A server that fails to list them may still answer (``transformers serve`` on a machine without a hub cache). It is asked for a word.
+    A server that lists none may still answer (``transformers serve`` on a machine without a hub cache). It is asked for a word.
 
     Raises:
         ServerError: if a check fails.
     """
     try:
-        names = [listed.id for listed in client_of(address, retries=1, seconds=10).models.list().data]
-    except openai.NotFoundError:
-        return  # a server without such a list
-    except openai.InternalServerError:
         try:
-            client_of(address, retries=1, seconds=SECONDS).chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}], max_tokens=1)
-        except Exception as error:
-            raise ServerError(f"{address}: {reason(error)}; start the server, or correct served") from None
-        return
-    except Exception as error:  # whatever a server may send instead of a list
+            names = [listed.id for listed in client_of(address, retries=1, seconds=10).models.list().data]
+        except (openai.NotFoundError, openai.InternalServerError):
+            names, word = [], [{"role": "user", "content": "Hello"}]
+            client_of(address, retries=1, seconds=SECONDS).chat.completions.create(model=model, messages=word, max_tokens=1)
+    except Exception as error:  # whatever a server may send instead of a list or a word
         raise ServerError(f"{address}: {reason(error)}; start the server, or correct served") from None
     if names and model not in names:
         raise ServerError(f"{address}: has no model {model!r}; it has {', '.join(names[:5])}: correct served_model")

@@ -120,6 +120,8 @@ def check_choices(key: str, values: dict, path: str) -> None:
     for name, choices in CHOICES.items():
         if values.get(name, next(iter(choices))) not in choices:
             raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
+    if values.get("ranking") == "likelihood" and values.get("candidate_orders") == 2:
+        raise ParameterError(f"{where}: candidate_orders 2: a ranking by likelihood does not depend on the order; give 1")
     for name, least in LEAST.items():
         if min([least, *([values[name]] if isinstance(values.get(name), int) else values.get(name, []))]) < least:
             raise ParameterError(f"{where}: {name} {values[name]}: give {least} or more")
@@ -145,8 +147,8 @@ def check_accelerate(config: str, trained: dict[str, dict], path: str) -> None:
         for key, values in trained.items():
             if values.get("quantization_bit"):
                 raise ParameterError(f"{path}: section {key}: quantization_bit does not go with FSDP ({config}); give 0, or DDP")
-            if values.get("ranking") == "candidates" or values.get("curve_samples"):
-                raise ParameterError(f"{path}: section {key}: ranking candidates and curve_samples do not go with FSDP ({config}); take DDP")
+            if values.get("ranking", "letter") != "letter" or values.get("curve_samples"):
+                raise ParameterError(f"{path}: section {key}: only ranking letter, without curve_samples, goes with FSDP ({config}); take DDP")
 
 
 def check_served(key: str, values: dict, path: str) -> None:
