@@ -139,8 +139,9 @@ def test_the_answer_is_the_description_and_a_crs_s_rank_is_in_it(samples, likely
 
 
 @pytest.mark.parametrize(("kind", "template"), [("llama", "alpaca"), ("chatglm", "bare"), ("qwen", "chat"), ("gpt2", "plain")])
-def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, kind, template):
+def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monkeypatch, kind, template):
     """Prompts are read once, and descriptions together: the same as one pass for each description, with and without the dialogue."""
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.TOKENS_AT_ONCE", 128)  # several groups of descriptions
     name = hub.qwen(tmp_path / "qwen", tiny.texts()) if kind == "qwen" else tiny.backbone(kind)
     tokenizer, model = load_tokenizer(name), load_causal(name).eval()
     encoded = encode_instructions(likely[likely["task"] == "recommend"], tokenizer, CHINESE, template, 4096, NEW)[0]

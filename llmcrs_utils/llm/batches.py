@@ -85,8 +85,8 @@ def encode_instructions(
 
     described = [descriptions_of(row, tokenizer) for row in rows]
     # A letter as answer needs far fewer tokens than a text.
-    reserve_of = {"letter": LETTER_TOKENS, "candidates": 0}
-    reserves = [max(map(len, known)) if known else reserve_of.get(row["ranking"], max_new_tokens) for row, known in zip(rows, described, strict=True)]
+    reserve_of = {"letter": LETTER_TOKENS, "candidates": 0, "": max_new_tokens}
+    reserves = [max(map(len, known)) if known else reserve_of[row["ranking"]] for row, known in zip(rows, described, strict=True)]
     droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
     shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
@@ -104,11 +104,13 @@ def encode_instructions(
     answers = [answer[: max_new_tokens - 1] + [tokenizer.eos_token_id] for answer in answers]
     examples = [{"prompt": p, "answer": a} for p, a in zip(prompt_ids, answers, strict=True)]
     likely = [place for place, row in enumerate(rows) if row["ranking"] == "likelihood"]
-    background = {row["instruction"]: TEMPLATES[template].format(instruction=row["instruction"], input=render_input([], "", prompts)) for row in map(rows.__getitem__, likely)}
-    background = dict(zip(background, encode(list(background.values())) if likely else [], strict=True))
+    asked = list({rows[place]["instruction"]: None for place in likely})
+    unsaid = encode([TEMPLATES[template].format(instruction=text, input=render_input([], "", prompts)) for text in asked]) if asked else []
+    background = dict(zip(asked, unsaid, strict=True))
     for place in likely:
-        row = rows[place]
-        examples[place] |= {"answer": described[place][row["described"].index(row["output"])], "descriptions": described[place], "background": background[row["instruction"]]}
+        row, descriptions = rows[place], described[place]
+        right = descriptions[row["described"].index(row["output"])]
+        examples[place] |= {"answer": right, "descriptions": descriptions, "background": background[row["instruction"]]}
     scored = [place for place, row in enumerate(rows) if row["ranking"] == "candidates"]
     texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
     texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts

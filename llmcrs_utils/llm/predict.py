@@ -78,4 +78,9 @@ def predict(
         ]
 
     with autocast():
-        return answer_in_batches(samples, [len(example["prompt"]) for example in examples], batch_size, answer, tokens_per_batch)
+        return answer_in_batches(samples, [read_of(example) for example in examples], batch_size, answer, tokens_per_batch)
+
+
+def read_of(example: dict) -> int:
+    """How many tokens a model reads of an example to answer it."""
+    return len(example["prompt"]) + sum(map(len, example.get("descriptions", ())))

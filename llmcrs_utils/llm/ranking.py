@@ -20,6 +20,7 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from torch import nn
 from torch.nn.functional import linear
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
@@ -153,7 +154,8 @@ def likelihoods(
         read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
     first = read.logits[0, -1].float().log_softmax(dim=0)
     found = {}
-    for begin, end in grouped([len(answer) for answer in different], tokens=TOKENS_AT_ONCE):
+    groups = grouped([len(answer) for answer in different], tokens=TOKENS_AT_ONCE)
+    for begin, end in tqdm(groups, desc="descriptions without dialogue", leave=False, disable=len(answers) <= len(LETTERS)):
         part = different[begin:end]
         sums = first[[answer[0] for answer in part]]
         if len(part[0]) > 1:
