@@ -16,6 +16,8 @@ import architectures
 import gpu_7b
 import material
 import memory
+import rankings
+import tiny
 
 from llmcrs_utils.small.models import new_backbone, save_backbone
 from llmcrs_utils.training.decoding import continue_greedily
@@ -104,3 +106,15 @@ def test_fewer_bits_hold_fewer_bytes(tmp_path):
     held = dict(zip(memory.BASES, (row["base held"] for row in found), strict=True))
     assert held["float32"] == pytest.approx(4 * model.num_parameters(), rel=0.01)
     assert held["4 bits"] < held["8 bits"] < held["float32"] and held["bfloat16"] == pytest.approx(held["float32"] / 2, rel=0.01)
+
+
+@slow
+@pytest.mark.parametrize("samples", [["0"], ["0", "8"]])
+def test_rankings_are_measured_beside_matcher_and_ceilings(capsys, tmp_path, samples):
+    arguments = ["--model", tiny.backbone("llama"), "--train", "6", "--valid", "2", "--test", "4", "--output", str(tmp_path), "--samples", *samples]
+    rankings.main(arguments)
+    found = json.loads("{" + capsys.readouterr().out.partition("{\n")[2])  # the losses of training are printed before
+    assert {row["samples"] for row in found["curve"]} == set(map(int, samples)) and found["n"] > 4
+    assert found["test"]["matcher"]["Acc"] <= found["ceilings"]["knows everything"]["MRR@5"] <= 1
+    gain = found["over the matcher"]["MRR@5"]
+    assert gain["gain"] == pytest.approx(found["test"]["allm"]["MRR@5"] - found["test"]["matcher"]["MRR@5"])

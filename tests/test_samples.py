@@ -228,18 +228,18 @@ def test_sample_ids_are_unique(whole, generated_samples):
 OTHER = [("改了", "新值"), ("别的", "")]
 
 
-def reads(corpus, prompts):
+def reads(corpus, prompts, ranking="letter"):
     """(task, sid, seq_no) -> what each model reads of it, and the labels."""
     catalogue = build_catalogue(corpus, prompts)
     samples = build_samples(corpus, catalogue, prompts)
     facts = dict(zip(catalogue.items["item_id"], catalogue.items["facts"], strict=True))
     found = defaultdict(lambda: {"labels": [], "read": set()})
-    instructions = build_instructions(samples, facts, prompts).to_dict("records")
+    instructions = build_instructions(samples, facts, prompts, ranking=ranking).to_dict("records")
     for sample, row in zip(samples.to_dict("records"), instructions, strict=True):
         droppable, kept = crs_segments(sample, prompts, None, SPECIAL)
         llm = render_input(row["lines"], row["tail"], prompts)
         if sample["task"] == "recommend":  # the candidates hold the gold item by definition
-            assert llm.count(prompts.candidates) == 1
+            assert llm.count(prompts.candidates) == (ranking != "likelihood")
             llm = llm.split(prompts.candidates)[0]
         entry = found[sample["task"], sample["sid"], sample["seq_no"]]
         entry["labels"].append(sample["label"])
@@ -277,20 +277,20 @@ def altered(dialogue, task, seq_no, new_items):
 
 
 @pytest.mark.parametrize("language", PROMPTS)
-@pytest.mark.parametrize("task", TASKS)
-def test_no_byte_read_depends_on_the_answer_or_on_what_is_said_after(task, language, generated):
+@pytest.mark.parametrize(("task", "ranking"), [*((task, "letter") for task in TASKS), ("recommend", "candidates"), ("recommend", "likelihood")])
+def test_no_byte_read_depends_on_the_answer_or_on_what_is_said_after(task, ranking, language, generated):
     prompts = PROMPTS[language]
     seen_before = [("shop", "u1", f"i{n:02d}", f"2022-09-17 10:{n:02d}:00", "0") for n in range(8)]
     hand_made = corpus_of(dialogue_of(*WHOLE), behaviour=seen_before)
     checked = 0
     for corpus in (hand_made, generated):
         new_items = sorted(corpus.knowledge["item_id_encrypt"].unique())[-2:]
-        before = reads(corpus, prompts)
+        before = reads(corpus, prompts, ranking)
         dialogue = corpus.dialogues["train"][0]
         for key in [key for key in before if key[0] == task and key[1] == dialogue.sid]:
             changed = altered(dialogue, task, key[2], new_items)
             splits = {**corpus.dialogues, "train": [changed, *corpus.dialogues["train"][1:]]}
-            after = reads(type(corpus)(splits, corpus.knowledge, corpus.behaviour), prompts)
+            after = reads(type(corpus)(splits, corpus.knowledge, corpus.behaviour), prompts, ranking)
             assert after[key]["labels"] and not set(after[key]["labels"]) & set(before[key]["labels"]), key
             assert len(before[key]["read"]) == 1 and after[key]["read"] == before[key]["read"], key
             checked += 1

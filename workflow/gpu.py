@@ -65,10 +65,11 @@ def estimate(job: Job) -> float:
 
 @cache
 def characters_of(folder: Path, language: str, ranking: str) -> pd.Series:
-    """Characters of each sample's prompt."""
+    """Characters of what the LLM reads of each sample: the prompt and, if it ranks by likelihood, the descriptions."""
     dataset = read_dataset(folder)
     rows = build_instructions(dataset.samples, dataset.facts, prompts_of(language), None, ranking)
-    return rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
+    described = rows["described"].map(lambda texts: sum(map(len, texts))).where(rows["ranking"] == "likelihood", 0)
+    return described + rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
 
 
 def start(job: Job, cores: int) -> subprocess.Popen:

@@ -35,8 +35,8 @@ def encode_instructions(
     Args:
         template: one of ``TEMPLATES``.
         cutoff_len: most tokens of prompt and answer together. A prompt may have ``cutoff_len - max_new_tokens``, or
-            ``cutoff_len - LETTER_TOKENS`` if the answer is a letter, or ``cutoff_len`` less the longest description. It is lowered
-            to the model's number of positions, which ``load_tokenizer`` stores in the tokenizer.
+            ``cutoff_len - LETTER_TOKENS`` if the answer is a letter, or ``cutoff_len`` less the longest of all descriptions, which
+            are cut to half of it. It is lowered to the model's number of positions, which ``load_tokenizer`` stores in the tokenizer.
         max_new_tokens: most tokens of an answer that is not a description.
 
     Raises:
@@ -83,12 +83,12 @@ def encode_instructions(
     def encode(texts: list[str]) -> list[list[int]]:
         return tokens_of(chat_texts(texts, tokenizer) if template == "chat" else texts)
 
-    described = [descriptions_of(row, tokenizer) for row in rows]
-    # A letter as answer needs far fewer tokens than a text.
-    reserve_of = {"letter": LETTER_TOKENS, "candidates": 0, "": max_new_tokens}
-    reserves = [max(map(len, known)) if known else reserve_of[row["ranking"]] for row, known in zip(rows, described, strict=True)]
-    droppable = [len(row["lines"]) - row["keep"] for row in rows]
     cutoff_len = min(cutoff_len, tokenizer.model_max_length)
+    described = descriptions_of(rows, tokenizer, cutoff_len // 2)
+    # A letter as answer needs far fewer tokens than a text. What is left for the dialogue does not depend on the sample's candidates.
+    reserve_of = {"letter": LETTER_TOKENS, "candidates": 0, "likelihood": max(map(len, described.values()), default=0), "": max_new_tokens}
+    reserves = [reserve_of[row["ranking"]] for row in rows]
+    droppable = [len(row["lines"]) - row["keep"] for row in rows]
     shortenable = [sum(len(spoken) for _, spoken in turn) for turn in turns]
     limits, positions = ([most - reserve for reserve in reserves] for most in (cutoff_len, tokenizer.model_max_length))
     prompt_ids, report = fit(render, droppable, encode, limits, shortenable, positions)
@@ -108,9 +108,9 @@ def encode_instructions(
     unsaid = encode([TEMPLATES[template].format(instruction=text, input=render_input([], "", prompts)) for text in asked]) if asked else []
     background = dict(zip(asked, unsaid, strict=True))
     for place in likely:
-        row, descriptions = rows[place], described[place]
-        right = descriptions[row["described"].index(row["output"])]
-        examples[place] |= {"answer": right, "descriptions": descriptions, "background": background[row["instruction"]]}
+        row = rows[place]
+        descriptions = [described[text] for text in row["described"]]
+        examples[place] |= {"answer": described[row["output"]], "descriptions": descriptions, "background": background[row["instruction"]]}
     scored = [place for place, row in enumerate(rows) if row["ranking"] == "candidates"]
     texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
     texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts
@@ -121,11 +121,11 @@ def encode_instructions(
     return examples, report
 
 
-def descriptions_of(row: dict, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """The tokens of each candidate's description as an answer, for a ranking by likelihood; else none."""
-    if row["ranking"] != "likelihood":
-        return []
-    return [ids + [tokenizer.eos_token_id] for ids in tokenizer(row["described"], add_special_tokens=False)["input_ids"]]
+def descriptions_of(rows: list[dict], tokenizer: PreTrainedTokenizerBase, most: int) -> dict[str, list[int]]:
+    """Description -> its tokens as an answer, at most so many, for the rows that are ranked by likelihood."""
+    texts = list({text: None for row in rows if row["ranking"] == "likelihood" for text in row["described"]})
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return {text: [*tokens[: most - 1], tokenizer.eos_token_id] for text, tokens in zip(texts, ids, strict=True)}
 
 
 def last_tokens(

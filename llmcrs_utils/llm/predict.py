@@ -7,7 +7,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from llmcrs_utils.llm.ranking import (
-    background_likelihoods,
     letter_tokens,
     rank_by_candidates,
     rank_by_letters,
@@ -46,14 +45,11 @@ def predict(
     rows = samples.to_dict("records")
     narrowed = loses_width(tokenizer)
 
-    in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
-    autocast = partial(torch.autocast, model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
     ranking = [example for row, example in zip(rows, examples, strict=True) if row["task"] == "recommend"]
     if all("candidates" in example for example in ranking):
         rank = rank_by_candidates
     elif all("descriptions" in example for example in ranking):
-        with autocast():
-            rank = partial(rank_by_likelihood, unsaid=background_likelihoods(model, tokenizer, ranking))
+        rank = partial(rank_by_likelihood, unsaid={})
     else:
         rank = partial(rank_by_letters, letters=letter_tokens(tokenizer))
 
@@ -77,7 +73,8 @@ def predict(
             for i, order, values in zip(chosen, best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    with autocast():
+    in_bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
         return answer_in_batches(samples, [read_of(example) for example in examples], batch_size, answer, tokens_per_batch)
 
 

@@ -1,10 +1,10 @@
-"""How an LLM ranks the candidates: by the letter that it would answer (the paper), by a score, or by the likelihood of each candidate.
+"""How an LLM ranks the candidates: by the letter that it would answer (the paper), by a score, or by likelihood.
 
-A candidate's score is the state of the last token of its description times one learned vector (``CandidateHead``). One forward
+With ``candidates`` a candidate's score is the state of the last token of its description times one learned vector (``CandidateHead``). One forward
 pass gives the scores of all candidates.
 
-A candidate's likelihood is that of its description as the answer, divided by that without the dialogue: their pointwise mutual
-information. It needs no training and no order of the candidates.
+Ranking by likelihood scores a candidate by the log-probability of its description as the answer, less that without the dialogue:
+their pointwise mutual information. It needs no training and no order of the candidates.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,6 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from torch import nn
 from torch.nn.functional import linear
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
@@ -29,7 +28,7 @@ from llmcrs_utils.text.prompts import LETTERS
 from llmcrs_utils.training.collators import NO_CHOICE, left_padded, pad, right_padded
 from llmcrs_utils.training.token_batches import grouped
 
-TOKENS_AT_ONCE = 1024  # of descriptions whose likelihood is computed together, padding included
+TOKENS_AT_ONCE = 8192  # of descriptions that are computed together, each with the prompt, which is copied in the cache
 HEAD = "candidate_head"  # name of the head in a model, and so of its weight in files
 WEIGHT = f"{HEAD}.weight"
 
@@ -121,41 +120,36 @@ def rank_by_candidates(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
 def rank_by_likelihood(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict], unsaid: dict[tuple[int, ...], dict[tuple[int, ...], float]]
 ) -> torch.Tensor:
-    """Log-probabilities of the candidates, [examples, candidates]: how much more likely the dialogue makes their descriptions.
+    """Log-probabilities of the candidates, [examples, candidates], by how much more likely the dialogue makes their descriptions.
 
     Args:
-        unsaid: ``background_likelihoods`` of the examples.
+        unsaid: prompt without dialogue -> description -> its log-probability there. What is missing is computed and kept, because
+            most samples share both.
     """
     rows = []
     for example in examples:
-        said, before = likelihoods(model, tokenizer, example["prompt"], example["descriptions"]), unsaid[tuple(example["background"])]
-        rows.append([said[tuple(description)] - before[tuple(description)] for description in example["descriptions"]])
+        descriptions = [tuple(description) for description in example["descriptions"]]
+        before = unsaid.setdefault(tuple(example["background"]), {})
+        before |= log_probabilities(model, tokenizer, example["background"], [one for one in descriptions if one not in before])
+        said = log_probabilities(model, tokenizer, example["prompt"], descriptions)
+        rows.append([said[one] - before[one] for one in descriptions])
     return torch.tensor(rows).log_softmax(dim=1)
 
 
-def background_likelihoods(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[dict]
-) -> dict[tuple[int, ...], dict[tuple[int, ...], float]]:
-    """Prompt without dialogue -> description -> its log-probability there. Most samples share both, so they are computed once."""
-    described: dict[tuple[int, ...], list[list[int]]] = {}
-    for example in examples:
-        described.setdefault(tuple(example["background"]), []).extend(example["descriptions"])
-    return {prompt: likelihoods(model, tokenizer, list(prompt), descriptions) for prompt, descriptions in described.items()}
-
-
-def likelihoods(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[list[int]]
+def log_probabilities(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[tuple[int, ...]]
 ) -> dict[tuple[int, ...], float]:
     """Answer -> the log-probability of all its tokens after the prompt, which the model reads once."""
+    different = sorted(set(answers), key=lambda answer: (-len(answer), answer))
+    if not different:
+        return {}
     bare = without_adapter(model)
-    different = sorted({tuple(answer) for answer in answers}, key=lambda answer: (-len(answer), answer))
     start = torch.tensor([prompt], device=model.device)
     with exact_head(bare):
         read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
     first = read.logits[0, -1].float().log_softmax(dim=0)
     found = {}
-    groups = grouped([len(answer) for answer in different], tokens=TOKENS_AT_ONCE)
-    for begin, end in tqdm(groups, desc="descriptions without dialogue", leave=False, disable=len(answers) <= len(LETTERS)):
+    for begin, end in grouped([len(prompt) + len(answer) for answer in different], tokens=TOKENS_AT_ONCE):
         part = different[begin:end]
         sums = first[[answer[0] for answer in part]]
         if len(part[0]) > 1:
@@ -179,7 +173,7 @@ def of_further_tokens(
         for name, before in {"input_ids": start, "attention_mask": torch.ones_like(start)}.items()
     )
     cache = deepcopy(cache)
-    cache.batch_repeat_interleave(len(answers))
+    cache.reorder_cache(torch.zeros(len(answers), dtype=torch.long, device=model.device))  # the only row, once for each answer
     new = written["input_ids"].shape[1]
     inputs = model.prepare_inputs_for_generation(whole, next_sequence_length=new, past_key_values=cache, attention_mask=mask, use_cache=True)
     targets = pad([list(answer[1:]) for answer in answers], NO_CHOICE).to(model.device)

@@ -94,7 +94,7 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
     learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
-    learned = {name: [*examples, *any_candidate(examples, parameters["seed"])] for name, examples in learned.items()}
+    learned["train"] += any_candidate(learned["train"], parameters["seed"])
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
