@@ -19,7 +19,6 @@ from llmcrs_utils.evaluation.floors import matcher_predictions
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.llm import system as llm
-from llmcrs_utils.llm.tuning import new_lora
 from llmcrs_utils.study.run import run_of
 from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.candidates import build_catalogue
@@ -31,7 +30,6 @@ from llmcrs_utils.world.ceilings import reader_table
 
 SELLERS, ITEMS = 2, 30  # shops of a category, and items of a shop
 SYSTEM, METRICS = "allm", ("Acc", "MRR@5")  # the LLM's key in the study; any LLM's would do
-LORA = ("quantization_bit", "dtype", "ranking", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed")
 
 
 def measured(chosen: argparse.Namespace) -> dict:
@@ -46,17 +44,11 @@ def measured(chosen: argparse.Namespace) -> dict:
         "system": SYSTEM, "dataset_dir": str(folder / "data"), "model_name_or_path": chosen.model, "output_dir": str(folder / "model"),
         "predictions_file": str(folder / "answers.parquet"), "template": "chat" if load_tokenizer(chosen.model).chat_template else "plain",
         "dtype": "auto", "ranking": chosen.ranking, "cutoff_len": 2048, "lora_target": ["q_proj", "k_proj", "v_proj", "o_proj"],
-        "modules_to_save": [], "max_samples": number, "num_train_epochs": 1.0, "learning_rate": chosen.learning_rate, "tokens_per_batch": 2048,
+        "modules_to_save": [], "max_samples": number, "num_train_epochs": float(number > 0), "learning_rate": chosen.learning_rate, "tokens_per_batch": 2048,
         "gradient_accumulation_steps": 1, "curve_samples": chosen.samples, "predict_splits": ["test"],
     })  # fmt: skip
     material = llm.prepare(run.parameters)
-    if number:
-        llm.train(material, folder / "model")
-    else:
-        model = new_lora(material.base, **{name: run.parameters[name] for name in LORA})
-        llm.add_to_curve(material, model, folder / "model", 0)
-        model.save_pretrained(str(folder / "model"))
-        material.tokenizer.save_pretrained(str(folder / "model"))
+    llm.train(material, folder / "model")
     answers = label_run(llm.answer(material, folder / "model", ["test"]), SYSTEM, 1)
     matcher = matcher_predictions(samples, corpus.knowledge, CHINESE)
     scores = score(samples, pd.concat([answers, matcher.assign(seed=1)]), "zh")

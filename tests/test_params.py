@@ -153,6 +153,7 @@ def refusal(capsys, *arguments):
             {**changed("allm", ranking="likelihood"), "accelerate": "workflow/accelerate/fsdp.yaml"},
             "section allm: only ranking letter, without curve_samples, goes with FSDP",
         ),
+        (changed("allm", ranking="candidates", num_train_epochs=0.0), "num_train_epochs 0: scores of candidates are learned; give more"),
         (changed("allm", ranking="likelihood", candidate_orders=2), "candidate_orders 2: a ranking by likelihood does not depend on the order; give 1"),
         (changed("01_build_data", language="de"), "section 01_build_data: language 'de'"),
     ],

@@ -19,7 +19,7 @@ from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import HEAD, saved_head
 from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
-from llmcrs_utils.study.run import run_of
+from llmcrs_utils.study.run import conduct, run_of
 from llmcrs_utils.tasks.dataset import write_dataset
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import CHINESE
@@ -218,6 +218,23 @@ def test_descriptions_are_cut_alike_and_leave_every_dialogue_as_much(samples, li
 def test_a_ranking_by_likelihood_has_one_order():
     with pytest.raises(ValueError, match="candidate_orders=2: a ranking by likelihood does not depend on the order"):
         llm.prepare({"ranking": "likelihood", "candidate_orders": 2})
+
+
+@pytest.mark.parametrize("ranking", ["letter", "likelihood"])
+def test_without_epochs_a_model_answers_as_it_was_pretrained(tmp_path, ranking):
+    write_dataset(tiny.dataset(), tmp_path / "data")
+    given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "run")}
+    given |= {"ranking": ranking, "num_train_epochs": 0.0, "max_new_tokens": 8, "curve_samples": [0, 10], "predict_splits": ["test"]}
+    run = run_of("04_tune_llm", {**given, "predictions_file": str(tmp_path / "answers.parquet")})
+    material = llm.prepare(run.parameters)
+    outcome = conduct(run, material)
+    assert len(outcome.history) == 0 and list(dict.fromkeys(llm.read_curve(tmp_path / "run")["samples"])) == [0]
+    part = material.splits["test"]
+    expected = predict(load_causal(tiny.backbone("llama")), material.tokenizer, part, material.examples["test"], CHINESE, max_new_tokens=8, batch_size=16)
+    tiny.assert_same_answers(outcome.predictions[expected.columns], expected)
+    written = (tmp_path / "run" / "adapter_model.safetensors").stat().st_mtime_ns
+    tiny.assert_same_answers(conduct(run, material).predictions[expected.columns], expected)
+    assert (tmp_path / "run" / "adapter_model.safetensors").stat().st_mtime_ns == written
 
 
 # --- the loss

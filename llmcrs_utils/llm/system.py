@@ -1,6 +1,7 @@
 """An LLM from parameters to answers: its data, tuning and predictions."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,7 @@ from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import letter_tokens
-from llmcrs_utils.llm.tuning import load_tuned, merge, new_lora, tune
+from llmcrs_utils.llm.tuning import keep_untuned, load_tuned, merge, new_lora, tune
 from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.text.instructions import build_instructions
@@ -84,7 +85,7 @@ def prepare(parameters: dict) -> Material:
 
 
 def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
-    """Tune a LoRA adapter in ``output_dir``. Returns the training history."""
+    """Tune a LoRA adapter in ``output_dir``. Returns the training history. For no epochs, the model stays as it was pretrained."""
     parameters = material.parameters
     adapter_names = (
         "quantization_bit", "dtype", "ranking", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "modules_to_save", "gradient_checkpointing", "seed",
@@ -93,12 +94,18 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
+    measure = partial(add_to_curve, material, output_dir=Path(output_dir))
+    if not parameters["num_train_epochs"]:
+        model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
+        if 0 in parameters["curve_samples"]:
+            measure(model=model, count=0)
+        return keep_untuned(model, material.tokenizer, output_dir)
     learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
     learned["train"] += any_candidate(learned["train"], parameters["seed"])
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
-        points=parameters["curve_samples"], measure=lambda count: add_to_curve(material, model, Path(output_dir), count),
+        points=parameters["curve_samples"], measure=lambda count: measure(model=model, count=count),
         **{name: parameters[name] for name in training_names},
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
 from peft.utils.save_and_load import load_peft_weights
@@ -235,6 +236,15 @@ def tune(
         kind=partial(new_trainer, points, measure), tokens_per_batch=tokens_per_batch, bf16=in_bfloat16 or None,
         ddp_find_unused_parameters=False, **options,
     )  # fmt: skip
+
+
+def keep_untuned(model: PeftModel, tokenizer: PreTrainedTokenizerBase, output_dir: str | Path) -> pd.DataFrame:
+    """Save the new adapter, which changes nothing yet, as ``tune`` saves a tuned one. Returns a history without epochs."""
+    if first_process():
+        model.save_pretrained(str(output_dir))
+        tokenizer.save_pretrained(str(output_dir))
+    PartialState().wait_for_everyone()
+    return pd.DataFrame(columns=["epoch", "train_loss", "valid_loss"])
 
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None = None, dtype: str = "float32") -> PeftModel:

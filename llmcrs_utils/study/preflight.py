@@ -122,6 +122,8 @@ def check_choices(key: str, values: dict, path: str) -> None:
             raise ParameterError(f"{where}: {name} {values[name]!r} is unknown; known: {', '.join(map(str, choices))}")
     if values.get("ranking") == "likelihood" and values.get("candidate_orders") == 2:
         raise ParameterError(f"{where}: candidate_orders 2: a ranking by likelihood does not depend on the order; give 1")
+    if values.get("ranking") == "candidates" and values.get("num_train_epochs") == 0:
+        raise ParameterError(f"{where}: num_train_epochs 0: scores of candidates are learned; give more, or ranking letter or likelihood")
     for name, least in LEAST.items():
         if min([least, *([values[name]] if isinstance(values.get(name), int) else values.get(name, []))]) < least:
             raise ParameterError(f"{where}: {name} {values[name]}: give {least} or more")
