@@ -19,6 +19,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study.profile import load_profile
 
 STUDY = "study-cpu"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
@@ -28,7 +29,7 @@ FROM_RESULTS = {
     "13_known_answer": "known-answer", "14_controls": STUDY,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
-PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",), "docs/results.md": ("pscon_cn", "pscon_cn_disliked", "pscon_en")}
+PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",), "docs/results.md": ("pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers")}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -65,13 +66,15 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in READMEs and docs -> the Markdown that belongs there."""
-    chinese, english = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon"))
+    chinese, english, readers = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
+    load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
+        "pscon_readers": summary_markdown(metrics_table(readers, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
         "pscon_en": summary_markdown(metrics_table(english, pd.read_csv(f"results/pscon/{HEALTH}"))),
     }
 
