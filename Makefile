@@ -100,7 +100,7 @@ lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 
 # The files that take minutes come first, so that no core waits for the last one.
 LONGEST = tests/test_pipeline.py tests/test_figures.py
-test: $(INSTALLED) ## ~9 min | the tests, without those of test-slow; nbval compares the notebooks of saved predictions
+test: $(INSTALLED) ## ~10 min | the tests, without those of test-slow; nbval compares the notebooks of saved predictions
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 
 test-slow: $(INSTALLED) ## ~20 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes

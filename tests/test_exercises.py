@@ -206,7 +206,8 @@ def test_accuracy_reads_the_state_that_writes_the_letter(shelf, architecture):
         assert lookup_accuracy(model, tokenizer, lookups).tolist() == [True]
 
 
-@pytest.mark.parametrize("architecture", ["llama", pytest.param("chatglm", marks=slow)])
+@slow
+@pytest.mark.parametrize("architecture", ["llama", "chatglm"])
 def test_training_in_rounds_reads_what_was_asked_for_and_goes_on_after_a_kill(shelf, architecture, tmp_path, monkeypatch):
     monkeypatch.setattr(exercises, "ROUNDS", 3)
     monkeypatch.setattr(exercises, "LOOKUPS", 5)

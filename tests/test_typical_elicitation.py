@@ -214,6 +214,7 @@ def test_the_same_seed_gives_the_same_models_and_another_seed_others(tmp_path, o
         assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
+@slow
 def test_after_a_kill_finished_models_are_not_trained_again(tmp_path, monkeypatch, once):
     real, called = QuietTrainer.train, []
 

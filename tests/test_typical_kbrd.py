@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import corpus_of, dialogue_of, said, samples_of
+from conftest import corpus_of, dialogue_of, said, samples_of, slow
 from safetensors.torch import load_file
 
 from llmcrs_utils.checkpoints.loading import load_tokenizer
@@ -424,6 +424,7 @@ def same(one, other):
     return {name for name in one if torch.equal(one[name], other[name])}
 
 
+@slow
 def test_the_same_seed_gives_the_same_model_also_after_a_kill(tmp_path, one, monkeypatch):
     replied = 0
 
