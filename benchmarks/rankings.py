@@ -19,8 +19,7 @@ from llmcrs_utils.evaluation.floors import matcher_predictions
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.llm import system as llm
-from llmcrs_utils.study.run import run_of
-from llmcrs_utils.systems.predictions import label_run
+from llmcrs_utils.study.run import conduct, run_of
 from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.dataset import Dataset, write_dataset
 from llmcrs_utils.tasks.samples import build_samples
@@ -48,8 +47,7 @@ def measured(chosen: argparse.Namespace) -> dict:
         "gradient_accumulation_steps": 1, "curve_samples": chosen.samples, "predict_splits": ["test"],
     })  # fmt: skip
     material = llm.prepare(run.parameters)
-    llm.train(material, folder / "model")
-    answers = label_run(llm.answer(material, folder / "model", ["test"]), SYSTEM, 1)
+    answers = conduct(run, material).predictions
     matcher = matcher_predictions(samples, corpus.knowledge, CHINESE)
     scores = score(samples, pd.concat([answers, matcher.assign(seed=1)]), "zh")
     found = {metric: dict(zip(("gain", "low", "high"), paired_gains(scores, [(SYSTEM, "matcher")], metric)[0][:3], strict=True)) for metric in METRICS}

@@ -54,22 +54,23 @@ def estimate(job: Job) -> float:
         seen = parameters["stage_one_epochs"] * (tasks == "recommend").sum() + parameters["stage_two_epochs"] * len(tasks)
         return START_SECONDS + UPDATE_SECONDS * seen / parameters["per_device_train_batch_size"]
     characters = characters_of(folder, parameters["language"], parameters["ranking"])
-    learned = characters[dataset.samples["split"] == "train"]
+    learned = characters.loc[dataset.samples["split"] == "train", "learned"]
     if parameters["max_samples"]:
         tasks = dataset.samples.loc[learned.index, "task"]
         learned = learned.groupby(tasks).head(parameters["max_samples"])
-    answered = characters[dataset.samples["split"].isin(parameters["predict_splits"])]
+    answered = characters.loc[dataset.samples["split"].isin(parameters["predict_splits"]), "answered"]
     curve = CURVE_SECONDS * len(parameters["curve_samples"])
     return START_SECONDS + curve + parameters["num_train_epochs"] * learned.sum() / LEARNED + answered.sum() / ANSWERED
 
 
 @cache
-def characters_of(folder: Path, language: str, ranking: str) -> pd.Series:
-    """Characters of what the LLM reads of each sample: the prompt and, if it ranks by likelihood, the descriptions."""
+def characters_of(folder: Path, language: str, ranking: str) -> pd.DataFrame:
+    """Characters that the LLM reads of each sample: ``learned`` the prompt, ``answered`` also, if it ranks by likelihood, the descriptions."""
     dataset = read_dataset(folder)
     rows = build_instructions(dataset.samples, dataset.facts, prompts_of(language), None, ranking)
     described = rows["described"].map(lambda texts: sum(map(len, texts))).where(rows["ranking"] == "likelihood", 0)
-    return described + rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
+    prompt = rows["instruction"].str.len() + rows["tail"].str.len() + rows["lines"].map(lambda lines: sum(map(len, lines)))
+    return pd.DataFrame({"learned": prompt, "answered": prompt + described})
 
 
 def start(job: Job, cores: int) -> subprocess.Popen:

@@ -1,7 +1,6 @@
 """An LLM from parameters to answers: its data, tuning and predictions."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -94,18 +93,16 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "per_device_train_batch_size",
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
-    measure = partial(add_to_curve, material, output_dir=Path(output_dir))
+    model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     if not parameters["num_train_epochs"]:
-        model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
         if 0 in parameters["curve_samples"]:
-            measure(model=model, count=0)
+            add_to_curve(material, model, Path(output_dir), 0)
         return keep_untuned(model, material.tokenizer, output_dir)
     learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
     learned["train"] += any_candidate(learned["train"], parameters["seed"])
-    model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
-        points=parameters["curve_samples"], measure=lambda count: measure(model=model, count=count),
+        points=parameters["curve_samples"], measure=lambda count: add_to_curve(material, model, Path(output_dir), count),
         **{name: parameters[name] for name in training_names},
     )  # fmt: skip
 
