@@ -54,15 +54,10 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
     tail = {
         "understand": lambda: prompts.current + current[-1],
         "elicit": lambda: "",
-        "recommend": lambda: ""
-        if ranking == "likelihood"
-        else prompts.candidates + (prompts.items.join(described) or candidate_facts(sample["candidates"], facts, prompts, prompts.candidate)),
+        "recommend": lambda: "" if ranking == "likelihood" else recommend_tail(sample, facts, prompts, described, help if usable else None),
         "respond": lambda: respond_tail(sample, facts, prompts),
     }[task]()
-    if usable and task == "recommend" and ranking != "likelihood":
-        letters = [LETTERS[sample["candidates"].index(item)] for item in help["ranking"]]
-        tail = prompts.help[task] + prompts.values.join(letters) + "\n" + tail
-    elif usable and task != "recommend":
+    if usable and task != "recommend":
         tail = (tail + "\n" if tail else "") + prompts.help[task] + help["text"]
     return {
         "sample_id": sample["sample_id"],
@@ -76,6 +71,14 @@ def instruction_row(sample: dict, facts: dict[str, str], prompts: Prompts, help:
         "described": described,
         "output": output,
     }
+
+
+def recommend_tail(sample: dict, facts: dict[str, str], prompts: Prompts, described: list[str], help: dict | None) -> str:
+    tail = prompts.candidates + (prompts.items.join(described) or candidate_facts(sample["candidates"], facts, prompts, prompts.candidate))
+    if help is None:
+        return tail
+    letters = [LETTERS[sample["candidates"].index(item)] for item in help["ranking"]]
+    return prompts.help["recommend"] + prompts.values.join(letters) + "\n" + tail
 
 
 def respond_tail(sample: dict, facts: dict[str, str], prompts: Prompts) -> str:
