@@ -37,9 +37,9 @@ def scores():
     return pd.concat([part.assign(domain=part["sample_id"].str[-3:].astype(int).map(dict(enumerate(domains)))) for part in parts])
 
 
-def shown(figure, tmp_path) -> list[str]:
+def shown(figure) -> list[str]:
     """All texts of a figure as they are drawn; drawing fails where a label is taken for a formula that is none."""
-    figures.save_figure(figure, tmp_path / "figure.png")
+    figure.draw_without_rendering()
     found = []
     for text in figure.findobj(Text):
         drawn, is_formula = text._preprocess_math(text.get_text())
@@ -48,7 +48,7 @@ def shown(figure, tmp_path) -> list[str]:
     return found
 
 
-def test_every_figure_shows_names_as_they_are(scores, tmp_path):
+def test_every_figure_shows_names_as_they_are(scores):
     made = {
         "gains": figures.gain_figure(scores, NOTE),
         "heatmap": analysis_figures.category_heatmap(category_gains(scores), NOTE),
@@ -65,7 +65,7 @@ def test_every_figure_shows_names_as_they_are(scores, tmp_path):
         ),
     }  # fmt: skip
     for name, figure in made.items():
-        texts = shown(figure, tmp_path)
+        texts = shown(figure)
         assert any(NOTE in text for text in texts), name
         if name in ("gains", "heatmap", "slopes"):
             most = {"gains": 24, "heatmap": 14, "slopes": 24}[name]
@@ -77,10 +77,10 @@ def test_every_figure_shows_names_as_they_are(scores, tmp_path):
         figures.learning_curve(pd.DataFrame({"epoch": [1], "train_loss": [1.0], "valid_loss": [1.0]}), "Deals $$ $x_"),
         figures.lookup_curve(pd.DataFrame({"exercise_tokens": [1], "accuracy_4": [0.5]}), "Deals $$ $x_"),
     ):
-        assert "Deals $$ $x_" in shown(figure, tmp_path)
+        assert "Deals $$ $x_" in shown(figure)
 
 
-def test_long_names_stay_different_in_the_figures(scores, tmp_path):
+def test_long_names_stay_different_in_the_figures(scores):
     """Neither Chinese, which has no blanks, nor a common beginning makes two categories one."""
     long = [
         "家用电器与智能厨房小家电专区甲",
@@ -95,7 +95,7 @@ def test_long_names_stay_different_in_the_figures(scores, tmp_path):
         (analysis_figures.category_heatmap, category_gains(renamed), 14),
         (analysis_figures.category_slopes, category_levels(renamed), 24),
     ):
-        texts = {text.partition("\n")[0] for text in shown(make(table, "ours"), tmp_path)}
+        texts = {text.partition("\n")[0] for text in shown(make(table, "ours"))}
         kept = [text for text in texts if "…" in text or text == "A"]
         assert len(kept) == 5 and max(map(width, kept)) <= most
         assert not {"…", "..."} & texts

@@ -518,7 +518,7 @@ def test_no_answer_depends_on_the_rows_beside_it(samples, instructions, architec
     ("target", "saved"),
     [
         (["q_proj", "down_proj"], ["embed_tokens", "lm_head"]),
-        (["all-linear"], ["norm", "lm_head"]),
+        pytest.param(["all-linear"], ["norm", "lm_head"], marks=slow),
         pytest.param(["q_proj", "down_proj"], ["norm", "lm_head"], marks=slow),
         pytest.param(["all-linear"], ["embed_tokens", "lm_head"], marks=slow),
     ],

@@ -179,8 +179,7 @@ def test_descriptions_are_learned(samples, likely, tmp_path):
     assert all(one["answer"] in example["descriptions"] for one, example in zip(extra, few * 5, strict=True))
     assert 1 < len({tuple(one["answer"]) for one in extra if one["prompt"] == few[0]["background"]})
     model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "likelihood", "modules_to_save": ["embed_tokens"]})
-    learned = [*few * 5, *extra]
-    history = tune(model, learned, learned, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 12})
+    history = tune(model, [*few * 5, *extra], few, tokenizer, output_dir=tmp_path, **TUNING | {"num_train_epochs": 12})
     assert history["valid_loss"].min() < 0.5 * history["valid_loss"].iloc[0]
     answers = answers_of(model, tokenizer, asked, few)
     described = likely.set_index("sample_id").loc[asked["sample_id"], "output"]
@@ -395,7 +394,7 @@ def test_groups_are_limited_by_number_and_by_tokens():
     assert grouped([16] * 4, most=3, tokens=32) == [(0, 2), (2, 4)]
 
 
-@pytest.mark.parametrize(("saved_every", "goes_on_at"), [(600, 1.0), (0, 1.5)])
+@pytest.mark.parametrize(("saved_every", "goes_on_at"), [pytest.param(600, 1.0, marks=slow), (0, 1.5)])
 def test_tuning_by_tokens_resumes_to_the_same_weights(tmp_path, examples, monkeypatch, saved_every, goes_on_at):
     """After a break in the second epoch it goes on from the last checkpoint, with the batches that an unbroken run would have had."""
     monkeypatch.setattr("llmcrs_utils.llm.tuning.SAVED_EVERY", saved_every)

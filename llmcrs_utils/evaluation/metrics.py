@@ -1,5 +1,8 @@
 """The score of one answer: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
 
+from collections import Counter
+from math import prod
+
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics import BLEU
@@ -23,9 +26,6 @@ METRICS = {
 DISLIKED_FIRST = "Disliked first"
 # The one metric by which a figure compares systems.
 HEADLINE = {"understand": "F1", "elicit": "F1", "recommend": "MRR@5", "respond": "BLEU-2"}
-
-# force: the text is already tokens, so a closing "." that stands alone is no reason for a warning.
-_BLEU = BLEU(max_ngram_order=max(ORDERS), smooth_method="none", tokenize="none", effective_order=False, force=True)
 
 
 def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split: str = "test") -> pd.DataFrame:
@@ -161,8 +161,9 @@ def _rank(gold: str, ranking, valid: bool) -> float:
 
 
 def _reply_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
-    pairs = zip(rows["text"], rows["label"])
-    return pd.DataFrame([_reply(reply_tokens(text, prompts), reply_tokens(label, prompts)) for text, label in pairs], index=rows.index)
+    given = {label: _ngrams(reply_tokens(label, prompts)) for label in set(rows["label"])}
+    scores = [_reply(_ngrams(reply_tokens(text, prompts)), given[label]) for text, label in zip(rows["text"], rows["label"])]
+    return pd.DataFrame(scores, index=rows.index)
 
 
 def reply_tokens(text: str, prompts: Prompts) -> list[str]:
@@ -170,19 +171,25 @@ def reply_tokens(text: str, prompts: Prompts) -> list[str]:
     return text.split() if prompts.space else list("".join(text.split()))
 
 
-def _reply(tokens: list[str], gold: list[str]) -> dict[str, float]:
-    """Dist-n and BLEU-n of one reply against the one that was given.
+def _ngrams(tokens: list[str]) -> list[Counter]:
+    """How often each n-gram occurs, for each of ``ORDERS``."""
+    return [Counter(zip(*(tokens[i:] for i in range(n)))) for n in ORDERS]
+
+
+def _reply(said: list[Counter], given: list[Counter]) -> dict[str, float]:
+    """Dist-n and BLEU-n of the n-grams of one reply against those of the one that was given.
 
     Dist-n: distinct n-grams / n-grams, 0 for a reply too short to have any. BLEU-n: the brevity penalty times the geometric
     mean of the n-gram precisions of orders 1..n, unsmoothed. ``BLEU-n (published)``: the penalty times the precision of order
     n alone, which is what the published code computes (its weights are 1 for that order and 0 for the others).
     """
-    counted = _BLEU.corpus_score([" ".join(tokens)], [[" ".join(gold)]])
-    precisions = np.array(counted.precisions) / 100
+    totals = [grams.total() for grams in said]
+    correct = [sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs) for ours, theirs in zip(said, given)]
+    counted = BLEU.compute_bleu(correct, totals, totals[0], given[0].total(), smooth_method="none")
+    precisions = [percent / 100 for percent in counted.precisions]
     scores = {}
-    for n in ORDERS:
-        grams = list(zip(*(tokens[i:] for i in range(n))))
-        scores[f"Dist-{n}"] = len(set(grams)) / max(len(grams), 1)
-        scores[f"BLEU-{n}"] = counted.bp * float(np.prod(precisions[:n])) ** (1 / n)
-        scores[f"BLEU-{n} (published)"] = counted.bp * float(precisions[n - 1])
+    for n, grams, total in zip(ORDERS, said, totals):
+        scores[f"Dist-{n}"] = len(grams) / max(total, 1)
+        scores[f"BLEU-{n}"] = counted.bp * prod(precisions[:n]) ** (1 / n)
+        scores[f"BLEU-{n} (published)"] = counted.bp * precisions[n - 1]
     return scores
