@@ -13,6 +13,8 @@ from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import generate
 
+gc.set_threshold(100_000)  # as start_notebook does
+
 SHARED = Path(__file__).parents[2] / "shared" / "u_need_samples"
 slow = pytest.mark.slow  # whole runs, several processes, and trainings that are repeated: `make test-slow` runs them
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public U-NEED samples are not here")

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import gc
 import json
 import logging
 import os
@@ -40,6 +41,7 @@ def start_notebook() -> None:
     Three notices are hidden, because a reader of the notebook cannot act on them.
     """
     os.chdir(project_root())
+    gc.set_threshold(100_000)  # imports make a million objects, and looking for garbage among them takes a tenth of a small job's time
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # recommends optional kernels
     warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress bars are kept in saved notebooks
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # transformers, about peft's call
