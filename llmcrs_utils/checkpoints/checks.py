@@ -93,7 +93,7 @@ def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
     Raises:
         CheckpointError: for a name that is neither a folder, a sound GGUF file nor a possible hub id.
     """
-    from llmcrs_utils.checkpoints.gguf import converted, gguf_file  # that module imports this one
+    from llmcrs_utils.checkpoints.gguf import CONVERTED, converted, gguf_file  # that module imports this one
 
     path, name = located(model_name_or_path), str(model_name_or_path)
     file = gguf_file(path)
@@ -102,7 +102,9 @@ def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
     if path.is_dir():
         return path
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith(".gguf"):
-        raise CheckpointError(f"{name}: no such folder; give a checkpoint folder or a hub id (owner/name)")
+        fetched = Path(name).parent == CONVERTED
+        remedy = f"make weights MODEL={path.name} fetches it" if fetched else "give a checkpoint folder or a hub id (owner/name)"
+        raise CheckpointError(f"{name}: no such folder; {remedy}")
     return None
 
 
