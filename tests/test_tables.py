@@ -250,7 +250,7 @@ def test_written_files(tmp_path):
     for task, table in TABLES.items():
         stem = tmp_path / "tables" / f"table{table.number}"
         long = pd.read_csv(f"{stem}.csv")
-        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "better"]
+        assert list(long.columns) == ["system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "below_floor", "better"]
         ours = metrics[(metrics["task"] == task) & metrics["metric"].isin(table.metrics)].drop(columns="task").astype({"collapsed": float})
         pd.testing.assert_frame_equal(long, ours.reset_index(drop=True), check_dtype=False, rtol=0, atol=6e-7)
 
@@ -298,6 +298,24 @@ def test_a_collapsed_system_is_marked_and_never_bold_though_its_score_is_best(th
     assert set(zip(counted["system"], counted["task"], counted["collapsed"], counted["seeds"])) == {("allm-bcrs", "elicit", 1, 2)}
     summary = summary_markdown(metrics)
     assert summary.count("†") == 2 and "(ALLM-BCRS: elicit 1 of 2)" in summary
+
+
+def test_a_total_below_the_best_floor_s_is_marked(tmp_path):
+    """Of a task's headline metric alone; the floors themselves are never marked, and other numbers of the system are not either."""
+    scores = scores_of(systems=("trivial", "dictionary", "bcrs", "allm"))
+    for system, value in (("trivial", 0.2), ("dictionary", 0.5), ("bcrs", 0.4), ("allm", 0.6)):
+        scores.loc[(scores["system"] == system) & (scores["task"] == "understand"), "F1"] = value
+    scores.loc[scores["task"] != "understand", METRICS["elicit"]] = 0.5
+    scores = scores[scores["task"].isin(["understand", "elicit"])]
+    metrics = metrics_table(scores, health_of(scores))
+    marked = metrics[metrics["below_floor"]]
+    assert marked[["task", "system", "category", "metric"]].values.tolist() == [["understand", "bcrs", "All 5", "F1"]]
+    write_tables(metrics, tmp_path, NOTE)
+    for text, mark in (((tmp_path / "table1.md").read_text("utf-8"), "‡"), ((tmp_path / "table1.tex").read_text("utf-8"), r"$^{\ddagger}$")):
+        assert text.count(mark) == 2 and f"0.400{mark} [" in text and f"{mark} Lower than the best floor of the task." in text
+    assert "‡" not in (tmp_path / "table2.md").read_text("utf-8")
+    summary = summary_markdown(metrics)
+    assert summary.count("‡") == 2 and "0.400‡<br>" in summary
 
 
 @pytest.mark.parametrize(("fallen", "name"), [("allm-bcrs", "ALLM-BCRS"), ("bcrs", "UniMIND(BART)"), ("allm", "Chinese-Alpaca")])

@@ -46,7 +46,8 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
-LATEX_DAGGER = r"$^{\dagger}$"
+BELOW_FLOOR = "‡"  # stands beside a task's headline metric of a system that has less than the best floor
+IN_LATEX = {DAGGER: r"$^{\dagger}$", BELOW_FLOOR: r"$^{\ddagger}$"}
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
@@ -103,9 +104,10 @@ def metrics_table(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> p
 
     Returns:
         One row per (task, system, category, metric), in the order of the tables: ``task, system, name, group, category,
-        metric, value, low, high, paper, n, seeds, collapsed, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
+        metric, value, low, high, paper, n, seeds, collapsed, below_floor, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
         interval over dialogues and seeds, within 0 and 1 (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
         of samples, ``seeds`` that of runs and ``collapsed`` that of the runs that have collapsed in the task (NA without ``health``).
+        ``below_floor`` holds where the total of the task's headline metric is lower than that of the best floor.
         A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
         collaboration better than its base beyond doubt, for the total of the task's headline metric.
     """
@@ -146,7 +148,11 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None, hea
     table["paper"] = table["paper"].mask(table["group"] == OTHERS)  # the paper's ChatGLM is not anybody's
     runs = pd.MultiIndex.from_frame(table[["system", "task"]])
     table["collapsed"] = collapsed_seeds(health).reindex(runs).astype("Int64").array
-    columns = ["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed"]
+    judged = (table["category"] == total) & (table["metric"] == table["task"].map(HEADLINE))
+    floors = table["group"] == "Floor"
+    best = table[judged & floors].groupby("task")["value"].max()
+    table["below_floor"] = judged & ~floors & (table["value"] < table["task"].map(best))
+    columns = ["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "below_floor"]
     return table[columns]
 
 
@@ -160,7 +166,7 @@ def task_table(task: str, metrics: pd.DataFrame) -> pd.DataFrame:
         Rows (group, name), the first of them the number of samples; columns (category, metric), categories first, then their
         total. A cell is our value, in the total column with its interval in square brackets, and in parentheses the paper's
         number; ``–`` where a category has no samples of the task; ``**`` around what is ``better``; ``health.DAGGER`` after every value
-        of a system that has ``collapsed`` in the task. Of many categories the first
+        of a system that has ``collapsed`` in the task; ``BELOW_FLOOR`` after what is ``below_floor``. Of many categories the first
         ``SHOWN_CATEGORIES`` are shown.
     """
     *categories, total = metrics["category"].unique()
@@ -247,18 +253,24 @@ SUMMARY = (("understand", "F1"), ("elicit", "F1"), ("recommend", "Acc"), ("recom
 
 
 def summary_markdown(metrics: pd.DataFrame) -> str:
-    """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals, and ``collapsed_legend``."""
+    """One Markdown table for a README: a row per system, the totals of ``SUMMARY`` with their intervals, and ``legend_of_marks``."""
     total = metrics["category"].iloc[-1]
     rows = metrics[metrics["category"] == total].set_index(["system", "task", "metric"])
     lines = ["| | " + " | ".join(f"{task}<br>{metric}" for task, metric in SUMMARY) + " |"]
     lines.append("| :--- |" + " ---: |" * len(SUMMARY))
     for key, _, name in _systems(metrics):
         cells = [rows.loc[(key, *what)] if (key, *what) in rows.index else None for what in SUMMARY]
-        shown = ["" if cell is None else f"{cell['value']:.3f}{_mark(cell['collapsed'])}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
+        shown = ["" if cell is None else f"{cell['value']:.3f}{_marks(cell)}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
         name = markdown_text(name).replace("|", "\\|")
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    legend = collapsed_legend(metrics[metrics["task"].isin([task for task, _ in SUMMARY])])
+    legend = legend_of_marks(metrics[metrics["task"].isin([task for task, _ in SUMMARY])])
     return "\n".join([*lines, "", markdown_text(legend)] if legend else lines)
+
+
+def legend_of_marks(metrics: pd.DataFrame) -> str:
+    """What ``health.DAGGER`` and ``BELOW_FLOOR`` mean in a table of these rows; ``""`` if neither is there."""
+    below = f"{BELOW_FLOOR} Lower than the best floor of the task." if metrics["below_floor"].any() else ""
+    return " ".join(filter(None, [collapsed_legend(metrics), below]))
 
 
 def collapsed_legend(metrics: pd.DataFrame) -> str:
@@ -300,7 +312,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         hidden = table.by_category and metrics["category"].nunique() - wide.columns.get_level_values("category").nunique()
         if hidden:
             note += f" {hidden} smaller categories are counted in the total and listed in the CSV file only."
-        legend = collapsed_legend(long.assign(task=task))
+        legend = legend_of_marks(long.assign(task=task))
         stem = folder / f"table{table.number}"
         write_atomically(stem.with_suffix(".csv"), csv_text(long))
         write_atomically(stem.with_suffix(".md"), _markdown(wide, title, f"{markdown_text(corpus)}. {note} {markdown_text(legend)}".rstrip()))
@@ -341,12 +353,12 @@ def _cell(row, with_interval: bool) -> str:
     interval = f" [{row.low:.3f}, {row.high:.3f}]" if with_interval and pd.notna(row.low) else ""
     paper = f" ({row.paper:.3f})" if pd.notna(row.paper) else ""
     value = f"**{row.value:.3f}**" if row.better else f"{row.value:.3f}"
-    return f"{value}{_mark(row.collapsed)}{interval}{paper}"
+    return f"{value}{_marks(row)}{interval}{paper}"
 
 
-def _mark(collapsed) -> str:
-    """``health.DAGGER`` if any run has collapsed; ``collapsed`` is their number, or NA."""
-    return DAGGER if pd.notna(collapsed) and collapsed > 0 else ""
+def _marks(row) -> str:
+    """``health.DAGGER`` if any run has collapsed (their number may be NA), ``BELOW_FLOOR`` if the value is below the best floor's."""
+    return (DAGGER if pd.notna(row.collapsed) and row.collapsed > 0 else "") + (BELOW_FLOOR if row.below_floor else "")
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:
@@ -373,10 +385,16 @@ def _markdown(wide: pd.DataFrame, title: str, note: str) -> str:
 
 def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
     """A booktabs table as wide as the page (needs ``booktabs`` and ``graphicx``)."""
-    bold = wide.map(lambda cell: re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell).replace(DAGGER, LATEX_DAGGER)).rename(index=latex_text, columns=latex_text)
+    bold = wide.map(lambda cell: _marks_in_latex(re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", cell))).rename(index=latex_text, columns=latex_text)
     tabular = bold.rename_axis(index=[None, None], columns=[None, None]).to_latex(
         escape=False, multicolumn_format="c", multirow=False, column_format="ll" + "r" * len(wide.columns)
     )
-    caption = latex_text(f"{title.partition(': ')[2]}. {note}").replace(DAGGER, LATEX_DAGGER)
+    caption = _marks_in_latex(latex_text(f"{title.partition(': ')[2]}. {note}"))
     lines = ["\\begin{table*}", "\\centering", f"\\caption{{{caption}}}", "\\resizebox{\\textwidth}{!}{%"]
     return "\n".join([*lines, tabular.rstrip(), "}", "\\end{table*}", ""])
+
+
+def _marks_in_latex(text: str) -> str:
+    for mark, command in IN_LATEX.items():
+        text = text.replace(mark, command)
+    return text

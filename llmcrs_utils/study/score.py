@@ -22,7 +22,7 @@ from llmcrs_utils.evaluation.tables import (
     BOUNDS,
     NOTHING,
     TABLES,
-    collapsed_legend,
+    legend_of_marks,
     metrics_table,
     summaries,
     task_table,
@@ -189,7 +189,7 @@ def table_text(task: str, metrics: pd.DataFrame, mine: list[str]) -> str:
             by_category = by_category.reindex(index=scored["category"].unique(), columns=list(TABLES[task].metrics))
             by_category.insert(0, "samples", scored.groupby("category")["n"].first())
             lines += [f"{system} by category", as_text(by_category.reset_index())]
-    return "\n".join([*lines, *filter(None, [collapsed_legend(in_total)])])
+    return "\n".join([*lines, *filter(None, [legend_of_marks(in_total)])])
 
 
 def unusable_text(scores: pd.DataFrame) -> list[str]:
