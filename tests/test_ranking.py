@@ -312,6 +312,28 @@ def test_rankings_and_texts_share_a_batch_or_do_without_each_other(tmp_path, exa
     assert isinstance(getattr(model.get_base_model(), HEAD), nn.Module) and not hasattr(load_causal(tiny.backbone("llama")), HEAD)
 
 
+def test_descriptions_count_as_much_as_all_answers_however_long_they_are(samples, likely, tmp_path):
+    """In one mean over all tokens, understand, elicit and respond would hardly count, and their answers would become descriptions."""
+    tokenizer = load_tokenizer(tiny.backbone("llama"))
+    encoded = encode_instructions(likely, tokenizer, CHINESE, "plain", CUTOFF, NEW)[0]
+    described = [example for example in encoded if "descriptions" in example]
+    described += llm.any_candidate(described, 1)
+    texts = [example for example in encoded if "descriptions" not in example]
+    collate = causal_collator(tokenizer.pad_token_id)
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "likelihood"})
+    trainer = trainer_of(model, tokenizer, tmp_path, 8)
+    model.train()
+    expected = sum(model(**{name: tensor for name, tensor in collate(with_labels(part)).items() if name != "kind"}).loss.item() for part in (texts, described))
+    mixed = [example for pair in zip(texts, described * len(texts)) for example in pair][: 2 * len(described)]
+    mixed += [example for example in texts if example not in mixed]
+    parts = [with_labels(mixed[:7]), with_labels(mixed[7:])]
+    batches, counts = trainer.get_batch_samples(iter([collate(part) for part in parts]), 2, model.device)
+    assert sum(trainer.compute_loss(model, batch, num_items_in_batch=counts).item() for batch in batches) == pytest.approx(expected, rel=1e-5)
+    assert trainer.seen == len(encoded)
+    trainer.eval_dataset = ListDataset(with_labels(mixed))
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_learning_curve_is_measured_on_the_way_once_and_changes_no_weight(tmp_path):
     write_dataset(tiny.dataset(), tmp_path / "data")
     given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "lora_rank": 4}

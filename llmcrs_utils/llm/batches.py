@@ -12,6 +12,7 @@ from llmcrs_utils.text.fitting import fit
 from llmcrs_utils.text.instructions import render_input, without_label
 from llmcrs_utils.text.prompts import LETTERS, TEMPLATES, Prompts
 from llmcrs_utils.text.shielding import plain, special_of
+from llmcrs_utils.training.collators import DESCRIPTION
 
 LETTER_TOKENS = 4  # tokens reserved for a letter as answer: a blank, the letter, the end token, and one to spare
 
@@ -29,7 +30,7 @@ def encode_instructions(
     An example holds ``prompt`` and ``answer`` as token ids; the answer ends with the end token. Special tokens that people typed
     are plain text in both. Of a ranking by scores of candidates the answer is empty, ``candidates`` holds the place in the prompt
     of the last token of each description, and ``gold`` the right candidate's number. Of a ranking by likelihood the answer is the
-    right candidate's description, ``descriptions`` holds those of all candidates, as answers, and ``background`` is the prompt
+    right candidate's description (``kind``), ``descriptions`` holds those of all candidates, as answers, and ``background`` is the prompt
     without the dialogue.
 
     Args:
@@ -110,7 +111,7 @@ def encode_instructions(
     for place in likely:
         row = rows[place]
         descriptions = [described[text] for text in row["described"]]
-        examples[place] |= {"answer": described[row["output"]], "descriptions": descriptions, "background": background[row["instruction"]]}
+        examples[place] |= {"answer": described[row["output"]], "kind": DESCRIPTION, "descriptions": descriptions, "background": background[row["instruction"]]}
     scored = [place for place, row in enumerate(rows) if row["ranking"] == "candidates"]
     texts = [render(place, report["cut"][place], report["shortened"][place]) for place in scored]
     texts = chat_texts(texts, tokenizer) if template == "chat" and texts else texts

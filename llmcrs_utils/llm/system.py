@@ -21,6 +21,7 @@ from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.text.instructions import build_instructions
 from llmcrs_utils.text.prompts import RANKINGS, Prompts, prompts_of
+from llmcrs_utils.training.collators import ANY_DESCRIPTION
 
 CURVE, CURVE_SAMPLES = "learning_curve.json", 100  # a run's learning curve; validation samples of each task that it is measured on
 WITHOUT_GRADIENTS = 4  # answering holds far less in memory than tuning, so its batches have this many times the tokens
@@ -114,7 +115,7 @@ def any_candidate(examples: list[dict], seed: int) -> list[dict]:
     """
     draw = Random(seed)
     ranked = [example for example in examples if "descriptions" in example]
-    return [{"prompt": one["background"], "answer": draw.choice(one["descriptions"]), "counted": 0} for one in ranked]
+    return [{"prompt": one["background"], "answer": draw.choice(one["descriptions"]), "kind": ANY_DESCRIPTION} for one in ranked]
 
 
 def add_to_curve(material: Material, model: PeftModel, output_dir: Path, count: int) -> None:

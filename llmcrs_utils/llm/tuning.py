@@ -18,7 +18,7 @@ from llmcrs_utils.checkpoints.checks import resolved
 from llmcrs_utils.checkpoints.loading import device, load_causal, load_tokenizer, load_unrounded
 from llmcrs_utils.files.atomic import first_process, writing_folder
 from llmcrs_utils.llm.ranking import HEAD, add_candidate_head, candidate_scores, head_at
-from llmcrs_utils.training.collators import causal_collator, with_labels
+from llmcrs_utils.training.collators import ANSWER, ANY_DESCRIPTION, causal_collator, with_labels
 from llmcrs_utils.training.token_batches import ROUNDED_TO
 from llmcrs_utils.training.trainer import QuietTrainer, train
 
@@ -95,11 +95,17 @@ def float_states(value, dtype: torch.dtype):
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def kinds_of(batch: dict) -> torch.Tensor:
+    """What each row of a batch learns to write (``collators.ANSWER`` and others), [batch]."""
+    return batch.get("kind", torch.full_like(batch["labels"][:, 0], ANSWER))
+
+
 class AnswerTrainer(QuietTrainer):
     """Computes logits only where an answer is learned, and the loss of ranking by scores of candidates.
 
-    The loss is the mean over the tokens of answers, plus the mean over the rankings. In training both means are over all batches of
-    an update and over all processes; in validation they are over all samples.
+    The loss is the mean over the tokens of answers, plus that over the tokens of products' descriptions, plus that over the rankings: descriptions
+    are so long that in one mean the other tasks would hardly count. In training the means are over all batches of an update and over all
+    processes; in validation they are over all samples.
 
     Raises:
         ValueError: if it would spread a batch over several GPUs within one process.
@@ -112,56 +118,58 @@ class AnswerTrainer(QuietTrainer):
         if self.args.n_gpu > 1:
             raise ValueError(f"{self.args.n_gpu} GPUs in one process; name one in CUDA_VISIBLE_DEVICES, or use accelerate (docs/clusters.md)")
         self.seen = 0  # training samples, of all processes; written to the log, from which a resumed training has it
-        self.sums = torch.zeros(4, dtype=torch.float64)  # in validation: loss and number of tokens, loss and number of rankings
+        self.sums = torch.zeros(2, 3, dtype=torch.float64)  # in validation: losses and numbers of answers' tokens, descriptions' tokens, and rankings
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of an update, and how many tokens of answers and rankings a process has in them, on average over all processes.
+        """The batches of an update, and how many tokens of answers and of descriptions, and rankings, a process has in them, on average over all processes.
 
         A loss summed in each process and divided by this has, as its mean over the processes, the mean over all that was summed.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = [
-            [(batch["labels"][:, 1:] != -100).sum().item(), len(batch.get("gold", ())), sum(batch.get("counted", [1] * len(batch["input_ids"])))]
-            for batch in batches
-        ]
+        counts = []
+        for batch in batches:
+            kind, learned = kinds_of(batch), (batch["labels"][:, 1:] != -100).sum(dim=1)
+            samples = (kind != ANY_DESCRIPTION).sum()
+            counts.append([learned[kind == ANSWER].sum(), learned[kind != ANSWER].sum(), len(batch.get("gold", ())), samples])
         mean = self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
-        self.seen += round(mean[2].item() * self.args.world_size)
-        return batches, mean[:2]
+        self.seen += round(mean[3].item() * self.args.world_size)
+        return batches, mean[:3]
 
     def log(self, logs, *arguments):
         super().log({**logs, "seen": self.seen}, *arguments)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         bare = self.accelerator.unwrap_model(model)
-        given = {name: value for name, value in inputs.items() if name not in ("labels", "counted", "candidate_rows", "candidates", "gold")}
+        given = {name: value for name, value in inputs.items() if name not in ("labels", "kind", "candidate_rows", "candidates", "gold")}
         targets = inputs["labels"][:, 1:]
         rows, columns = (targets != -100).nonzero(as_tuple=True)
         anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place
         with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
             outputs = model(**given, use_cache=False)
         logits = outputs.logits[0].float()
-        # Without tokens, or without rankings, the loss still reaches every trained parameter, as DDP needs it.
-        of_tokens = cross_entropy(logits, targets[rows, columns], reduction="sum") if len(rows) else logits.sum() * 0
+        # A part of which there is nothing still reaches every trained parameter, as DDP needs it.
+        nothing = logits.sum() * 0
+        losses = cross_entropy(logits, targets[rows, columns], reduction="none") if len(rows) else nothing[None]
+        described = (kinds_of(inputs)[rows] != ANSWER) if len(rows) else torch.zeros_like(losses, dtype=torch.bool)
         if "gold" in inputs:
             scores = candidate_scores(bare, states[0], inputs["candidate_rows"], inputs["candidates"])
             of_rankings = cross_entropy(scores, inputs["gold"], reduction="sum")
         else:
             head = getattr(bare.get_base_model(), HEAD, None)
-            of_rankings = logits.sum() * 0 if head is None else sum(parameter.sum() for parameter in head.parameters()) * 0
-        counts = len(rows), len(inputs.get("gold", ()))
+            of_rankings = nothing if head is None else sum(parameter.sum() for parameter in head.parameters()) * 0
+        sums = torch.stack([losses[~described].sum(), losses[described].sum(), of_rankings])
+        numbers = torch.tensor([len(rows) - described.sum(), described.sum(), len(inputs.get("gold", ()))], device=sums.device)
         if not model.training:
-            found = (of_tokens.item(), counts[0], of_rankings.item(), counts[1])
-            self.sums += torch.tensor(found, dtype=torch.float64)
-        tokens, rankings = num_items_in_batch if model.training else counts
-        loss = of_tokens / max(tokens, 1) + of_rankings / max(rankings, 1)
+            self.sums += torch.stack([sums.detach(), numbers]).double().cpu()
+        loss = (sums / (num_items_in_batch if model.training else numbers).clamp(min=1)).sum()
         return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *arguments, metric_key_prefix="eval", **options):
         """The Trainer's, with the mean over all samples as the loss. The mean of the batches' means would depend on the batches."""
         self.sums.zero_()
         found = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
-        of_tokens, tokens, of_rankings, rankings = self.accelerator.reduce(self.sums.to(self.args.device), "sum").tolist()
-        found.metrics[f"{metric_key_prefix}_loss"] = of_tokens / max(tokens, 1) + of_rankings / max(rankings, 1)
+        sums, numbers = self.accelerator.reduce(self.sums.to(self.args.device), "sum")
+        found.metrics[f"{metric_key_prefix}_loss"] = (sums / numbers.clamp(min=1)).sum().item()
         return found
 
 

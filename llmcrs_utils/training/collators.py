@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 NO_CHOICE = -100  # label of a place without a prediction
+ANSWER, DESCRIPTION, ANY_DESCRIPTION = range(3)  # what an LLM learns to write: a text, the right product's description, any candidate's without a dialogue
 Collator = Callable[[list[dict]], dict]
 
 
@@ -36,11 +37,11 @@ def left_padded(prompts: list[list[int]], pad_token_id: int) -> dict[str, torch.
 def with_labels(examples: list[dict]) -> list[dict]:
     """Training examples (``input_ids``, ``labels``) from prompts and answers. The loss is on the answers only.
 
-    ``candidates``, ``gold`` and ``counted`` are kept.
+    ``candidates``, ``gold`` and ``kind`` are kept.
     """
     return [
         {"input_ids": e["prompt"] + e["answer"], "labels": [-100] * len(e["prompt"]) + e["answer"]}
-        | {name: e[name] for name in ("candidates", "gold", "counted") if name in e}
+        | {name: e[name] for name in ("candidates", "gold", "kind") if name in e}
         for e in examples
     ]
 
@@ -51,8 +52,7 @@ def with_labels(examples: list[dict]) -> list[dict]:
 def causal_collator(pad_token_id: int, rounded_to: int = 1) -> Collator:
     """Examples -> right-padded ``input_ids``, ``attention_mask`` and ``labels``.
 
-    With ``rounded_to`` their common length is a multiple of it. If an example tells that it is no sample (``counted`` is 0), also
-    ``counted``, 1 or 0 for each.
+    With ``rounded_to`` their common length is a multiple of it. If there are descriptions among the answers, also the ``kind`` of each.
 
     If examples have candidates to be scored, then also, for each of these examples: ``candidate_rows`` (its row), ``candidates``
     (places of its candidates) and ``gold`` (the right candidate's number).
@@ -62,8 +62,8 @@ def causal_collator(pad_token_id: int, rounded_to: int = 1) -> Collator:
         length = -(-max(len(e["input_ids"]) for e in examples) // rounded_to) * rounded_to if rounded_to > 1 else 0
         batch = right_padded([e["input_ids"] for e in examples], pad_token_id, length)
         batch["labels"] = pad([e["labels"] for e in examples], -100, length=length)
-        if any("counted" in e for e in examples):
-            batch["counted"] = torch.tensor([e.get("counted", 1) for e in examples])
+        if any("kind" in e for e in examples):
+            batch["kind"] = torch.tensor([e.get("kind", ANSWER) for e in examples])
         scored = [row for row, e in enumerate(examples) if "candidates" in e]
         if scored:
             batch["candidate_rows"] = torch.tensor(scored)
