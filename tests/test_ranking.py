@@ -98,7 +98,7 @@ def test_scores_are_learned(samples, examples, tmp_path):
     """On a handful of rankings the loss falls far below that of guessing, log 20 = 3.0."""
     few = [example for example in examples if "candidates" in example]
     model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates", "modules_to_save": ["embed_tokens"]})
-    history = tune(model, few, few, load_tokenizer(tiny.backbone("llama")), output_dir=tmp_path, **TUNING | {"num_train_epochs": 30})
+    history = tune(model, few, few, load_tokenizer(tiny.backbone("llama")), output_dir=tmp_path, **TUNING | {"num_train_epochs": 15, "learning_rate": 0.02})
     assert history["valid_loss"].iloc[0] > 2.5 and history["valid_loss"].min() < 1.0
     answers = answers_of(model, load_tokenizer(tiny.backbone("llama")), samples, examples)
     asked = samples["task"] == "recommend"

@@ -112,7 +112,7 @@ def tokenizer():
 # --- learning and answering
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [pytest.param("dia_multiclass", marks=slow), "dia_seq"])
 def test_what_was_asked_is_learnt_and_the_category_tells_where_words_do_not(learnt, system):
     folder, history = learnt(system)
     samples = elicit_samples(toy(), "train")

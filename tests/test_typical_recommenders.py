@@ -212,7 +212,7 @@ def test_what_comes_next_is_learned_and_the_popular_serves_who_did_nothing(tmp_p
 # All three
 
 
-@pytest.mark.parametrize("system", ["bert_rec", "tg_crs"])
+@pytest.mark.parametrize("system", [pytest.param("bert_rec", marks=slow), "tg_crs"])
 def test_an_encoder_can_learn_all_it_is_shown(tmp_path, system):
     samples = recommend_samples()
     shown = tiny.dataset().samples.query("split == 'train' and task == 'recommend'")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from conftest import SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of
+from conftest import SHARED, corpus_of, dialogue_of, needs_shared, said, samples_of, slow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, set_seed
@@ -415,7 +415,7 @@ def learned(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [*(pytest.param(system, marks=slow) for system in ("bert", "bert_crf")), "bert_bilstm_crf"])
 def test_each_system_learns_its_dialogues_by_heart(learned, system):
     folder, history, _ = learned(system)
     assert history["valid_loss"].iloc[-1] < 0.1 * history["valid_loss"].iloc[0]
