@@ -89,6 +89,7 @@ def test_a_folder_without_config_and_an_adapter_are_told_apart(tmp_path):
 def test_weights_that_were_not_fetched_are_told_with_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refusal("runs/weights/smollm2", "llm") == "runs/weights/smollm2: no such folder; make weights MODEL=smollm2 fetches it"
+    assert "make weights" not in refusal("runs/weights/smolm2", "llm")
 
 
 @pytest.mark.parametrize("content, message", [("{", "this is no JSON"), ("[]", "a JSON object is expected"), ("{}", "names no model_type")])

@@ -1,7 +1,7 @@
 """Take over finished runs as what the repository shows: results/ and the executed notebooks; `make figures` makes all else from them.
 
     python workflow/publish.py
-    python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: the scores of every sample alone
+    python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: scores of every sample, and adapters of real LLMs
 """
 
 import json
@@ -24,6 +24,7 @@ from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA
 from llmcrs_utils.systems.registry import working_alone
 
 RUNS, RESULTS = Path("runs"), Path("results")
+ADAPTER = "adapter_model.safetensors"
 # The notebook that is shown, and the job that shows it best.
 SHOWN = {
     "01_build_data": "01_build_data",
@@ -101,7 +102,7 @@ def publish_fallback() -> None:
 def publish_scores(name: str) -> None:
     """The score of every answer to the test split, how varied the answers are, and the adapters of LLMs.
 
-    No word of a dialogue is taken over: an id names conversation, turn and right item.
+    No word of a dialogue is copied: an id names conversation, turn and right item.
     """
     run, results = RUNS / name, RESULTS / name
     records = provenance(run)
@@ -111,20 +112,23 @@ def publish_scores(name: str) -> None:
     results.mkdir(parents=True, exist_ok=True)
     write_parquet(score(*answered), results / SCORES)
     write_rounded(answer_health(*answered), results / HEALTH)
-    publish_adapters(run, results)
+    publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 
 
-def publish_adapters(run: Path, results: Path) -> None:
-    """What an LLM of a run learned, in bfloat16: enough to answer without tuning (docs/llms.md)."""
+def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None:
+    """The adapters of a run's tuned LLMs, in bfloat16, if everybody can have the base: enough to answer without tuning (docs/llms.md).
+
+    Left out is what ``adapter_name_or_path`` cannot take: layers that were trained whole, and rankings by scores of candidates.
+    """
     shutil.rmtree(results / "adapters", ignore_errors=True)
-    for weights in sorted(run.glob("systems/*/adapter_model.safetensors")):
-        record = json.loads((weights.parent / PROVENANCE).read_text(encoding="utf-8"))
-        if record["settings"]["num_train_epochs"]:
-            target = results / "adapters" / weights.parent.name
+    for name, settings in ((name, record["settings"]) for name, record in records.items()):
+        source, target = run / "systems" / name, results / "adapters" / name
+        whole = settings.get("modules_to_save") or settings.get("ranking") == "candidates"
+        if settings.get("num_train_epochs") and (source / ADAPTER).is_file() and not whole and run not in Path(settings["model_name_or_path"]).parents:
             target.mkdir(parents=True)
-            save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, target / weights.name, {"format": "pt"})
-            shutil.copy(weights.parent / "adapter_config.json", target)
+            save_file({key: tensor.bfloat16() for key, tensor in load_file(source / ADAPTER).items()}, target / ADAPTER, {"format": "pt"})
+            shutil.copy(source / "adapter_config.json", target)
 
 
 def publish_worlds() -> None:

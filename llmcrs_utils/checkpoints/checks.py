@@ -93,7 +93,8 @@ def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
     Raises:
         CheckpointError: for a name that is neither a folder, a sound GGUF file nor a possible hub id.
     """
-    from llmcrs_utils.checkpoints.gguf import CONVERTED, converted, gguf_file  # that module imports this one
+    from llmcrs_utils.checkpoints.gguf import converted, gguf_file  # these modules import this one
+    from llmcrs_utils.checkpoints.weights import CONVERTED, PUBLISHED
 
     path, name = located(model_name_or_path), str(model_name_or_path)
     file = gguf_file(path)
@@ -102,8 +103,8 @@ def checkpoint_folder(model_name_or_path: str | Path) -> Path | None:
     if path.is_dir():
         return path
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith(".gguf"):
-        fetched = Path(name).parent == CONVERTED
-        remedy = f"make weights MODEL={path.name} fetches it" if fetched else "give a checkpoint folder or a hub id (owner/name)"
+        published = Path(name).parent == CONVERTED and path.name in PUBLISHED
+        remedy = f"make weights MODEL={path.name} fetches it" if published else "give a checkpoint folder or a hub id (owner/name)"
         raise CheckpointError(f"{name}: no such folder; {remedy}")
     return None
 

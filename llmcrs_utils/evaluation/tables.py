@@ -46,7 +46,8 @@ BOUNDS = {key: ("Floor", name) for key, name in FLOORS.items()} | {ORACLE: ("Cei
 # A page has room for five categories, as many as U-NEED has. Of more categories the largest are shown; the CSV files hold all.
 SHOWN_CATEGORIES = 5
 NOTHING = "–"
-BELOW_FLOOR = "‡"  # stands beside a task's headline metric of a system that has less than the best floor
+BELOW_FLOOR = "‡"  # stands beside a task's headline metric of a system whose value is lower than the best floor's
+DIGITS = 6  # of numbers in files and comparisons, so that neither depends on the last bit of a processor's results
 IN_LATEX = {DAGGER: r"$^{\dagger}$", BELOW_FLOOR: r"$^{\ddagger}$"}
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
@@ -107,7 +108,7 @@ def metrics_table(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> p
         metric, value, low, high, paper, n, seeds, collapsed, below_floor, better``. ``value`` is the mean over samples and seeds, ``low`` and ``high`` its 95%
         interval over dialogues and seeds, within 0 and 1 (NaN for a single dialogue), ``paper`` the paper's number or NaN, ``n`` the number
         of samples, ``seeds`` that of runs and ``collapsed`` that of the runs that have collapsed in the task (NA without ``health``).
-        ``below_floor`` holds where the total of the task's headline metric is lower than that of the best floor.
+        ``below_floor`` holds where the total of the task's headline metric is lower than that of the best floor (NA without a floor).
         A category without samples of the task has n = 0 and NaN values. ``better`` holds where ``gains`` finds a
         collaboration better than its base beyond doubt, for the total of the task's headline metric.
     """
@@ -151,7 +152,9 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None, hea
     judged = (table["category"] == total) & (table["metric"] == table["task"].map(HEADLINE))
     floors = table["group"] == "Floor"
     best = table[judged & floors].groupby("task")["value"].max()
-    table["below_floor"] = judged & ~floors & (table["value"] < table["task"].map(best))
+    floor = table["task"].map(best)
+    below = judged & ~floors & (table["value"].round(DIGITS) < floor.round(DIGITS))
+    table["below_floor"] = below.astype("boolean").mask(floor.isna())
     columns = ["task", "system", "name", "group", "category", "metric", "value", "low", "high", "paper", "n", "seeds", "collapsed", "below_floor"]
     return table[columns]
 
@@ -269,7 +272,8 @@ def summary_markdown(metrics: pd.DataFrame) -> str:
 
 def legend_of_marks(metrics: pd.DataFrame) -> str:
     """What ``health.DAGGER`` and ``BELOW_FLOOR`` mean in a table of these rows; ``""`` if neither is there."""
-    below = f"{BELOW_FLOOR} Lower than the best floor of the task." if metrics["below_floor"].any() else ""
+    about = "The task's main metric, in total, is lower than the best floor's. This difference is not tested."
+    below = f"{BELOW_FLOOR} {about}" if metrics["below_floor"].eq(True).any() else ""
     return " ".join(filter(None, [collapsed_legend(metrics), below]))
 
 
@@ -343,8 +347,7 @@ def _summaries(scores: pd.DataFrame, metrics: tuple[str, ...]) -> dict[str, list
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """CSV with six digits, so that files do not depend on the last bit of a processor's results."""
-    return table.to_csv(index=False, lineterminator="\n", float_format="%.6f")
+    return table.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}f")
 
 
 def _cell(row, with_interval: bool) -> str:
@@ -357,8 +360,9 @@ def _cell(row, with_interval: bool) -> str:
 
 
 def _marks(row) -> str:
-    """``health.DAGGER`` if any run has collapsed (their number may be NA), ``BELOW_FLOOR`` if the value is below the best floor's."""
-    return (DAGGER if pd.notna(row.collapsed) and row.collapsed > 0 else "") + (BELOW_FLOOR if row.below_floor else "")
+    """``health.DAGGER`` if any run has collapsed, ``BELOW_FLOOR`` if the value is below the best floor's. Neither if that is not known (NA)."""
+    known = [(mark, value) for mark, value in ((DAGGER, row.collapsed), (BELOW_FLOOR, row.below_floor)) if pd.notna(value)]
+    return "".join(mark for mark, value in known if value > 0)
 
 
 def markdown_lines(corner: str, columns, rows) -> list[str]:

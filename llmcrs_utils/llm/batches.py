@@ -30,7 +30,7 @@ def encode_instructions(
     An example holds ``prompt`` and ``answer`` as token ids; the answer ends with the end token. Special tokens that people typed
     are plain text in both. Of a ranking by scores of candidates the answer is empty, ``candidates`` holds the place in the prompt
     of the last token of each description, and ``gold`` the right candidate's number. Of a ranking by likelihood the answer is the
-    right candidate's description (``kind``), ``descriptions`` holds those of all candidates, as answers, and ``background`` is the prompt
+    right candidate's description, ``kind`` is ``DESCRIPTION``, ``descriptions`` holds those of all candidates, as answers, and ``background`` is the prompt
     without the dialogue.
 
     Args:

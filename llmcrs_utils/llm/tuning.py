@@ -95,7 +95,7 @@ def float_states(value, dtype: torch.dtype):
     return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def kinds_of(batch: dict) -> torch.Tensor:
+def kind_of_rows(batch: dict) -> torch.Tensor:
     """What each row of a batch learns to write (``collators.ANSWER`` and others), [batch]."""
     return batch.get("kind", torch.full_like(batch["labels"][:, 0], ANSWER))
 
@@ -103,8 +103,8 @@ def kinds_of(batch: dict) -> torch.Tensor:
 class AnswerTrainer(QuietTrainer):
     """Computes logits only where an answer is learned, and the loss of ranking by scores of candidates.
 
-    The loss is the mean over the tokens of answers, plus that over the tokens of products' descriptions, plus that over the rankings: descriptions
-    are so long that in one mean the other tasks would hardly count. In training the means are over all batches of an update and over all
+    The loss is the sum of three means: over the tokens of answers, over the tokens of products' descriptions, and over the rankings. Descriptions
+    are so long that in one mean with the answers the other tasks would hardly count. In training the means are over all batches of an update and over all
     processes; in validation they are over all samples.
 
     Raises:
@@ -121,14 +121,14 @@ class AnswerTrainer(QuietTrainer):
         self.sums = torch.zeros(2, 3, dtype=torch.float64)  # in validation: losses and numbers of answers' tokens, descriptions' tokens, and rankings
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of an update, and how many tokens of answers and of descriptions, and rankings, a process has in them, on average over all processes.
+        """The batches of an update, and [3]: the tokens of answers, the tokens of descriptions and the rankings in them, each a mean over processes.
 
         A loss summed in each process and divided by this has, as its mean over the processes, the mean over all that was summed.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = []
         for batch in batches:
-            kind, learned = kinds_of(batch), (batch["labels"][:, 1:] != -100).sum(dim=1)
+            kind, learned = kind_of_rows(batch), (batch["labels"][:, 1:] != -100).sum(dim=1)
             samples = (kind != ANY_DESCRIPTION).sum()
             counts.append([learned[kind == ANSWER].sum(), learned[kind != ANSWER].sum(), len(batch.get("gold", ())), samples])
         mean = self.accelerator.reduce(torch.tensor(counts, dtype=torch.float32, device=device).sum(dim=0), "mean")
@@ -150,7 +150,7 @@ class AnswerTrainer(QuietTrainer):
         # A part of which there is nothing still reaches every trained parameter, as DDP needs it.
         nothing = logits.sum() * 0
         losses = cross_entropy(logits, targets[rows, columns], reduction="none") if len(rows) else nothing[None]
-        described = (kinds_of(inputs)[rows] != ANSWER) if len(rows) else torch.zeros_like(losses, dtype=torch.bool)
+        described = (kind_of_rows(inputs)[rows] != ANSWER) if len(rows) else torch.zeros_like(losses, dtype=torch.bool)
         if "gold" in inputs:
             scores = candidate_scores(bare, states[0], inputs["candidate_rows"], inputs["candidates"])
             of_rankings = cross_entropy(scores, inputs["gold"], reduction="sum")
@@ -161,7 +161,9 @@ class AnswerTrainer(QuietTrainer):
         numbers = torch.tensor([len(rows) - described.sum(), described.sum(), len(inputs.get("gold", ()))], device=sums.device)
         if not model.training:
             self.sums += torch.stack([sums.detach(), numbers]).double().cpu()
-        loss = (sums / (num_items_in_batch if model.training else numbers).clamp(min=1)).sum()
+        # What nobody has is divided by 1; a mean over several processes may lie between 0 and 1.
+        numbers = num_items_in_batch if model.training else numbers
+        loss = (sums / numbers.where(numbers > 0, 1)).sum()
         return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *arguments, metric_key_prefix="eval", **options):

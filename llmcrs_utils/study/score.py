@@ -279,6 +279,7 @@ def run(chosen: argparse.Namespace) -> None:
         print(f"not read: {', '.join(unread_columns(answers))}")
     print(*unusable_text(scored), sep="\n", end="\n" if unusable_text(scored) else "")
     metrics = metrics_table(scores, health) if chosen.output else summaries(scores, names, health)
+    metrics.loc[metrics["system"].isin(single) & (metrics["task"] == "recommend"), "below_floor"] = pd.NA  # its MRR@5 is its Acc
     for task in [task for task in TASKS if task in answered]:
         print(f"\n{table_text(task, metrics, names)}")
         if task == "recommend" and single:
