@@ -48,7 +48,7 @@ SHOWN_CATEGORIES = 5
 NOTHING = "–"
 BELOW_FLOOR = "‡"  # stands beside a task's headline metric of a system whose value is lower than the best floor's
 DIGITS = 6  # of numbers in files and comparisons, so that neither depends on the last bit of a processor's results
-IN_LATEX = {DAGGER: r"$^{\dagger}$", BELOW_FLOOR: r"$^{\ddagger}$"}
+MARKS_IN_LATEX = {DAGGER: r"$^{\dagger}$", BELOW_FLOOR: r"$^{\ddagger}$"}
 SAMPLES_ROW = ("", "Samples")  # the row of a table that counts them
 
 _LEGEND = (
@@ -399,6 +399,6 @@ def _latex(wide: pd.DataFrame, title: str, note: str) -> str:
 
 
 def _marks_in_latex(text: str) -> str:
-    for mark, command in IN_LATEX.items():
+    for mark, command in MARKS_IN_LATEX.items():
         text = text.replace(mark, command)
     return text
