@@ -67,7 +67,7 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
 	$(call run,"params/$$PROFILE.yaml")
 
-answer: $(INSTALLED) ## ~20 min | SmolLM2 as it was tuned on PSCon answers its English questions, without tuning (docs/llms.md); first make weights MODEL=smollm2: DATA=folder
+answer: $(INSTALLED) ## ~17 min | SmolLM2 as it was tuned on PSCon answers its English questions, without tuning (docs/llms.md); first make weights MODEL=smollm2: DATA=folder
 	@test -n "$$DATA" || { echo "usage: make answer DATA=folder-of-PSCon" >&2; exit 2; }
 	$(VENV_PYTHON) -m llmcrs_utils.study.launch params/pscon-answers.yaml "data_dir=$$DATA" --set "$$SET" --cores $(CORES) -- --set-threads tune_llm=$(CORES) $(SNAKEMAKE)
 
