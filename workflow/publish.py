@@ -13,6 +13,7 @@ import nbformat
 from safetensors.torch import load_file, save_file
 
 from figures import HEALTH, SCORES, STUDY, cleaned
+from llmcrs_utils.checkpoints.checks import ADAPTER_WEIGHTS
 from llmcrs_utils.evaluation.health import answer_health
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.wording import write_rounded
@@ -24,7 +25,7 @@ from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA
 from llmcrs_utils.systems.registry import working_alone
 
 RUNS, RESULTS = Path("runs"), Path("results")
-ADAPTER = "adapter_model.safetensors"
+ADAPTER, _ = ADAPTER_WEIGHTS
 # The notebook that is shown, and the job that shows it best.
 SHOWN = {
     "01_build_data": "01_build_data",

@@ -147,16 +147,15 @@ class AnswerTrainer(QuietTrainer):
         with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
             outputs = model(**given, use_cache=False)
         logits = outputs.logits[0].float()
-        # A part of which there is nothing still reaches every trained parameter, as DDP needs it.
-        nothing = logits.sum() * 0
-        losses = cross_entropy(logits, targets[rows, columns], reduction="none") if len(rows) else nothing[None]
-        described = (kind_of_rows(inputs)[rows] != ANSWER) if len(rows) else torch.zeros_like(losses, dtype=torch.bool)
+        # A part of which there is nothing, an empty one too, still reaches every trained parameter, as DDP needs it.
+        losses = cross_entropy(logits[: len(rows)], targets[rows, columns], reduction="none")
+        described = kind_of_rows(inputs)[rows] != ANSWER
         if "gold" in inputs:
             scores = candidate_scores(bare, states[0], inputs["candidate_rows"], inputs["candidates"])
             of_rankings = cross_entropy(scores, inputs["gold"], reduction="sum")
         else:
             head = getattr(bare.get_base_model(), HEAD, None)
-            of_rankings = nothing if head is None else sum(parameter.sum() for parameter in head.parameters()) * 0
+            of_rankings = logits.sum() * 0 if head is None else sum(parameter.sum() for parameter in head.parameters()) * 0
         sums = torch.stack([losses[~described].sum(), losses[described].sum(), of_rankings])
         numbers = torch.tensor([len(rows) - described.sum(), described.sum(), len(inputs.get("gold", ()))], device=sums.device)
         if not model.training:
