@@ -9,7 +9,7 @@ import made_up
 import mistune
 import pandas as pd
 import pytest
-from conftest import dialogue_of, said
+from conftest import dialogue_of, said, slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
@@ -80,6 +80,7 @@ def test_every_figure_shows_names_as_they_are(scores):
         assert "Deals $$ $x_" in shown(figure)
 
 
+@slow
 def test_long_names_stay_different_in_the_figures(scores):
     """Neither Chinese, which has no blanks, nor a common beginning makes two categories one."""
     long = [

@@ -27,7 +27,7 @@ FOLDERS = ("llmcrs_utils", "notebooks", "params", "workflow")
 TOY = {
     "profile": "toy",
     "extends": "smoke",
-    "systems": ["bcrs", "qwen", "qwen-bcrs", "bcrs-qwen"],
+    "systems": ["bcrs", "qwen", "qwen-bcrs"],
     "models": {"qwen": {"name": "Qwen", "family": "llm", "backbone": "llama", "max_new_tokens": 8}},
     "01_build_data": {"train_dialogues": 8, "valid_dialogues": 2, "test_dialogues": 4, "knob_dialogues": 0},
 }
@@ -288,14 +288,22 @@ def test_a_second_run_of_a_profile_says_that_the_first_is_at_work(undisturbed):
         first.kill()
 
 
+@pytest.fixture(scope="module")
+def both_directions(undisturbed, tmp_path_factory) -> Path:
+    """The undisturbed run, and an LLM that a CRS helps."""
+    folder = tmp_path_factory.mktemp("both") / "project"
+    shutil.copytree(undisturbed[0], folder, symlinks=True)
+    (folder / "params" / "toy.yaml").write_text(yaml.safe_dump(TOY | {"systems": [*TRAINED, "bcrs-qwen"]}, sort_keys=False), "utf-8")
+    finish(start(folder))
+    return folder
+
+
 @slow
-@pytest.mark.parametrize(
-    ("notebook", "system", "training"), [("03_train_crs", "qwen-bcrs", "stages"), ("04_tune_llm", "bcrs-qwen", "checkpoint-*")]
-)
-def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed, tmp_path, notebook, system, training):
+@pytest.mark.parametrize(("notebook", "system", "training"), [("03_train_crs", "qwen-bcrs", "stages"), ("04_tune_llm", "bcrs-qwen", "checkpoint-*")])
+def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(both_directions, tmp_path, notebook, system, training):
     """All but one system are made; its training is killed, and goes on."""
     folder = tmp_path / "project"
-    shutil.copytree(undisturbed[0], folder, symlinks=True)
+    shutil.copytree(both_directions, folder, symlinks=True)
     shutil.rmtree(folder / f"runs/toy/systems/{system}")
     (folder / f"runs/toy/predictions/{system}.parquet").unlink()
     shutil.rmtree(folder / "runs/toy/figures")  # what nothing that is missing was made of is not missed
@@ -307,7 +315,7 @@ def test_a_killed_kernel_costs_no_finished_work_and_changes_no_table(undisturbed
     finish(start(folder))
     for made in ("backbones/bart", "backbones/llama", "systems/bcrs", "systems/qwen"):
         for name in ("model.safetensors", "adapter_model.safetensors"):
-            before, after = (where / "runs/toy" / made / name for where in (undisturbed[0], folder))
+            before, after = (where / "runs/toy" / made / name for where in (both_directions, folder))
             assert before.exists() == after.exists() and (not before.exists() or before.stat().st_mtime_ns == after.stat().st_mtime_ns)
     for name in TABLES:
-        assert (folder / "runs/toy/figures" / name).read_bytes() == (undisturbed[0] / "runs/toy/figures" / name).read_bytes(), name
+        assert (folder / "runs/toy/figures" / name).read_bytes() == (both_directions / "runs/toy/figures" / name).read_bytes(), name

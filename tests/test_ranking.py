@@ -345,7 +345,7 @@ def test_a_learning_curve_is_measured_on_the_way_once_and_changes_no_weight(tmp_
     given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "lora_rank": 4}
     given |= {"ranking": "candidates", "max_samples": 10, "num_train_epochs": 2.0, "tokens_per_batch": 2048, "max_new_tokens": 8, "predict_splits": ["test"]}
     weights = []
-    for points in ([], [0, 12, 60, 10_000]):
+    for points in ([], [0, 12, 10_000]):
         folder = tmp_path / str(len(points))
         run = run_of("04_tune_llm", {**given, "curve_samples": points, "output_dir": str(folder), "predictions_file": str(tmp_path / "x.parquet")})
         material = llm.prepare(run.parameters)

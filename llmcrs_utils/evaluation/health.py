@@ -51,7 +51,7 @@ def answer_health(samples: pd.DataFrame, predictions: pd.DataFrame, language: st
             "right_distinct": len(right), "right_most_frequent": right.iloc[0] / len(part), "unusable": 1 - part["valid"].mean(),
         }  # fmt: skip
         if task != "recommend":
-            tokens = [reply_tokens(text, prompts) for text in part["answer"]]
+            tokens = [reply_tokens(text, prompts) for text in part["answer"].to_list()]
             pairs = [pair for found in tokens for pair in zip(found, found[1:])]
             row |= {"mean_length": sum(map(len, tokens)) / len(tokens), "dist_2": len(set(pairs)) / len(pairs) if pairs else 0.0}
         repeats = row["most_frequent"] >= max(MOST, TIMES * row["right_most_frequent"])

@@ -1,11 +1,11 @@
 """The score of one answer: the automatic metrics of the paper's section 4.4 and appendix D, per sample."""
 
-from collections import Counter
 from math import prod
 
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics import BLEU
+from scipy.sparse import csr_array
 
 from llmcrs_utils.systems.predictions import CATALOGUE
 from llmcrs_utils.systems.registry import TASKS
@@ -134,8 +134,9 @@ def _attribute_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
 
 def _set_scores(rows: pd.DataFrame, parse) -> pd.DataFrame:
     """P, R and F1 of one set against another, per sample. They are averaged over samples later, as published."""
-    members = {text: frozenset(parse(text)) for text in {*rows["text"], *rows["label"]}}
-    pairs = [(members[text], members[label]) for text, label in zip(rows["text"], rows["label"])]
+    texts, labels = rows["text"].to_list(), rows["label"].to_list()  # much faster to go through than the columns
+    members = {text: frozenset(parse(text)) for text in {*texts, *labels}}
+    pairs = [(members[text], members[label]) for text, label in zip(texts, labels)]
     hits, predicted, gold = np.array([(len(a & b), len(a), len(b)) for a, b in pairs], dtype=float).T
     # Without a hit all three are 0, whatever the size of the sets.
     ratios = (hits / np.maximum(predicted, 1), hits / np.maximum(gold, 1), 2 * hits / np.maximum(predicted + gold, 1))
@@ -144,7 +145,7 @@ def _set_scores(rows: pd.DataFrame, parse) -> pd.DataFrame:
 
 def _ranking_scores(rows: pd.DataFrame, prompts: Prompts | None = None, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:
     """Hit, MRR and NDCG at the cut-offs; with one gold item, NDCG@K is 1 / log2(rank + 1)."""
-    rank = np.array([_rank(*row) for row in zip(rows["label"], rows["ranking"], rows["valid"])])
+    rank = np.array([_rank(*row) for row in zip(rows["label"].to_list(), rows["ranking"], rows["valid"])])
     scores = pd.DataFrame(index=rows.index)
     for k in cutoffs:
         hit = rank <= k
@@ -161,8 +162,23 @@ def _rank(gold: str, ranking, valid: bool) -> float:
 
 
 def _reply_scores(rows: pd.DataFrame, prompts: Prompts) -> pd.DataFrame:
-    given = {label: _ngrams(reply_tokens(label, prompts)) for label in set(rows["label"])}
-    scores = [_reply(_ngrams(reply_tokens(text, prompts)), given[label]) for text, label in zip(rows["text"], rows["label"])]
+    """Dist-n and BLEU-n of each reply against the one that was given.
+
+    Dist-n: distinct n-grams / n-grams, 0 for a reply too short to have any. BLEU-n: the brevity penalty times the geometric
+    mean of the n-gram precisions of orders 1..n, unsmoothed. ``BLEU-n (published)``: the penalty times the precision of order
+    n alone, which is what the published code computes (its weights are 1 for that order and 0 for the others).
+    """
+    counts = _ngram_counts([*rows["text"].to_list(), *rows["label"].to_list()], prompts)
+    said, given = ([of_order[part] for of_order in counts] for part in (slice(len(rows)), slice(len(rows), None)))
+    correct = np.stack([ours.minimum(theirs).sum(axis=1) for ours, theirs in zip(said, given)], axis=1)
+    totals = np.stack([ours.sum(axis=1) for ours in said], axis=1)
+    scores = {f"Dist-{n}": np.diff(ours.indptr) / np.maximum(total, 1) for n, ours, total in zip(ORDERS, said, totals.T)}
+    lengths = zip(correct.tolist(), totals.tolist(), given[0].sum(axis=1).tolist())
+    counted = [BLEU.compute_bleu(hits, total, total[0], length, smooth_method="none") for hits, total, length in lengths]
+    penalties, precisions = [row.bp for row in counted], [[percent / 100 for percent in row.precisions] for row in counted]
+    for n in ORDERS:
+        scores[f"BLEU-{n}"] = [penalty * prod(of_orders[:n]) ** (1 / n) for penalty, of_orders in zip(penalties, precisions)]
+        scores[f"BLEU-{n} (published)"] = [penalty * of_orders[n - 1] for penalty, of_orders in zip(penalties, precisions)]
     return pd.DataFrame(scores, index=rows.index)
 
 
@@ -171,25 +187,18 @@ def reply_tokens(text: str, prompts: Prompts) -> list[str]:
     return text.split() if prompts.space else list("".join(text.split()))
 
 
-def _ngrams(tokens: list[str]) -> list[Counter]:
-    """How often each n-gram occurs, for each of ``ORDERS``."""
-    return [Counter(zip(*(tokens[i:] for i in range(n)))) for n in ORDERS]
-
-
-def _reply(said: list[Counter], given: list[Counter]) -> dict[str, float]:
-    """Dist-n and BLEU-n of the n-grams of one reply against those of the one that was given.
-
-    Dist-n: distinct n-grams / n-grams, 0 for a reply too short to have any. BLEU-n: the brevity penalty times the geometric
-    mean of the n-gram precisions of orders 1..n, unsmoothed. ``BLEU-n (published)``: the penalty times the precision of order
-    n alone, which is what the published code computes (its weights are 1 for that order and 0 for the others).
-    """
-    totals = [grams.total() for grams in said]
-    correct = [sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs) for ours, theirs in zip(said, given)]
-    counted = BLEU.compute_bleu(correct, totals, totals[0], given[0].total(), smooth_method="none")
-    precisions = [percent / 100 for percent in counted.precisions]
-    scores = {}
-    for n, grams, total in zip(ORDERS, said, totals):
-        scores[f"Dist-{n}"] = len(grams) / max(total, 1)
-        scores[f"BLEU-{n}"] = counted.bp * prod(precisions[:n]) ** (1 / n)
-        scores[f"BLEU-{n} (published)"] = counted.bp * precisions[n - 1]
-    return scores
+def _ngram_counts(texts: list[str], prompts: Prompts) -> list[csr_array]:
+    """How often each text has each n-gram, for each of ``ORDERS``: [texts, distinct n-grams of all texts]."""
+    row, unique = pd.factorize(np.array(texts, dtype=object))
+    tokens = [reply_tokens(text, prompts) for text in unique]
+    text = np.repeat(np.arange(len(tokens)), [len(own) for own in tokens])
+    word = pd.factorize(np.array([token for own in tokens for token in own], dtype=object))[0]
+    counts, gram = [], word  # the n-gram that begins at each token, as a number
+    for n in ORDERS:
+        whole = max(len(text) - n + 1, 0)
+        if n > 1:
+            gram = pd.factorize(gram[:whole] * (word.max(initial=0) + 1) + word[n - 1 :])[0]
+        inside = text[:whole] == text[n - 1 :]
+        shape = (len(tokens), gram.max(initial=0) + 1)
+        counts.append(csr_array((np.ones(inside.sum(), dtype=int), (text[:whole][inside], gram[inside])), shape=shape)[row])
+    return counts
