@@ -197,9 +197,9 @@ def with_qwen(registered):
     register({"qwen": {"name": "Qwen", "family": "llm", "backbone": "llama"}})
 
 
-def start(folder: Path, profile: str = "toy") -> subprocess.Popen:
-    """The profile's run in a copy of the project, as ``make`` starts it."""
-    command = [sys.executable, "-m", "llmcrs_utils.study.launch", f"params/{profile}.yaml", "--cores", "2"]
+def start(folder: Path, *of_snakemake: str) -> subprocess.Popen:
+    """The toy profile's run in a copy of the project, as ``make`` starts it."""
+    command = [sys.executable, "-m", "llmcrs_utils.study.launch", "params/toy.yaml", "--cores", "2", *of_snakemake]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -286,6 +286,12 @@ def test_a_second_run_of_a_profile_says_that_the_first_is_at_work(undisturbed):
         assert output.endswith("error: runs/toy: this profile is being run by another process; wait until it ends, or stop it\n")
     finally:
         first.kill()
+
+
+@slow
+def test_a_part_of_a_run_ends_well_without_tables(tmp_path):
+    folder = copy_of_project(tmp_path)
+    assert finish(start(folder, "--", "--", "runs/toy/data/samples.parquet")).endswith("executed notebooks are in runs/toy/notebooks/\n")
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ def combined(kind: str, both: pd.DataFrame, parameter, prompts: Prompts) -> pd.D
         takes_crs = expected[0] >= expected[1]
         return pd.concat([crs[takes_crs], llm[~takes_crs]]).sort_index()
     if kind in ("union", "intersection"):
-        texts = [joined_sets(kind, *pair, prompts) for pair in zip(*(usable_text(answers_of_one(both, side)) for side in ("crs", "llm")))]
+        texts = [joined_sets(kind, *pair, prompts) for pair in zip(*(usable_text(answers_of_one(both, side)).to_list() for side in ("crs", "llm")))]
         return answers_of_one(both, "crs").assign(text=texts, raw=texts, valid=[bool(text) for text in texts], confidence=None)
     ordered = [fused(*row, parameter) if kind == "fusion" else reranked(*row[:3], parameter) for row in ranked_rows(both)]
     rankings, scores = [[list(part) for part in column] for column in zip(*ordered)]
@@ -208,9 +208,9 @@ def joined_sets(kind: str, ours: str, theirs: str, prompts: Prompts) -> str:
 
 def ranked_rows(both: pd.DataFrame):
     """Of each row the CRS's ranking, the LLM's, and both scores; a ranking that is not valid is empty."""
-    for row in both.itertuples(index=False):
-        crs, llm = (list(row.ranking_crs) if row.valid_crs else []), (list(row.ranking_llm) if row.valid_llm else [])
-        yield crs, llm, row.scores_crs, row.scores_llm
+    columns = ("ranking_crs", "valid_crs", "ranking_llm", "valid_llm", "scores_crs", "scores_llm")
+    for crs, crs_valid, llm, llm_valid, crs_scores, llm_scores in both[[*columns]].itertuples(index=False, name=None):
+        yield list(crs) if crs_valid else [], list(llm) if llm_valid else [], crs_scores, llm_scores
 
 
 def fused(crs: list, llm: list, crs_scores, llm_scores, share: float) -> tuple[list, list]:
