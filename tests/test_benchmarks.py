@@ -17,6 +17,7 @@ import gpu_7b
 import material
 import memory
 import rankings
+import readers
 import tiny
 
 from llmcrs_utils.small.models import new_backbone, save_backbone
@@ -118,3 +119,12 @@ def test_rankings_are_measured_beside_matcher_and_ceilings(capsys, tmp_path, sam
     assert found["test"]["matcher"]["Acc"] <= found["ceilings"]["knows everything"]["MRR@5"] <= 1
     gain = found["over the matcher"]["MRR@5"]
     assert gain["gain"] == pytest.approx(found["test"]["allm"]["MRR@5"] - found["test"]["matcher"]["MRR@5"])
+
+
+@slow
+def test_both_ways_of_tuning_have_the_same_losses(capfd):
+    readers.main(["--model", tiny.backbone("llama"), "--per-task", "4"])
+    *_, plain, ours, batches, alone, summary = capfd.readouterr().out.splitlines()
+    losses = [json.loads(line.partition(": ")[2])["losses"] for line in (plain, ours)]
+    assert len(losses[0]) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert batches.startswith("answered batches") and alone.startswith("answered alone") and "decoding in batches" in summary
