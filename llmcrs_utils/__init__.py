@@ -1,1 +1,1 @@
-"""Helpers of the LLM-CRS study. The notebooks are the way in; the README's map of the code says what each room holds."""
+"""Helpers of the LLM-CRS study. The notebooks are the way in; docs/code.md says what each room holds."""

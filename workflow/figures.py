@@ -1,4 +1,4 @@
-"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, and the tables in READMEs and docs.
+"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, the picture of READMEs, and the tables in docs.
 
     python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
 
@@ -16,6 +16,8 @@ import pandas as pd
 import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+from llmcrs_utils.evaluation.diagram import CRS_COLOUR, LLM_COLOUR, Partner, two_directions
+from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
@@ -29,7 +31,13 @@ FROM_RESULTS = {
     "13_known_answer": "known-answer", "14_controls": STUDY,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
-PROSE = {"README.md": ("systems", "gains"), "README.zh-CN.md": ("systems", "gains"), "docs/findings.md": ("cross_fitting",), "docs/results.md": ("pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers")}
+PROSE = {
+    "docs/findings.md": ("cross_fitting",),
+    "docs/results.md": ("gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
+}
+# The question of READMEs' picture, to which the desk answered 肤质, and its answers in English.
+EXAMPLE, SHOPPER = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "Which cream would you\nrecommend? Not for repair."
+IN_ENGLISH = {"品类": "Ask for the\nkind of product", "肤质": "Ask for the\nskin type"}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -85,8 +93,22 @@ def disliked_markdown(scores: pd.DataFrame) -> str:
     return "\n".join(["| | disliked item first | 95% |", "| :--- | ---: | ---: |", *lines])
 
 
+def draw_directions(root: Path) -> None:
+    """The picture of the two directions, with what seed 1 of the study answered to the example."""
+    said = {}
+    for system in ("bcrs", "allm", "bcrs-allm", "allm-bcrs"):
+        answers = read_parquet(f"results/{STUDY}/predictions/{system}.parquet")
+        (answer,) = answers.loc[(answers["sample_id"] == EXAMPLE) & (answers["seed"] == 1), "text"]
+        if answer not in IN_ENGLISH:
+            sys.exit(f"{system} answers {EXAMPLE} with {answer!r}, which is not in IN_ENGLISH; add it there, or choose another example")
+        said[system] = IN_ENGLISH[answer]
+    crs = Partner("CRS", "knows what\nshoppers did", CRS_COLOUR, said["bcrs"])
+    llm = Partner("LLM", "reads what\nproducts are", LLM_COLOUR, said["allm"])
+    save_figure(two_directions(SHOPPER, crs, llm, helped_llm=said["bcrs-allm"], helped_crs=said["allm-bcrs"]), root / "figures" / "two_directions.png")
+
+
 def write_prose(root: Path) -> None:
-    """READMEs and findings with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
+    """Findings and results with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
     tables = tables_in_prose(root / "figures")
     for name, places in PROSE.items():
         text = Path(name).read_text(encoding="utf-8")
@@ -105,9 +127,10 @@ def write_prose(root: Path) -> None:
 def main(root: Path) -> None:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
+    draw_directions(root)
     write_prose(root)
     made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
-    print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in READMEs and docs")
+    print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in docs")
 
 
 if __name__ == "__main__":
