@@ -34,7 +34,7 @@ def launch(kind: str, folder: Path, processes: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[pytest.param(kind, marks=slow) for kind in ("ranking", "llm", "crs")])
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=slow) for kind in ("candidates", "likelihood", "llm", "crs")])
 def runs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return request.param, launch(request.param, folder / "one", 1), launch(request.param, folder / "two", 2)
@@ -70,7 +70,7 @@ def test_answers_are_shared_and_complete(runs):
     if kind == "crs":
         pytest.skip("the same code answers")
     alone, together = (read_parquet(folder / "answers.parquet") for folder in (one, two))
-    samples = tiny.some_samples(6 if kind == "ranking" else 3)
+    samples = tiny.some_samples(3 if kind == "llm" else 6)
     assert together["sample_id"].tolist() == alone["sample_id"].tolist() == samples["sample_id"].tolist()
     assert together["raw"].notna().all() and (together["raw"] == alone["raw"]).mean() >= 0.75
 

@@ -1,6 +1,6 @@
 """What one of several processes does (run by test_processes.py): train a tiny model, answer, and let the first write both.
 
-python together.py crs|llm|ranking FOLDER BATCH
+python together.py crs|llm|candidates|likelihood FOLDER BATCH
 """
 
 import json
@@ -16,6 +16,7 @@ from llmcrs_utils.checkpoints.loading import load_tokenizer
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
+from llmcrs_utils.llm.system import any_candidate
 from llmcrs_utils.llm.tuning import new_lora, tune
 from llmcrs_utils.systems.predictions import label_run, write_predictions
 from llmcrs_utils.text.instructions import build_instructions
@@ -23,12 +24,12 @@ from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.training.trainer import train
 
 
-def rank(folder: Path, batch: int) -> None:
-    """An LLM that ranks by scores of candidates, with batches by tokens, several batches an update, and a learning curve on the way."""
+def rank(ranking: str, folder: Path, batch: int) -> None:
+    """An LLM that ranks without letters, with batches by tokens, several batches an update, and a learning curve on the way."""
     tokenizer, samples = load_tokenizer(tiny.backbone("llama")), tiny.some_samples(6)
-    rows = build_instructions(samples, tiny.dataset().facts, CHINESE, ranking="candidates")
+    rows = build_instructions(samples, tiny.dataset().facts, CHINESE, ranking=ranking)
     encoded = encode_instructions(rows, tokenizer, CHINESE, "plain", 1024, 12)[0]
-    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": "candidates"})
+    model = new_lora(tiny.backbone("llama"), **LORA | {"ranking": ranking})
     options = {"max_new_tokens": 12, "batch_size": 4}
     curve = []
 
@@ -36,8 +37,9 @@ def rank(folder: Path, batch: int) -> None:
         answers = predict(model, tokenizer, samples.head(8), encoded[:8], CHINESE, **options)
         curve.append((count, answers["raw"].notna().all().item()))
 
+    learned = [*encoded, *any_candidate(encoded, 1)]
     history = tune(
-        model, encoded, encoded, tokenizer, output_dir=folder / "model", num_train_epochs=3, learning_rate=0.005, per_device_train_batch_size=1,
+        model, learned, encoded, tokenizer, output_dir=folder / "model", num_train_epochs=3, learning_rate=0.005, per_device_train_batch_size=1,
         tokens_per_batch=2048, gradient_accumulation_steps=batch // 4, points=[0, 12, 30], measure=measure, seed=1,
     )  # fmt: skip
     write_atomically(folder / "history.json", json.dumps(history.to_dict("list")))
@@ -47,8 +49,8 @@ def rank(folder: Path, batch: int) -> None:
 
 
 def main(kind: str, folder: Path, batch: int) -> None:
-    if kind == "ranking":
-        return rank(folder, batch)
+    if kind in ("candidates", "likelihood"):
+        return rank(kind, folder, batch)
     model, examples, collate, options = test_training.SETUPS[kind]()
     for module in model.modules():  # each process drops other units: what is compared must not be left to that
         if isinstance(module, torch.nn.Dropout):
