@@ -27,7 +27,7 @@ def again(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     nbval = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--nbval-lax", *(f"notebooks/{path.name}" for path in COMPARED)]
     compared = subprocess.run(nbval, cwd=folder, env=environment, capture_output=True, text=True)
-    prose = "from pathlib import Path; from workflow.figures import draw_directions, write_prose; draw_directions(Path()); write_prose(Path())"
+    prose = "from pathlib import Path; from workflow.figures import draw_directions, write_explorer, write_prose; draw_directions(Path()); write_explorer(Path()); write_prose(Path())"
     made = subprocess.run([sys.executable, "-c", prose], cwd=folder, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-3000:]
     return folder, compared

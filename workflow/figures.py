@@ -17,11 +17,14 @@ import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from llmcrs_utils.evaluation.diagram import CRS_COLOUR, LLM_COLOUR, Partner, two_directions
+from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
+from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
+from llmcrs_utils.systems.predictions import read_predictions
 
 STUDY = "study-cpu"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
@@ -107,6 +110,18 @@ def draw_directions(root: Path) -> None:
     save_figure(two_directions(SHOPPER, crs, llm, helped_llm=said["bcrs-allm"], helped_crs=said["allm-bcrs"]), root / "figures" / "two_directions.png")
 
 
+def write_explorer(root: Path) -> None:
+    """The page of all test questions and the answers of seed 1."""
+    results = Path(f"results/{STUDY}")
+    samples, predictions = read_parquet(results / "samples.parquet"), read_predictions(results / "predictions").query("seed == 1")
+    labels = samples.loc[samples["split"] == "test", ["sample_id", "label"]]
+    dialogues = read_parquet(results / "dialogues.parquet").merge(labels, on="sample_id")
+    items = read_parquet(results / "items.parquet").set_index("item_id")["facts"].to_dict()
+    note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
+    page = explorer(dialogues, predictions, score(samples, predictions, "zh"), items, note)
+    write_atomically(root / "figures" / "explorer.html", page)
+
+
 def write_prose(root: Path) -> None:
     """Findings and results with their tables, each between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->``."""
     tables = tables_in_prose(root / "figures")
@@ -128,6 +143,7 @@ def main(root: Path) -> None:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
     draw_directions(root)
+    write_explorer(root)
     write_prose(root)
     made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
     print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in docs")

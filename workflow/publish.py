@@ -79,8 +79,18 @@ def publish_study() -> None:
     publish_split(run / "predictions", results / "training", "train")
     alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
     publish_split(run / "predictions", results / "validation", "valid", systems=alone)  # on which notebook 14 chooses parameters
+    publish_dialogues(run, results)
     traits = read_parquet(run / "data" / "traits.parquet")
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
+
+
+def publish_dialogues(run: Path, results: Path) -> None:
+    """What was said before each test question, and what the catalogue says of its candidates. For synthetic dialogues only."""
+    samples, items = (read_parquet(run / "data" / name) for name in ("samples.parquet", "items.parquet"))
+    test = samples[samples["split"] == "test"].reset_index(drop=True)
+    write_parquet(test[["sample_id", "context", "current"]], results / "dialogues.parquet")
+    asked = {item for candidates in test["candidates"] for item in candidates}
+    write_parquet(items.loc[items["item_id"].isin(asked), ["item_id", "facts"]].reset_index(drop=True), results / "items.parquet")
 
 
 def publish_fallback() -> None:

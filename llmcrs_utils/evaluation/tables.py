@@ -140,7 +140,7 @@ def summaries(scores: pd.DataFrame, detailed: Collection[str] | None = None, hea
             if detailed is not None and category != total:
                 chosen = chosen[chosen["system"].isin(detailed)]
             found |= {(key, category): summary for key, summary in _summaries(chosen, METRICS[task]).items()}
-        for key, group, name in _systems(scores[in_task]):
+        for key, group, name in rows_of(scores[in_task]):
             for category in [*categories, total] if detailed is None or key in detailed else [total]:
                 about = {"task": task, "system": key, "name": name, "group": group, "category": category}
                 nothing = [{"metric": metric, "value": nan, "low": nan, "high": nan, "n": 0, "seeds": 0} for metric in METRICS[task]]
@@ -208,7 +208,7 @@ def disliked_first(scores: pd.DataFrame) -> pd.DataFrame:
     if asked.empty:
         return pd.DataFrame(columns=["system", "name", "group", "metric", "value", "low", "high", "n"])
     found = _summaries(asked, (DISLIKED_FIRST,))
-    rows = [{"system": key, "name": name, "group": group} | summary for key, group, name in _systems(asked) for summary in found[key]]
+    rows = [{"system": key, "name": name, "group": group} | summary for key, group, name in rows_of(asked) for summary in found[key]]
     return pd.DataFrame(rows)[["system", "name", "group", "metric", "value", "low", "high", "n"]]
 
 
@@ -261,7 +261,7 @@ def summary_markdown(metrics: pd.DataFrame) -> str:
     rows = metrics[metrics["category"] == total].set_index(["system", "task", "metric"])
     lines = ["| | " + " | ".join(f"{task}<br>{metric}" for task, metric in SUMMARY) + " |"]
     lines.append("| :--- |" + " ---: |" * len(SUMMARY))
-    for key, _, name in _systems(metrics):
+    for key, _, name in rows_of(metrics):
         cells = [rows.loc[(key, *what)] if (key, *what) in rows.index else None for what in SUMMARY]
         shown = ["" if cell is None else f"{cell['value']:.3f}{_marks(cell)}<br><sub>{cell['low']:.3f}–{cell['high']:.3f}</sub>" for cell in cells]
         name = markdown_text(name).replace("|", "\\|")
@@ -323,7 +323,7 @@ def write_tables(metrics: pd.DataFrame, folder: str | Path, corpus_note: str) ->
         write_atomically(stem.with_suffix(".tex"), _latex(wide, title, f"{corpus}. {note} {legend}".rstrip()))
 
 
-def _systems(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
+def rows_of(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(key, group, name) of every system with scores, in the order of the rows of the tables."""
     keys = set(scores["system"])
     rows = [(key, *about) for key, about in BOUNDS.items() if key in keys]
