@@ -16,7 +16,7 @@ import pandas as pd
 import papermill
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from llmcrs_utils.evaluation.diagram import CRS_COLOUR, LLM_COLOUR, Partner, two_directions
+from llmcrs_utils.evaluation.diagram import Partner, two_directions
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.metrics import score
@@ -38,7 +38,7 @@ PROSE = {
     "docs/findings.md": ("cross_fitting",),
     "docs/results.md": ("gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
-# The question of READMEs' picture, to which the desk answered 肤质, and its answers in English.
+# The question of READMEs' picture, and its answers in English.
 EXAMPLE, SHOPPER = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "Which cream would you\nrecommend? Not for repair."
 IN_ENGLISH = {"品类": "Ask for the\nkind of product", "肤质": "Ask for the\nskin type"}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
@@ -98,16 +98,19 @@ def disliked_markdown(scores: pd.DataFrame) -> str:
 
 def draw_directions(root: Path) -> None:
     """The picture of the two directions, with what seed 1 of the study answered to the example."""
-    said = {}
-    for system in ("bcrs", "allm", "bcrs-allm", "allm-bcrs"):
-        answers = read_parquet(f"results/{STUDY}/predictions/{system}.parquet")
-        (answer,) = answers.loc[(answers["sample_id"] == EXAMPLE) & (answers["seed"] == 1), "text"]
-        if answer not in IN_ENGLISH:
-            sys.exit(f"{system} answers {EXAMPLE} with {answer!r}, which is not in IN_ENGLISH; add it there, or choose another example")
-        said[system] = IN_ENGLISH[answer]
-    crs = Partner("CRS", "knows what\nshoppers did", CRS_COLOUR, said["bcrs"])
-    llm = Partner("LLM", "reads what\nproducts are", LLM_COLOUR, said["allm"])
-    save_figure(two_directions(SHOPPER, crs, llm, helped_llm=said["bcrs-allm"], helped_crs=said["allm-bcrs"]), root / "figures" / "two_directions.png")
+    results, said = Path(f"results/{STUDY}"), {}
+    samples, predictions = read_parquet(results / "samples.parquet"), read_predictions(results / "predictions").query("seed == 1")
+    answers = predictions[predictions["sample_id"] == EXAMPLE].set_index("system")["text"].to_dict()
+    answers["desk"] = samples.set_index("sample_id")["label"][EXAMPLE]
+    for system in ("bcrs", "allm", "bcrs-allm", "allm-bcrs", "desk"):
+        if answers[system] not in IN_ENGLISH:
+            sys.exit(f"{system} answers {EXAMPLE} with {answers[system]!r}, which is not in IN_ENGLISH; add it there, or choose another example")
+        said[system] = IN_ENGLISH[answers[system]]
+    crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["allm-bcrs"])
+    llm = Partner("LLM", "reads dialogue", said["allm"], said["bcrs-allm"])
+    turned = pd.read_csv(root / "figures" / STUDY / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
+    counts = [f"of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" for pair in ("BCRS-ALLM", "ALLM-BCRS")]
+    save_figure(two_directions(SHOPPER, said["desk"], crs, llm, counts), root / "figures" / "two_directions.png")
 
 
 def write_explorer(root: Path) -> None:
@@ -142,9 +145,9 @@ def write_prose(root: Path) -> None:
 def main(root: Path) -> None:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
-    draw_directions(root)
-    write_explorer(root)
     write_prose(root)
+    write_explorer(root)
+    draw_directions(root)
     made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
     print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in docs")
 
