@@ -13,6 +13,7 @@ from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.world.english import ATTRIBUTES
 
 ROOT = Path(__file__).parents[1]
 STUDY, PAGE = ROOT / "results" / "study-cpu", ROOT / "figures" / "explorer.html"
@@ -53,10 +54,10 @@ def test_every_question_and_every_answer_is_there(study):
 def test_what_was_said_ends_no_script_and_two_seeds_are_refused(study):
     dialogues, predictions, scores = (table[table["sample_id"] == study[0]["sample_id"][0]] for table in study)
     said = "</script><b>&"
-    page = explorer(dialogues.assign(label=said), predictions, scores, {}, said)
+    page = explorer(dialogues.assign(label=said), predictions, scores, {}, {}, said)
     assert held(page)["note"] == held(page)["samples"][0]["gold"] == said
     with pytest.raises(ValueError, match="two answers of one system"):
-        explorer(dialogues, pd.concat([predictions, predictions.assign(seed=2)]), scores, {}, "")
+        explorer(dialogues, pd.concat([predictions, predictions.assign(seed=2)]), scores, {}, {}, "")
 
 
 @in_a_browser
@@ -68,6 +69,19 @@ def test_the_browser_shows_the_questions_where_help_changes_the_answer(study, ou
     shown = opened(f"task=elicit&category=all&pair=bcrs-allm&outcome={outcome}")
     assert f">{len(wanted)} questions<" in shown and len(wanted) > 3
     assert set(re.findall(r'data-id="([^"]+)"', shown)) == set(wanted)
+
+
+@in_a_browser
+def test_attributes_are_shown_with_their_english_names(study):
+    dialogues, predictions, _ = study
+    sample_id = dialogues.loc[(dialogues["task"] == "elicit") & (dialogues["label"] == "肤质"), "sample_id"].iloc[0]
+    shown = opened(f"task=elicit&id={sample_id}")
+    assert "<td>肤质 (skin type)</td>" in shown and re.search(r"\[understand\]品类 \(product type\)：", shown)
+
+
+def test_every_attribute_of_the_study_has_an_english_name(study):
+    named = {part.partition("：")[0] for label in study[0].query("task in ('understand', 'elicit')")["label"] for part in label.split("；")}
+    assert named <= set(ATTRIBUTES) and len(named) > 20
 
 
 @in_a_browser

@@ -25,6 +25,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.world.english import ATTRIBUTES
 
 STUDY = "study-cpu"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
@@ -38,9 +39,8 @@ PROSE = {
     "docs/findings.md": ("cross_fitting",),
     "docs/results.md": ("gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
-# The question of READMEs' picture, and its answers in English.
+# The question of READMEs' picture.
 EXAMPLE, SHOPPER = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "Which cream would you\nrecommend? Not for repair."
-IN_ENGLISH = {"品类": "Ask for the\nkind of product", "肤质": "Ask for the\nskin type"}
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -103,9 +103,9 @@ def draw_directions(root: Path) -> None:
     answers = predictions[predictions["sample_id"] == EXAMPLE].set_index("system")["text"].to_dict()
     answers["desk"] = samples.set_index("sample_id")["label"][EXAMPLE]
     for system in ("bcrs", "allm", "bcrs-allm", "allm-bcrs", "desk"):
-        if answers[system] not in IN_ENGLISH:
-            sys.exit(f"{system} answers {EXAMPLE} with {answers[system]!r}, which is not in IN_ENGLISH; add it there, or choose another example")
-        said[system] = IN_ENGLISH[answers[system]]
+        if answers[system] not in ATTRIBUTES:
+            sys.exit(f"{system} answers {EXAMPLE} with {answers[system]!r}, which is not one attribute; choose another EXAMPLE")
+        said[system] = f"Ask for the\n{ATTRIBUTES[answers[system]]}"
     crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["allm-bcrs"])
     llm = Partner("LLM", "reads dialogue", said["allm"], said["bcrs-allm"])
     turned = pd.read_csv(root / "figures" / STUDY / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
@@ -121,7 +121,7 @@ def write_explorer(root: Path) -> None:
     dialogues = read_parquet(results / "dialogues.parquet").merge(labels, on="sample_id")
     items = read_parquet(results / "items.parquet").set_index("item_id")["facts"].to_dict()
     note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
-    page = explorer(dialogues, predictions, score(samples, predictions, "zh"), items, note)
+    page = explorer(dialogues, predictions, score(samples, predictions, "zh"), items, ATTRIBUTES, note)
     write_atomically(root / "figures" / "explorer.html", page)
 
 

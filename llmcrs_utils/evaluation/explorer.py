@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_suffix(".html")
 SHOWN = HEADLINE | {"recommend": "Acc"}  # a question has one right item: the answer is it, or is not
 
 
-def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.DataFrame, items: dict[str, str], note: str) -> str:
+def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.DataFrame, items: dict[str, str], english: dict[str, str], note: str) -> str:
     """The page as HTML, with all that it shows in it.
 
     Args:
@@ -22,6 +22,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
         predictions: answers of one seed to these questions, columns of ``predictions.SCHEMA``.
         scores: what ``metrics.score`` gives for these answers.
         items: item -> what the catalogue says of it, for items that are answers.
+        english: attribute -> its English name, shown beside it.
         note: said at the top: which corpus, which seed.
 
     Raises:
@@ -45,7 +46,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
     given = {
         "note": note, "tasks": TASKS, "categories": {name: CATEGORIES.get(name, name) for name in dict.fromkeys(about["domain"])},
         "metrics": SHOWN, "right_from": RIGHT_FROM, "systems": [about_system(*row) for row in rows_of(scores)],
-        "items": items, "samples": samples,
+        "items": items, "english": english, "samples": samples,
     }  # fmt: skip
     # "<" ends no script element in this form.
     return PAGE.read_text(encoding="utf-8").replace("DATA", json.dumps(given, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"), 1)
