@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMPARED = [path for number in ("00", "07", "08", "09", "12", "13", "14") for path in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
+COMPARED = [path for number in ("00", "07", "08", "09", "10", "12", "13", "14") for path in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
 
 
 @pytest.fixture(scope="module")

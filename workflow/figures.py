@@ -32,7 +32,7 @@ SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ ho
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
-    "13_known_answer": "known-answer", "14_controls": STUDY,
+    "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {
@@ -117,8 +117,7 @@ def write_explorer(root: Path) -> None:
     """The page of all test questions and the answers of seed 1."""
     results = Path(f"results/{STUDY}")
     samples, predictions = read_parquet(results / "samples.parquet"), read_predictions(results / "predictions").query("seed == 1")
-    labels = samples.loc[samples["split"] == "test", ["sample_id", "label"]]
-    dialogues = read_parquet(results / "dialogues.parquet").merge(labels, on="sample_id")
+    dialogues = read_parquet(results / "dialogues.parquet")
     items = read_parquet(results / "items.parquet").set_index("item_id")["facts"].to_dict()
     note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
     page = explorer(dialogues, predictions, score(samples, predictions, "zh"), items, ATTRIBUTES, note)

@@ -85,10 +85,10 @@ def publish_study() -> None:
 
 
 def publish_dialogues(run: Path, results: Path) -> None:
-    """What was said before each test question, and what the catalogue says of its candidates. For synthetic dialogues only."""
+    """The test questions with all that may be read of them, and what the catalogue says of their candidates. Of synthetic dialogues only."""
     samples, items = (read_parquet(run / "data" / name) for name in ("samples.parquet", "items.parquet"))
     test = samples[samples["split"] == "test"].reset_index(drop=True)
-    write_parquet(test[["sample_id", "context", "current"]], results / "dialogues.parquet")
+    write_parquet(test, results / "dialogues.parquet")
     asked = {item for candidates in test["candidates"] for item in candidates}
     write_parquet(items.loc[items["item_id"].isin(asked), ["item_id", "facts"]].reset_index(drop=True), results / "items.parquet")
 

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import RIGHT_FROM
-from llmcrs_utils.evaluation.metrics import HEADLINE
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.tables import rows_of
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
 PAGE = Path(__file__).with_suffix(".html")
-SHOWN = HEADLINE | {"recommend": "Acc"}  # a question has one right item: the answer is it, or is not
 
 
 def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.DataFrame, items: dict[str, str], english: dict[str, str], note: str) -> str:
@@ -30,7 +28,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
     """
     if predictions.duplicated(["system", "sample_id"]).any():
         raise ValueError("two answers of one system to one question; give one seed")
-    shown = pd.concat([scores.loc[scores["task"] == task, ["system", "sample_id", metric]].set_axis(["system", "sample_id", "score"], axis=1) for task, metric in SHOWN.items()])
+    shown = pd.concat([scores.loc[scores["task"] == task, ["system", "sample_id", metric]].set_axis(["system", "sample_id", "score"], axis=1) for task, metric in JUDGED_BY.items()])
     answered = predictions[["system", "sample_id", "text"]].merge(shown, on=["system", "sample_id"])
     answers: dict[str, dict] = {}
     for system, sample_id, text, score in answered.itertuples(index=False, name=None):
@@ -45,7 +43,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
     ]  # fmt: skip
     given = {
         "note": note, "tasks": TASKS, "categories": {name: CATEGORIES.get(name, name) for name in dict.fromkeys(about["domain"])},
-        "metrics": SHOWN, "right_from": RIGHT_FROM, "systems": [about_system(*row) for row in rows_of(scores)],
+        "metrics": JUDGED_BY, "right_from": RIGHT_FROM, "systems": [about_system(*row) for row in rows_of(scores)],
         "items": items, "english": english, "samples": samples,
     }  # fmt: skip
     # "<" ends no script element in this form.

@@ -1,0 +1,106 @@
+"""One test question followed through the study: what was said, what each system reads, the helper's answer in its place, all answers."""
+
+import html
+import re
+from difflib import SequenceMatcher
+
+import pandas as pd
+
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
+from llmcrs_utils.evaluation.tables import rows_of
+from llmcrs_utils.systems.registry import System, system_of
+from llmcrs_utils.tasks.collaboration import merge_assistant
+from llmcrs_utils.text.instructions import instruction_row, render_input
+from llmcrs_utils.text.prompts import Prompts
+from llmcrs_utils.text.segments import crs_segments
+from llmcrs_utils.text.shielding import Special
+
+_BLOCK = '<div style="flex:1 1 320px;min-width:0"><b>{title}</b><pre style="white-space:pre-wrap;background:#f6f7f9;padding:8px;border-radius:6px">{text}</pre></div>'
+
+
+def bubbles(sample: pd.Series, english: dict[str, str]) -> str:
+    """What was said up to a question, and what was noted of it, as HTML: the desk on the left, the shopper on the right.
+
+    Args:
+        sample: with ``context`` (turns of segments) and ``current``.
+        english: attribute -> its English name, which is put beside it.
+    """
+    lines = []
+    for said, *noted in [*sample["context"], sample["current"]]:
+        side, colour = ("flex-end", "#dcf5d0") if said.startswith("[user]") else ("flex-start", "#fff")
+        notes = "".join(f'<div style="font-size:12px;color:#666">{html.escape(glossed(note, english))}</div>' for note in noted)
+        text = html.escape(said.partition("]")[2].strip())
+        bubble = f'<span style="background:{colour};border:1px solid #e0e0e0;border-radius:10px;padding:4px 10px">{text}</span>'
+        lines.append(f'<div style="display:flex;flex-direction:column;align-items:{side};margin:6px 0">{bubble}{notes}</div>')
+    return f'<div style="max-width:640px;background:#f7f7f8;border:1px solid #ddd;border-radius:8px;padding:8px 14px">{"".join(lines)}</div>'
+
+
+def glossed(note: str, english: dict[str, str]) -> str:
+    """A list of attributes, with values or without, each attribute with its English name."""
+    return re.sub(r"(^|[；\]])([^；：\]]+)(?=[：；]|$)", lambda part: part[0] + (f" ({english[part[2]]})" if part[2] in english else ""), note)
+
+
+def turns(scores: pd.DataFrame, pair: System) -> pd.DataFrame:
+    """What help does to each question that base and pair answered.
+
+    Args:
+        scores: what ``metrics.score`` gives, of one seed.
+
+    Returns:
+        Per ``sample_id`` its ``task`` and ``outcome``: ``help corrects``, ``help spoils``, ``right both ways``, ``wrong both ways``, or
+        ``nobody is right`` if no system but the ceiling is.
+    """
+    parts = []
+    for task, metric in JUDGED_BY.items():
+        right = scores[scores["task"] == task].pivot(index="sample_id", columns="system", values=metric) >= RIGHT_FROM[task]
+        base, helped = right[pair.base], right[pair.key]
+        outcome = pd.Series("wrong both ways", index=right.index)
+        outcome = outcome.mask(~right.drop(columns="oracle", errors="ignore").any(axis=1), "nobody is right")
+        outcome = outcome.mask(base & helped, "right both ways").mask(helped & ~base, "help corrects").mask(base & ~helped, "help spoils")
+        parts.append(pd.DataFrame({"task": task, "outcome": outcome}))
+    return pd.concat(parts)
+
+
+def read_by(sample: dict, facts: dict[str, str], prompts: Prompts, family: str, help: dict | None) -> str:
+    """The text that a CRS or an LLM reads for one question (paper sections 3.2 and 3.3), with ``help`` also the helper's answer.
+
+    Nothing is cut to a model's length. A CRS's help in ``recommend`` is no text: the first item's vector is added.
+    """
+    if family == "llm":
+        row = instruction_row(sample, facts, prompts, help, "letter")
+        return f"{row['instruction']}\n{render_input(row['lines'], row['tail'], prompts)}"
+    earlier, kept = crs_segments(sample, prompts, help, Special(["[SEP]"]))
+    return "".join([*earlier, kept])
+
+
+def marked(alone: str, helped: str) -> str:
+    """``helped`` as HTML, with what ``alone`` does not have highlighted."""
+    found = SequenceMatcher(None, alone, helped, autojunk=False).get_opcodes()
+    parts = [(html.escape(helped[start:end]), kind == "equal") for kind, _, _, start, end in found if end > start]
+    return "".join(text if same else f'<mark style="background:#ffe08a">{text}</mark>' for text, same in parts)
+
+
+def two_readings(sample: dict, facts: dict[str, str], prompts: Prompts, pair: System, answers: pd.DataFrame) -> str:
+    """What the base of ``pair`` reads alone and with help, side by side as HTML.
+
+    Args:
+        answers: of the assistant, columns of ``predictions.SCHEMA``, one seed.
+    """
+    about = pd.DataFrame([{name: sample[name] for name in ("sample_id", "split", "task", "label")}])
+    (help,) = merge_assistant(about, answers[answers["sample_id"] == sample["sample_id"]]).to_dict("records")
+    alone, helped = (read_by(sample, facts, prompts, pair.family, given) for given in (None, help))
+    base, assistant = system_of(pair.base).name, system_of(pair.assistant).name
+    blocks = [(f"{base}, alone, reads", html.escape(alone)), (f"helped by {assistant} it reads", marked(alone, helped))]
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(_BLOCK.format(title=html.escape(title), text=text) for title, text in blocks)}</div>'
+
+
+def answers_to(sample_id: str, predictions: pd.DataFrame, scores: pd.DataFrame, english: dict[str, str]) -> pd.DataFrame:
+    """All answers to one question, of one seed, in the tables' order: ``answer``, its score by the task's metric, ``confidence``."""
+    own, said = scores[scores["sample_id"] == sample_id], predictions[predictions["sample_id"] == sample_id].set_index("system")
+    metric = JUDGED_BY[own["task"].iloc[0]]
+    value = own.set_index("system")[metric]
+    rows = []
+    for key, _, name in rows_of(own):
+        answer = said["text"][key] or "(no usable answer)"
+        rows.append({"system": name, "answer": glossed(answer, english), metric: round(value[key], 3), "confidence": said["confidence"][key]})
+    return pd.DataFrame(rows).dropna(axis=1, how="all").set_index("system")
