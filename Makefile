@@ -94,10 +94,8 @@ compare: $(INSTALLED) ## ~10 s | gains of one run over another, and the answers 
 	@test -n "$$A" -a -n "$$B" || { echo "usage: make compare A=run B=run [STUDY=folder] [OUTPUT=file.csv]" >&2; exit 2; }
 	@$(VENV_PYTHON) -m llmcrs_utils.study.compare "$$A" "$$B" $${STUDY:+--study "$$STUDY"} $${OUTPUT:+--output "$$OUTPUT"}
 
-report: $(INSTALLED) ## ~1 min | executed notebooks of PROFILE=demo as HTML in runs/PROFILE/report
-	@ls "runs/$$PROFILE"/notebooks/*.ipynb >/dev/null 2>&1 || \
-		{ echo "runs/$$PROFILE/notebooks holds no executed notebook; run make run PROFILE=$$PROFILE first" >&2; exit 2; }
-	$(VENV_PYTHON) -m jupyter nbconvert --to html --CoalesceStreamsPreprocessor.enabled=True --output-dir "runs/$$PROFILE/report" "runs/$$PROFILE"/notebooks/*.ipynb
+report: $(INSTALLED) ## ~1 min | a run's executed notebooks, tables and figures as linked pages: runs/PROFILE/report/index.html (PROFILE=demo)
+	@$(VENV_PYTHON) workflow/report.py "runs/$$PROFILE"
 
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks

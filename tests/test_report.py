@@ -1,0 +1,40 @@
+"""A run's report: pages that link to each other, and an index with tables and figures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).parents[1]
+
+
+def report(run: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, ROOT / "workflow/report.py", run], cwd=run.parent, capture_output=True, text=True)
+
+
+def test_pages_link_to_each_other_and_to_an_index_with_tables(tmp_path):
+    run = tmp_path / "runs <b>"
+    for folder in ("notebooks", "figures", "report"):
+        (run / folder).mkdir(parents=True)
+    (run / "report" / "03_old.html").write_text("of an earlier run")
+    first = new_notebook(cells=[new_markdown_cell("# 1. The data\n\nThen [the CRS](03_train_crs.ipynb#loss), [the tables](07_tables.ipynb).")])
+    crs = new_notebook(cells=[new_markdown_cell("# 3. A CRS & more"), new_code_cell("1 + 1")])
+    for name, notebook in (("01_build_data", first), ("03_train_crs_bcrs", crs), ("03_train_crs_ccrs", crs)):
+        nbformat.write(notebook, run / "notebooks" / f"{name}.ipynb")
+    (run / "figures" / "table1.md").write_text("# Table 1\n\n| a | b |\n|---|---|\n| x<y | 0.5 |\n")
+    (run / "figures" / "gains.png").write_bytes(b"png")
+    done = report(run)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (run / "report").iterdir()} == {"index.html", "figures", "01_build_data.html", "03_train_crs_bcrs.html", "03_train_crs_ccrs.html"}
+    page = (run / "report" / "01_build_data.html").read_text("utf-8")
+    assert 'href="03_train_crs_bcrs.html"' in page and 'href="07_tables.ipynb"' in page and 'href="index.html"' in page
+    index = (run / "report" / "index.html").read_text("utf-8")
+    assert "<a href='03_train_crs_ccrs.html'>3. A CRS &amp; more</a>" in index and "<h1>Run runs &lt;b&gt;</h1>" in index
+    assert "<td>0.5</td>" in index and 'src="figures/gains.png"' in index and (run / "report/figures/gains.png").exists()
+
+
+def test_a_run_without_notebooks_says_what_to_do(tmp_path):
+    done = report(tmp_path)
+    assert done.returncode == 1 and done.stderr == f"{tmp_path}/notebooks holds no executed notebook; run make run PROFILE={tmp_path.name} first\n"
