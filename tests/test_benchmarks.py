@@ -19,6 +19,7 @@ import memory
 import rankings
 import readers
 import tiny
+import typical_settings
 
 from llmcrs_utils.small.models import new_backbone, save_backbone
 from llmcrs_utils.training.decoding import continue_greedily
@@ -128,3 +129,8 @@ def test_both_ways_of_tuning_have_the_same_losses(capfd):
     losses = [json.loads(line.partition(": ")[2])["losses"] for line in (plain, ours)]
     assert len(losses[0]) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert batches.startswith("answered batches") and alone.startswith("answered alone") and "decoding in batches" in summary
+
+
+def test_all_learning_rates_of_a_system_are_scaled_and_nothing_else():
+    settings = {"learning_rate": 0.002, "recommender_learning_rate": 0.003, "num_train_epochs": 12.0}
+    assert typical_settings.scaled(settings, 2.0) == {"learning_rate": 0.004, "recommender_learning_rate": 0.006, "num_train_epochs": 12.0}
