@@ -71,7 +71,7 @@ def tuned(model: str, way: str, per_task: int) -> dict:
         for batch in batches:
             with material.bfloat16(in_bfloat16):
                 if ours:
-                    loss = trainer.compute_loss(lora, batch, num_items_in_batch=torch.tensor([answers, 0, 0]))  # answers alone: no descriptions, no rankings
+                    loss = trainer.compute_loss(lora, batch, num_items_in_batch=torch.tensor([answers, 0, 0], device=material.device()))  # no descriptions, no rankings
                 else:
                     loss = lora(**batch, num_items_in_batch=answers).loss
             loss.backward()

@@ -11,8 +11,10 @@ import pytest
 
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.one_dialogue import displayed, turns_of_help
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.world.english import ATTRIBUTES
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is here"
 
 @pytest.fixture(scope="module")
 def study():
-    samples, predictions = read_parquet(STUDY / "samples.parquet"), read_predictions(STUDY / "predictions").query("seed == 1")
+    samples, predictions = read_parquet(STUDY / "samples.parquet"), read_predictions(STUDY / "predictions").query("seed == 1 and split == 'test'")
     return read_parquet(STUDY / "dialogues.parquet"), predictions, score(samples, predictions, "zh")
 
 
@@ -31,51 +33,53 @@ def held(page: str) -> dict:
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def opened(choice: str) -> str:
+def opened(choice: str, page: Path = PAGE) -> str:
     """The page's HTML after a browser has run it with this choice in its address; a script that fails leaves a message."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom", f"{PAGE.as_uri()}#{choice}"]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom", f"{page.as_uri()}#{choice}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr[-2000:]
     return done.stdout.partition('<script id="data"')[0]
 
 
+def listed(shown: str) -> set[str]:
+    found = re.findall(r'data-id="([^"]+)"', shown)
+    assert f">{len(found)} question" in shown and len(set(found)) == len(found)
+    return set(found)
+
+
 def test_every_question_and_every_answer_is_there(study):
     dialogues, predictions, scores = study
     given = held(PAGE.read_text("utf-8"))
-    assert {one["id"] for one in given["samples"]} == set(dialogues["sample_id"])
-    answers = predictions[predictions["split"] == "test"]
-    assert sum(len(one["answers"]) for one in given["samples"]) == len(answers)
-    f1 = scores[scores["system"] == "bcrs-allm"].set_index("sample_id")["F1"]
-    assert all(one["answers"]["bcrs-allm"][1] == round(f1[one["id"]], 3) for one in given["samples"] if one["task"] == "elicit")
-    assert PAGE.stat().st_size < 5e6 and "http" not in PAGE.read_text("utf-8").partition('<script id="data"')[0]  # nothing is fetched
+    task = dialogues.set_index("sample_id")["task"]
+    assert {one["id"]: one["task"] for one in given["samples"]} == task.to_dict()
+    shown = {(key, one["id"]): text for one in given["samples"] for key, (text, _) in one["answers"].items()}
+    said = predictions.set_index(["system", "sample_id"])["text"].fillna("")
+    assert shown == {(key, sample): displayed(text, task[sample], ATTRIBUTES) for (key, sample), text in said.items()}
+    replies = scores[scores["task"] == "respond"].set_index(["system", "sample_id"])["BLEU-2"]
+    assert all(score == round(replies[key, one["id"]], 3) for one in given["samples"] if one["task"] == "respond" for key, (_, score) in one["answers"].items())
 
 
-def test_what_was_said_ends_no_script_and_two_seeds_are_refused(study):
-    dialogues, predictions, scores = (table[table["sample_id"] == study[0]["sample_id"][0]] for table in study)
-    said = "</script><b>&"
-    page = explorer(dialogues.assign(label=said), predictions, scores, {}, {}, said)
-    assert held(page)["note"] == held(page)["samples"][0]["gold"] == said
+def test_the_page_is_small_and_fetches_nothing():
+    before, _, after = PAGE.read_text("utf-8").partition('<script id="data"')
+    assert PAGE.stat().st_size < 5e6 and "http" not in before + after.partition("</script>")[2]
+
+
+def test_what_somebody_says_is_told_from_what_is_done(study):
+    """A turn may begin with the question that is asked or the item that is recommended."""
+    given = held(PAGE.read_text("utf-8"))
+    turns = [turn for one in given["samples"] for turn in one["turns"]]
+    done = [turn for turn in turns if any(note.startswith("[recommend]") for note in turn["notes"])]
+    assert len(done) > 50 and not any(turn["said"].isdigit() for turn in done)
+    assert not any(turn["said"].startswith("[") or any("[system]" in note or "[user]" in note for note in turn["notes"]) for turn in turns)
+
+
+def test_wrong_input_is_refused(study):
+    dialogues, predictions, scores = (table[table["sample_id"].isin(study[0]["sample_id"][:2])] for table in study)
     with pytest.raises(ValueError, match="two answers of one system"):
         explorer(dialogues, pd.concat([predictions, predictions.assign(seed=2)]), scores, {}, {}, "")
-
-
-@in_a_browser
-@pytest.mark.parametrize(("outcome", "better"), [("help", True), ("harm", False)])
-def test_the_browser_shows_the_questions_where_help_changes_the_answer(study, outcome, better):
-    _, _, scores = study
-    right = scores[scores["task"] == "elicit"].pivot(index="sample_id", columns="system", values="F1") >= 0.5
-    wanted = right.index[(right["bcrs-allm"] == better) & (right["allm"] != better)]
-    shown = opened(f"task=elicit&category=all&pair=bcrs-allm&outcome={outcome}")
-    assert f">{len(wanted)} questions<" in shown and len(wanted) > 3
-    assert set(re.findall(r'data-id="([^"]+)"', shown)) == set(wanted)
-
-
-@in_a_browser
-def test_attributes_are_shown_with_their_english_names(study):
-    dialogues, predictions, _ = study
-    sample_id = dialogues.loc[(dialogues["task"] == "elicit") & (dialogues["label"] == "肤质"), "sample_id"].iloc[0]
-    shown = opened(f"task=elicit&id={sample_id}")
-    assert "<td>肤质 (skin type)</td>" in shown and re.search(r"\[understand\]品类 \(product type\)：", shown)
+    first = dialogues["sample_id"].iloc[0]
+    with pytest.raises(ValueError, match=f"{first}: no answer"):
+        explorer(dialogues, predictions[predictions["sample_id"] != first], scores, {}, {}, "")
 
 
 def test_every_attribute_of_the_study_has_an_english_name(study):
@@ -84,10 +88,61 @@ def test_every_attribute_of_the_study_has_an_english_name(study):
 
 
 @in_a_browser
-def test_a_link_opens_its_question_with_all_answers(study):
+def test_text_is_shown_and_never_run(study, tmp_path):
+    dialogues, predictions, scores = (table[table["sample_id"] == study[0].query("task == 'recommend'")["sample_id"].iloc[0]] for table in study)
+    nasty = "</script><img src=x onerror=alert(1)>"
+    dialogues = dialogues.assign(label=nasty, current=[[f"[user]{nasty}", f"[understand]{nasty}"]], domain=nasty)
+    page = tmp_path / "page.html"
+    page.write_text(explorer(dialogues, predictions.assign(text=nasty), scores, {nasty: nasty}, {}, nasty), "utf-8")
+    assert held(page.read_text("utf-8"))["note"] == nasty
+    shown = opened("task=recommend", page)
+    assert "<img" not in shown and shown.count("&lt;/script&gt;&lt;img") > 5
+
+
+@in_a_browser
+@pytest.mark.parametrize(
+    ("key", "wanted", "outcome"), [("bcrs-allm", "help", "help corrects"), ("allm-bcrs", "harm", "help spoils"), ("bcrs-allm", "nobody", "nobody is right")]
+)
+def test_the_browser_counts_what_notebook_10_counts(study, key, wanted, outcome):
+    turned = turns_of_help(study[2], system_of(key))
+    expected = turned.index[(turned["task"] == "elicit") & (turned["outcome"] == outcome)]
+    assert listed(opened(f"task=elicit&pair={key}&outcome={wanted}")) == set(expected) and len(expected) > 3
+
+
+@in_a_browser
+@pytest.mark.parametrize(("wanted", "right", "wrong"), [("crs", "bcrs", "allm"), ("llm", "allm", "bcrs")])
+def test_the_browser_finds_where_only_one_is_right_in_a_category(study, wanted, right, wrong):
+    dialogues, _, scores = study
+    first = scores[scores["task"] == "recommend"].pivot(index="sample_id", columns="system", values="Acc") == 1
+    shoes = dialogues.loc[dialogues["domain"] == "鞋类行业", "sample_id"]
+    expected = set(first.index[first[right] & ~first[wrong]]) & set(shoes)
+    for key in ("allm-bcrs", "bcrs-allm"):  # whoever is helped
+        assert listed(opened(f"task=recommend&category=鞋类行业&pair={key}&outcome={wanted}")) == expected
+
+
+@in_a_browser
+def test_words_are_looked_for_in_what_is_shown(study):
+    dialogues, _, _ = study
+    assert listed(opened("task=understand&words=bert")) == set()  # a system's key, no word
+    product = listed(opened("task=elicit&words=SKIN type"))
+    spoken = dialogues[(dialogues["task"] == "elicit") & (dialogues["label"] == "肤质")]
+    assert set(spoken["sample_id"]) <= product < set(dialogues.loc[dialogues["task"] == "elicit", "sample_id"])
+
+
+@in_a_browser
+def test_a_link_opens_its_question_with_all_answers_whatever_else_it_says(study):
     dialogues, predictions, _ = study
-    sample_id = dialogues.loc[dialogues["task"] == "recommend", "sample_id"].iloc[7]
-    shown = opened(f"task=recommend&id={sample_id}")
-    answers = predictions[predictions["sample_id"] == sample_id]
-    assert set(re.findall(r'data-system="([^"]+)"', shown)) == set(answers["system"])
-    assert all(text in shown for text in answers["text"]) and dialogues.set_index("sample_id").loc[sample_id, "label"] in shown
+    sample = dialogues[dialogues["task"] == "recommend"].iloc[7]
+    for choice in ("", "task=elicit&pair=gone&outcome=help&category=none&"):
+        shown = opened(f"{choice}id={sample['sample_id']}")
+        answers = predictions[predictions["sample_id"] == sample["sample_id"]]
+        assert set(re.findall(r'data-system="([^"]+)"', shown)) == set(answers["system"])
+        assert all(text in shown for text in answers["text"]) and sample["label"] in shown
+
+
+@in_a_browser
+def test_attributes_are_shown_with_their_english_names(study):
+    dialogues, _, _ = study
+    sample_id = dialogues.loc[(dialogues["task"] == "elicit") & (dialogues["label"] == "肤质"), "sample_id"].iloc[0]
+    shown = opened(f"id={sample_id}")
+    assert "<td>肤质 (skin type)</td>" in shown and re.search(r"\[understand\]品类 \(product type\)：", shown)

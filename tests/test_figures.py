@@ -1,4 +1,4 @@
-"""Committed tables and figures, and those in READMEs and docs, are those that results/ gives."""
+"""Committed tables, figures and pages, and the tables in docs, are those that results/ gives."""
 
 import os
 import re
@@ -10,9 +10,15 @@ from pathlib import Path
 import matplotlib.image
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # workflow/ is a folder of scripts
+
+from workflow import figures
+
 COMPARED = [path for number in ("00", "07", "08", "09", "10", "12", "13", "14") for path in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
 
 
@@ -27,8 +33,8 @@ def again(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     nbval = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--nbval-lax", *(f"notebooks/{path.name}" for path in COMPARED)]
     compared = subprocess.run(nbval, cwd=folder, env=environment, capture_output=True, text=True)
-    prose = "from pathlib import Path; from workflow.figures import draw_directions, write_explorer, write_prose; draw_directions(Path()); write_explorer(Path()); write_prose(Path())"
-    made = subprocess.run([sys.executable, "-c", prose], cwd=folder, env=environment, capture_output=True, text=True)
+    pages = "from pathlib import Path; from workflow.figures import write_pages; write_pages(Path())"
+    made = subprocess.run([sys.executable, "-c", pages], cwd=folder, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-3000:]
     return folder, compared
 
@@ -57,9 +63,9 @@ def test_tables_are_those_of_the_committed_predictions(again):
 
 
 def test_figures_are_those_of_the_committed_predictions(again):
-    figures = [name for name in files(again[0]) if name.suffix == ".png"]
-    assert len(figures) > 8
-    for name in figures:  # pixels, not bytes: compression may differ between machines
+    pictures = [name for name in files(again[0]) if name.suffix == ".png"]
+    assert len(pictures) > 8
+    for name in pictures:  # pixels, not bytes: compression may differ between machines
         made, committed = (matplotlib.image.imread(folder / name) for folder in (again[0], ROOT))
         assert made.shape == committed.shape, name
         assert np.abs(made - committed).mean() < 1e-3, name
@@ -75,3 +81,18 @@ def test_compared_cells_carry_outputs(path):
     compared = [cell for cell in nbformat.read(path, as_version=4).cells if "nbval-check-output" in cell.metadata.get("tags", [])]
     assert compared
     assert [cell.source for cell in compared if not cell.outputs] == []
+
+
+def test_the_picture_of_the_two_directions_says_what_was_answered_and_counted(monkeypatch, tmp_path):
+    """Other words change too few pixels to be seen by comparing pictures."""
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(ROOT / "figures" / "study-cpu", tmp_path / "figures" / "study-cpu")
+    questions, predictions, _ = figures.study()
+    texts = {text.get_text() for text in figures.draw_directions(tmp_path, questions, predictions).findobj(Text)}
+    turned = pd.read_csv(ROOT / "figures/study-cpu/help_and_harm.csv").query("task == 'elicit'").set_index("system")
+    for pair, beginning in (("BCRS-ALLM", "A CRS helps an LLM"), ("ALLM-BCRS", "An LLM helps a CRS")):
+        assert f"{beginning}: of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" in texts
+    assert {"Ask for the\nskin type", "Ask for the\nproduct type", "alone it says:\nAsk for the product type", "the desk: Ask for the skin type"} <= texts
+    changed = predictions.assign(text=predictions["text"].mask((predictions["system"] == "bcrs-allm") & (predictions["sample_id"] == figures.EXAMPLE), "品类"))
+    with pytest.raises(SystemExit, match="no longer those that the READMEs describe"):
+        figures.draw_directions(tmp_path, questions, changed)

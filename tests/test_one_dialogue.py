@@ -1,11 +1,15 @@
 """One question followed through the study: what is counted, what is read, and what is highlighted."""
 
+import html
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from llmcrs_utils.evaluation.complementarity import help_and_harm
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.one_dialogue import answers_to, bubbles, glossed, marked, turns, two_readings
+from llmcrs_utils.evaluation.one_dialogue import answers_to, bubbles, glossed, marked, turns_of, turns_of_help, two_readings
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import system_of
@@ -22,14 +26,18 @@ def study():
 
 
 @pytest.mark.parametrize("key", ["bcrs-allm", "allm-bcrs"])
-def test_turns_are_counted_as_help_and_harm_are(study, key):
+def test_what_turns_is_what_notebook_8_calls_help_and_harm(study, key):
     pair, (_, _, scores) = system_of(key), study
-    found = turns(scores, pair)
-    item = scores[scores["task"] == "recommend"].pivot(index="sample_id", columns="system", values="Acc")
-    assert (found[found["task"] == "recommend"]["outcome"] == "help corrects").sum() == ((item[key] == 1) & (item[pair.base] == 0)).sum() > 0
-    assert (found[found["task"] == "recommend"]["outcome"] == "help spoils").sum() == ((item[key] == 0) & (item[pair.base] == 1)).sum() > 0
-    nobody = item.index[item.drop(columns="oracle").max(axis=1) == 0]
-    assert set(found.index[(found["task"] == "recommend") & (found["outcome"] == "nobody is right")]) == set(nobody) and len(found) == 1012
+    found = turns_of_help(scores, pair).value_counts(["task", "outcome"], normalize=False)
+    known = help_and_harm(scores).query("system == @pair.name").set_index("task")
+    sizes = scores.drop_duplicates("sample_id")["task"].value_counts()
+    for task in sizes.index:
+        assert found.get((task, "help corrects"), 0) == pytest.approx(known["help"][task] * sizes[task])
+        assert found.get((task, "help spoils"), 0) == pytest.approx(known["harm"][task] * sizes[task])
+    item = scores[scores["task"] == "recommend"].pivot(index="sample_id", columns="system", values="Acc").drop(columns="oracle")
+    assert found["recommend", "nobody is right"] == (item.max(axis=1) == 0).sum() and found.sum() == 1012
+    with pytest.raises(ValueError, match="several seeds"):
+        turns_of_help(pd.concat([scores, scores.assign(seed=2)]), pair)
 
 
 @pytest.mark.parametrize("key", ["bcrs-allm", "allm-bcrs"])
@@ -37,14 +45,31 @@ def test_turns_are_counted_as_help_and_harm_are(study, key):
 def test_the_helper_s_answer_is_what_is_highlighted(study, key, task):
     pair, (dialogues, predictions, _) = system_of(key), study
     answers = predictions[predictions["system"] == pair.assistant]
-    sample = dialogues[dialogues["task"] == task].iloc[5]
-    said = answers.set_index("sample_id").loc[sample["sample_id"], "text"]
-    shown = two_readings(sample.to_dict(), {}, CHINESE, pair, answers)
-    alone, _, helped = shown.partition("helped by")
-    assert "<mark" not in alone and "<mark" in helped
-    highlighted = "".join(part.partition("</mark>")[0].partition(">")[2] for part in helped.split("<mark")[1:])
-    assert len(said) > 1 and said[-2:] in highlighted
-    assert sample["current"][0].partition("]")[2] in alone.replace("&amp;", "&") and "</pre>" in alone
+    said_of = answers.set_index("sample_id")["text"]
+    for _, sample in dialogues[dialogues["task"] == task].head(20).iterrows():
+        said = html.escape(said_of[sample["sample_id"]])
+        alone, _, helped = two_readings(sample.to_dict(), {}, CHINESE, pair, answers).partition("helped by")
+        plain = re.sub("</?mark[^>]*>", "", helped)
+        assert "<mark" not in alone and plain.count(said) > alone.count(said)
+        unmarked = re.sub("<mark[^>]*>.*?</mark>", "", helped, flags=re.DOTALL)
+        assert unmarked.partition("<pre")[2].partition("</pre>")[0] == alone.partition("<pre")[2].partition("</pre>")[0]
+
+
+def test_a_crs_s_ranking_is_highlighted_and_the_first_item_of_an_llm_is_no_text(study):
+    dialogues, predictions, _ = study
+    sample = dialogues[dialogues["task"] == "recommend"].iloc[0].to_dict()
+    for key, marks in (("bcrs-allm", True), ("allm-bcrs", False)):
+        pair = system_of(key)
+        assert ("<mark" in two_readings(sample, {}, CHINESE, pair, predictions[predictions["system"] == pair.assistant])) == marks
+
+
+def test_speech_is_told_from_acts_and_notes():
+    sample = {"context": [["[recommend]123", "[system] 好的亲", "[understand]"], ["[elicit]性别", "[system]男款吗", "[understand]性别：男款"]], "current": ["[user]要", "[understand]"]}
+    assert [tuple(turn) for turn in turns_of(sample, ATTRIBUTES)] == [
+        ("desk", "好的亲", ["[recommend]123", "[understand]"]),
+        ("desk", "男款吗", ["[elicit]性别 (men or women)", "[understand]性别 (men or women)：男款"]),
+        ("user", "要", ["[understand]"]),
+    ]
 
 
 def test_only_what_is_new_is_marked_and_text_is_no_markup():

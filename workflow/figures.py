@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
+from matplotlib.figure import Figure
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from llmcrs_utils.evaluation.diagram import Partner, two_directions
@@ -39,8 +40,8 @@ PROSE = {
     "docs/findings.md": ("cross_fitting",),
     "docs/results.md": ("gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
-# The question of READMEs' picture.
-EXAMPLE, SHOPPER = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "Which cream would you\nrecommend? Not for repair."
+# The question of the READMEs' picture: what the shopper says, and the same in English.
+EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -96,32 +97,45 @@ def disliked_markdown(scores: pd.DataFrame) -> str:
     return "\n".join(["| | disliked item first | 95% |", "| :--- | ---: | ---: |", *lines])
 
 
-def draw_directions(root: Path) -> None:
+def study() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The reference study's test questions, the answers of seed 1 to them, and their scores."""
+    results = Path(f"results/{STUDY}")
+    predictions = read_predictions(results / "predictions").query("seed == 1")
+    return read_parquet(results / "dialogues.parquet"), predictions, score(read_parquet(results / "samples.parquet"), predictions, "zh")
+
+
+def draw_directions(root: Path, questions: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
     """The picture of the two directions, with what seed 1 of the study answered to the example."""
-    results, said = Path(f"results/{STUDY}"), {}
-    samples, predictions = read_parquet(results / "samples.parquet"), read_predictions(results / "predictions").query("seed == 1")
     answers = predictions[predictions["sample_id"] == EXAMPLE].set_index("system")["text"].to_dict()
-    answers["desk"] = samples.set_index("sample_id")["label"][EXAMPLE]
-    for system in ("bcrs", "allm", "bcrs-allm", "allm-bcrs", "desk"):
-        if answers[system] not in ATTRIBUTES:
-            sys.exit(f"{system} answers {EXAMPLE} with {answers[system]!r}, which is not one attribute; choose another EXAMPLE")
-        said[system] = f"Ask for the\n{ATTRIBUTES[answers[system]]}"
+    asked = questions[questions["sample_id"] == EXAMPLE]
+    said_as_told = [list(current)[:1] for current in asked["current"]] == [[f"[user]{SAID}"]]
+    answers["desk"] = asked["label"].item() if said_as_told else None
+    as_described = said_as_told and answers["bcrs-allm"] == answers["desk"] == answers["bcrs"] != answers["allm"]
+    if not as_described or not {answers[key] for key in ("desk", "allm", "allm-bcrs")} <= set(ATTRIBUTES):
+        sys.exit(f"{EXAMPLE}: the study's answers are no longer those that the READMEs describe ({answers}); choose another EXAMPLE in workflow/figures.py, and describe it there")
+    said = {key: f"Ask for the\n{ATTRIBUTES[answers[key]]}" for key in ("desk", "bcrs", "allm", "bcrs-allm", "allm-bcrs")}
     crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["allm-bcrs"])
     llm = Partner("LLM", "reads dialogue", said["allm"], said["bcrs-allm"])
     turned = pd.read_csv(root / "figures" / STUDY / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
     counts = [f"of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" for pair in ("BCRS-ALLM", "ALLM-BCRS")]
-    save_figure(two_directions(SHOPPER, said["desk"], crs, llm, counts), root / "figures" / "two_directions.png")
+    figure = two_directions(IN_ENGLISH, said["desk"], crs, llm, counts)
+    save_figure(figure, root / "figures" / "two_directions.png")
+    return figure
 
 
-def write_explorer(root: Path) -> None:
+def write_explorer(root: Path, questions: pd.DataFrame, predictions: pd.DataFrame, scores: pd.DataFrame) -> None:
     """The page of all test questions and the answers of seed 1."""
-    results = Path(f"results/{STUDY}")
-    samples, predictions = read_parquet(results / "samples.parquet"), read_predictions(results / "predictions").query("seed == 1")
-    dialogues = read_parquet(results / "dialogues.parquet")
-    items = read_parquet(results / "items.parquet").set_index("item_id")["facts"].to_dict()
+    items = read_parquet(f"results/{STUDY}/items.parquet").set_index("item_id")["facts"].to_dict()
     note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
-    page = explorer(dialogues, predictions, score(samples, predictions, "zh"), items, ATTRIBUTES, note)
-    write_atomically(root / "figures" / "explorer.html", page)
+    write_atomically(root / "figures" / "explorer.html", explorer(questions, predictions, scores, items, ATTRIBUTES, note))
+
+
+def write_pages(root: Path) -> None:
+    """All that is made without a notebook: tables in docs, the explorer, the READMEs' picture."""
+    write_prose(root)
+    questions, predictions, scores = study()
+    write_explorer(root, questions, predictions, scores)
+    draw_directions(root, questions, predictions)
 
 
 def write_prose(root: Path) -> None:
@@ -144,10 +158,8 @@ def write_prose(root: Path) -> None:
 def main(root: Path) -> None:
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(lambda name: execute(name, root), FROM_RESULTS))
-    write_prose(root)
-    write_explorer(root)
-    draw_directions(root)
-    made = sorted(path for folder in set(FROM_RESULTS.values()) for path in (root / "figures" / folder).iterdir())
+    write_pages(root)
+    made = sorted(path for path in (root / "figures").rglob("*") if path.is_file())
     print(f"{len(FROM_RESULTS)} notebooks, {len(made)} tables and figures in {root / 'figures'}, the tables in docs")
 
 

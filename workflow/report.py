@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 from nbconvert import HTMLExporter
@@ -17,35 +18,47 @@ from tqdm import tqdm
 
 from llmcrs_utils.files.atomic import write_atomically
 
+# Without these addresses a page fetches nothing; the notebooks have neither widgets nor formulas.
+EXPORTER = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)], require_js_url="", jquery_url="", mathjax_url="", mermaid_js_url="")
 STYLE = """body{max-width:1000px;margin:24px auto;padding:0 16px;font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;color:#222}
 table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:3px 8px}.scroll{overflow-x:auto}img{max-width:100%}
 .scroll h1{font-size:20px}.anchor-link{display:none}"""
 
 
-def title_of(notebook: nbformat.NotebookNode) -> str:
-    """The heading of the first cell."""
-    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
+    """The first heading, or the notebook's name; a notebook that failed is called so."""
+    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    title = next((line.lstrip("# ") for line in lines if line.startswith("# ")), name)
+    failed = any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
+    return f"FAILED: {title}" if failed else title
 
 
-def page_of(notebook: nbformat.NotebookNode, pages: dict[str, str]) -> str:
-    """The notebook as HTML, with links to the pages of this report instead of notebooks.
+def page_of(notebook: nbformat.NotebookNode, title: str, pages: dict[str, str]) -> str:
+    """The notebook as HTML that fetches nothing. Links go to the pages of this report; what has none here loses its link.
 
     Args:
         pages: number of a notebook, "04" -> file name of its first page here.
     """
-    page, _ = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)]).from_notebook_node(notebook)
-    page = re.sub(r'href="(?:\.\./notebooks/)?(\d\d)_\w+\.ipynb(#[^"]*)?"', lambda link: f'href="{pages[link[1]]}"' if link[1] in pages else link[0], page)
-    return re.sub("(<body[^>]*>)", r'\1<p style="margin:12px 16px"><a href="index.html" style="text-decoration:underline">all notebooks and tables of this run</a></p>', page, count=1)
+    page, _ = EXPORTER.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    page = re.sub(r'<a href="(?![a-z]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', lambda link: relinked(*link.groups(default=""), pages), page, flags=re.DOTALL)
+    back = '<p style="margin:12px 16px"><a href="index.html" style="text-decoration:underline">all notebooks and tables of this run</a></p>'
+    return re.sub("(<body[^>]*>)", rf"\1{back}", page, count=1)
+
+
+def relinked(target: str, anchor: str, text: str, pages: dict[str, str]) -> str:
+    page = pages.get(Path(target).name[:2]) if target.endswith(".ipynb") else None
+    return f'<a href="{quote(page)}{anchor}">{text}</a>' if page else text
 
 
 def index_of(name: str, titles: dict[str, str], figures: Path) -> str:
     """The start page: the notebooks in order, then tables and figures."""
-    lines = [f"<li><a href='{page}'>{html.escape(title)}</a> <small>{html.escape(Path(page).stem)}</small></li>" for page, title in titles.items()]
+    lines = [f'<li><a href="{quote(page)}">{html.escape(title)}</a> <small>{html.escape(Path(page).stem)}</small></li>' for page, title in titles.items()]
     tables = [f'<div class="scroll">{markdown2html(path.read_text(encoding="utf-8"))}</div>' for path in sorted(figures.glob("table*.md"))]
-    pictures = [f'<p><img src="figures/{path.name}" alt="{path.stem}"></p>' for path in sorted(figures.glob("*.png"))]
-    body = [f"<h1>Run {html.escape(name)}</h1><h2>Notebooks</h2><ol>", *lines, "</ol>"]
-    body += ["<h2>Tables</h2>", *tables, "<h2>Figures</h2>", *pictures] if tables else ["<p>The run has no tables yet.</p>"]
-    return f"<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{html.escape(name)}</title><style>{STYLE}</style>{''.join(body)}"
+    pictures = [f'<p><img src="figures/{quote(path.name)}" alt="{html.escape(path.stem)}"></p>' for path in sorted(figures.glob("*.png"))]
+    parts = [("Notebooks", ["<ol>", *lines, "</ol>"]), ("Tables", tables or ["<p>None yet.</p>"]), ("Figures", pictures or ["<p>None yet.</p>"])]
+    body = "".join(f"<h2>{heading}</h2>{''.join(content)}" for heading, content in parts)
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(name)}</title><style>{STYLE}</style>'
+    return f"<!doctype html>{head}<h1>Run {html.escape(name)}</h1>{body}"
 
 
 def main(run: Path) -> None:
@@ -58,8 +71,8 @@ def main(run: Path) -> None:
     titles = {}
     for path in tqdm(notebooks, desc="pages"):
         notebook = nbformat.read(path, as_version=4)
-        titles[f"{path.stem}.html"] = title_of(notebook)
-        write_atomically(report / f"{path.stem}.html", page_of(notebook, pages))
+        titles[f"{path.stem}.html"] = title_of(notebook, path.stem)
+        write_atomically(report / f"{path.stem}.html", page_of(notebook, titles[f"{path.stem}.html"], pages))
     if figures.is_dir():
         shutil.copytree(figures, report / "figures")
     write_atomically(report / "index.html", index_of(run.name, titles, figures))

@@ -55,8 +55,9 @@ def draw_direction(axes: Axes, title: str, said: str, right: str, assistant: Par
         axes.annotate("", (end, 16), (start, 16), arrowprops=arrow)
     axes.plot([10.5, 10.5, 73.5], [9, 2, 2], color=INK, linewidth=1)  # the base reads the dialogue, too
     axes.annotate("", (73.5, 9), (73.5, 2), arrowprops=arrow)
-    axes.text(93, 10.5, f"alone it says:\n{base.alone}".replace("\n", " ").replace("says: ", "says:\n"), ha="center", va="top", fontsize=8.5, color=INK)
-    axes.text(93, 1.2, f"the desk: {right}".replace("\n", " "), ha="center", va="bottom", fontsize=8.5, color="#1b7f3b")
+    alone, desk = (text.replace("\n", " ") for text in (base.alone, right))
+    axes.text(93, 10.5, f"alone it says:\n{alone}", ha="center", va="top", fontsize=8.5, color=INK)
+    axes.text(93, 1.2, f"the desk: {desk}", ha="center", va="bottom", fontsize=8.5, color="#1b7f3b")
 
 
 def box(axes: Axes, left: float, bottom: float, width: float, height: float, text: str, colour: str, tint: float) -> None:

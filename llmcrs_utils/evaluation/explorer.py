@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
+from llmcrs_utils.evaluation.metrics import usable_text
+from llmcrs_utils.evaluation.one_dialogue import displayed, turns_of
 from llmcrs_utils.evaluation.tables import rows_of
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
@@ -16,7 +18,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
     """The page as HTML, with all that it shows in it.
 
     Args:
-        dialogues: of each question ``sample_id, context`` (turns of lines), ``current`` (lines) and ``label``.
+        dialogues: the questions, with ``sample_id, task, domain, context, current, label`` (``tasks.samples``).
         predictions: answers of one seed to these questions, columns of ``predictions.SCHEMA``.
         scores: what ``metrics.score`` gives for these answers.
         items: item -> what the catalogue says of it, for items that are answers.
@@ -24,30 +26,34 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
         note: said at the top: which corpus, which seed.
 
     Raises:
-        ValueError: if two answers of one system to one question are given.
+        ValueError: if two answers of one system to one question are given, or if a question has no answer.
     """
     if predictions.duplicated(["system", "sample_id"]).any():
         raise ValueError("two answers of one system to one question; give one seed")
-    shown = pd.concat([scores.loc[scores["task"] == task, ["system", "sample_id", metric]].set_axis(["system", "sample_id", "score"], axis=1) for task, metric in JUDGED_BY.items()])
-    answered = predictions[["system", "sample_id", "text"]].merge(shown, on=["system", "sample_id"])
-    answers: dict[str, dict] = {}
-    for system, sample_id, text, score in answered.itertuples(index=False, name=None):
-        answers.setdefault(sample_id, {})[system] = [text or "", round(score, 3)]
-    about = scores.drop_duplicates("sample_id").set_index("sample_id")[["task", "domain"]]
+    valued = pd.concat(part.assign(score=part[JUDGED_BY[task]])[["system", "sample_id", "score"]] for task, part in scores.groupby("task"))
+    answered = predictions.assign(text=usable_text(predictions))[["system", "sample_id", "text"]].merge(valued, on=["system", "sample_id"])
+    task_of = dialogues.set_index("sample_id")["task"]
+    answers: dict[str, dict] = {sample_id: {} for sample_id in task_of.index}
+    for system, sample_id, text, value in answered.itertuples(index=False, name=None):
+        answers[sample_id][system] = [displayed(text, task_of[sample_id], english), round(value, 3)]
+    lacking = next((sample_id for sample_id, own in answers.items() if not own), None)
+    if lacking:
+        raise ValueError(f"{lacking}: no answer; give the predictions and scores of the same questions")
     samples = [
         {
-            "id": one.sample_id, "task": about["task"][one.sample_id], "category": about["domain"][one.sample_id], "gold": one.label,
-            "turns": [[str(line) for line in turn] for turn in (*one.context, one.current)], "answers": answers[one.sample_id],
+            "id": one["sample_id"], "task": one["task"], "category": one["domain"], "gold": displayed(one["label"], one["task"], english),
+            "turns": [turn._asdict() for turn in turns_of(one, english)], "answers": answers[one["sample_id"]],
         }
-        for one in dialogues.itertuples()
+        for one in dialogues.to_dict("records")
     ]  # fmt: skip
     given = {
-        "note": note, "tasks": TASKS, "categories": {name: CATEGORIES.get(name, name) for name in dict.fromkeys(about["domain"])},
+        "note": note, "tasks": TASKS, "categories": {name: CATEGORIES.get(name, name) for name in dict.fromkeys(dialogues["domain"])},
         "metrics": JUDGED_BY, "right_from": RIGHT_FROM, "systems": [about_system(*row) for row in rows_of(scores)],
-        "items": items, "english": english, "samples": samples,
+        "items": items, "samples": samples,
     }  # fmt: skip
     # "<" ends no script element in this form.
-    return PAGE.read_text(encoding="utf-8").replace("DATA", json.dumps(given, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"), 1)
+    data = json.dumps(given, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return PAGE.read_text(encoding="utf-8").replace("DATA", data, 1)
 
 
 def about_system(key: str, group: str, name: str) -> dict[str, str | None]:

@@ -45,7 +45,7 @@ def score(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, split
         also ``DISLIKED_FIRST``, NaN for samples without disliked candidates.
 
     Raises:
-        ValueError: naming the first sample that occurs twice, is predicted twice by one run, is unknown, belongs to another split
+        ValueError: naming the first sample that occurs twice, has no label, is predicted twice by one run, is unknown, belongs to another split
             than its prediction says, or has no prediction of a system that answers its task. So a missing prediction is never
             left out of a mean.
     """
@@ -95,6 +95,7 @@ def _join(samples: pd.DataFrame, predictions: pd.DataFrame, split: str) -> pd.Da
     samples = samples[["sample_id", "split", "task", "sid", "domain", "label", *samples.columns.intersection(["disliked"])]]
     run = ["system", "seed", "sample_id"]
     _refuse(samples[samples["sample_id"].duplicated()], "{0.sample_id}: two samples have this id")
+    _refuse(samples[samples["label"].isna()], "{0.sample_id}: a sample without a label")
     _refuse(predictions[predictions.duplicated(run)], "{0.sample_id}: predicted twice by {0.system}, seed {0.seed}")
     unknown = predictions[~predictions["sample_id"].isin(samples["sample_id"])]
     _refuse(unknown, "{0.sample_id}: predicted by {0.system} (seed {0.seed}), but no sample has this id")

@@ -3,34 +3,56 @@
 import html
 import re
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM, by_task, judged
+from llmcrs_utils.evaluation.metrics import usable_text
 from llmcrs_utils.evaluation.tables import rows_of
-from llmcrs_utils.systems.registry import System, system_of
+from llmcrs_utils.systems.registry import ORACLE, System, system_of
 from llmcrs_utils.tasks.collaboration import merge_assistant
 from llmcrs_utils.text.instructions import instruction_row, render_input
 from llmcrs_utils.text.prompts import Prompts
 from llmcrs_utils.text.segments import crs_segments
 from llmcrs_utils.text.shielding import Special
 
+SPEAKERS = ("[user]", "[system]")
 _BLOCK = '<div style="flex:1 1 320px;min-width:0"><b>{title}</b><pre style="white-space:pre-wrap;background:#f6f7f9;padding:8px;border-radius:6px">{text}</pre></div>'
 
 
-def bubbles(sample: pd.Series, english: dict[str, str]) -> str:
-    """What was said up to a question, and what was noted of it, as HTML: the desk on the left, the shopper on the right.
+class ShownTurn(NamedTuple):
+    """One turn as a reader sees it: who speaks (``user`` or ``desk``), the words, and what was noted of it or done in it."""
+
+    by: str
+    said: str
+    notes: list[str]
+
+
+def turns_of(sample: pd.Series, english: dict[str, str]) -> list[ShownTurn]:
+    """The turns up to a question, the current one last.
 
     Args:
-        sample: with ``context`` (turns of segments) and ``current``.
-        english: attribute -> its English name, which is put beside it.
+        sample: with ``context`` (turns of segments such as ``[user]words`` or ``[elicit]attributes``) and ``current``.
+        english: attribute -> its English name, which is put beside it in the notes.
     """
+    turns = []
+    for segments in [*sample["context"], sample["current"]]:
+        spoken = [segment for segment in segments if segment.startswith(SPEAKERS)]
+        notes = [glossed(segment, english) for segment in segments if segment not in spoken]
+        said = " ".join(segment.partition("]")[2].strip() for segment in spoken)
+        turns.append(ShownTurn("user" if spoken and spoken[0].startswith("[user]") else "desk", said, notes))
+    return turns
+
+
+def bubbles(sample: pd.Series, english: dict[str, str]) -> str:
+    """``turns_of`` a question as HTML: the desk on the left, the shopper on the right."""
     lines = []
-    for said, *noted in [*sample["context"], sample["current"]]:
-        side, colour = ("flex-end", "#dcf5d0") if said.startswith("[user]") else ("flex-start", "#fff")
-        notes = "".join(f'<div style="font-size:12px;color:#666">{html.escape(glossed(note, english))}</div>' for note in noted)
-        text = html.escape(said.partition("]")[2].strip())
-        bubble = f'<span style="background:{colour};border:1px solid #e0e0e0;border-radius:10px;padding:4px 10px">{text}</span>'
+    for by, said, noted in turns_of(sample, english):
+        side, colour = ("flex-end", "#dcf5d0") if by == "user" else ("flex-start", "#fff")
+        notes = "".join(f'<div style="font-size:12px;color:#666">{html.escape(note)}</div>' for note in noted)
+        bubble = f'<span style="background:{colour};border:1px solid #e0e0e0;border-radius:10px;padding:4px 10px">{html.escape(said)}</span>'
         lines.append(f'<div style="display:flex;flex-direction:column;align-items:{side};margin:6px 0">{bubble}{notes}</div>')
     return f'<div style="max-width:640px;background:#f7f7f8;border:1px solid #ddd;border-radius:8px;padding:8px 14px">{"".join(lines)}</div>'
 
@@ -40,8 +62,13 @@ def glossed(note: str, english: dict[str, str]) -> str:
     return re.sub(r"(^|[；\]])([^；：\]]+)(?=[：；]|$)", lambda part: part[0] + (f" ({english[part[2]]})" if part[2] in english else ""), note)
 
 
-def turns(scores: pd.DataFrame, pair: System) -> pd.DataFrame:
-    """What help does to each question that base and pair answered.
+def displayed(text: str, task: str, english: dict[str, str]) -> str:
+    """An answer as a reader sees it: sets with English names of attributes, all else as it is."""
+    return glossed(text, english) if task in ("understand", "elicit") else text
+
+
+def turns_of_help(scores: pd.DataFrame, pair: System) -> pd.DataFrame:
+    """What help does to each question that a collaboration, its base and its assistant answered.
 
     Args:
         scores: what ``metrics.score`` gives, of one seed.
@@ -49,15 +76,20 @@ def turns(scores: pd.DataFrame, pair: System) -> pd.DataFrame:
     Returns:
         Per ``sample_id`` its ``task`` and ``outcome``: ``help corrects``, ``help spoils``, ``right both ways``, ``wrong both ways``, or
         ``nobody is right`` if no system but the ceiling is.
+
+    Raises:
+        ValueError: if there are several seeds.
     """
+    if scores["seed"].nunique() > 1:
+        raise ValueError("scores of several seeds; give those of one")
     parts = []
-    for task, metric in JUDGED_BY.items():
-        right = scores[scores["task"] == task].pivot(index="sample_id", columns="system", values=metric) >= RIGHT_FROM[task]
-        base, helped = right[pair.base], right[pair.key]
-        outcome = pd.Series("wrong both ways", index=right.index)
-        outcome = outcome.mask(~right.drop(columns="oracle", errors="ignore").any(axis=1), "nobody is right")
-        outcome = outcome.mask(base & helped, "right both ways").mask(helped & ~base, "help corrects").mask(base & ~helped, "help spoils")
-        parts.append(pd.DataFrame({"task": task, "outcome": outcome}))
+    for task, found in by_task(scores, JUDGED_BY):
+        values = next(judged(values, RIGHT_FROM[task]) for system, values in found if system == pair).set_index("sample_id")
+        others = scores[(scores["task"] == task) & (scores["system"] != ORACLE)]
+        anybody = others.groupby("sample_id")[JUDGED_BY[task]].max().reindex(values.index) >= RIGHT_FROM[task]
+        base, helped = values["base"], values["pair"]
+        cases = {"help corrects": helped & ~base, "help spoils": base & ~helped, "right both ways": base & helped, "nobody is right": ~anybody}
+        parts.append(pd.DataFrame({"task": task, "outcome": np.select(list(cases.values()), list(cases), "wrong both ways")}, index=values.index))
     return pd.concat(parts)
 
 
@@ -96,11 +128,11 @@ def two_readings(sample: dict, facts: dict[str, str], prompts: Prompts, pair: Sy
 
 def answers_to(sample_id: str, predictions: pd.DataFrame, scores: pd.DataFrame, english: dict[str, str]) -> pd.DataFrame:
     """All answers to one question, of one seed, in the tables' order: ``answer``, its score by the task's metric, ``confidence``."""
-    own, said = scores[scores["sample_id"] == sample_id], predictions[predictions["sample_id"] == sample_id].set_index("system")
-    metric = JUDGED_BY[own["task"].iloc[0]]
-    value = own.set_index("system")[metric]
+    own, said = scores[scores["sample_id"] == sample_id], predictions[predictions["sample_id"] == sample_id]
+    task, about = own["task"].iloc[0], said.assign(text=usable_text(said)).set_index("system")
+    value = own.set_index("system")[JUDGED_BY[task]]
     rows = []
     for key, _, name in rows_of(own):
-        answer = said["text"][key] or "(no usable answer)"
-        rows.append({"system": name, "answer": glossed(answer, english), metric: round(value[key], 3), "confidence": said["confidence"][key]})
+        answer = displayed(about["text"][key], task, english) or "(no usable answer)"
+        rows.append({"system": name, "answer": answer, JUDGED_BY[task]: round(value[key], 3), "confidence": about["confidence"][key]})
     return pd.DataFrame(rows).dropna(axis=1, how="all").set_index("system")
