@@ -205,5 +205,5 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(figure_title("Does the measured follow the planted?", corpus_note))
+    figure.suptitle(figure_title("Do scores follow what the world plants?", corpus_note))
     return figure
