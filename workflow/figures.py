@@ -1,4 +1,6 @@
-"""Make every committed table and figure again from results/: execute the notebooks that read it, in place, the picture of READMEs, and the tables in docs.
+"""Make every committed table, figure and page again from results/.
+
+The notebooks that read results/ are executed in place. Then come the tables in docs, the explorer and the READMEs' picture.
 
     python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
 
@@ -77,7 +79,7 @@ def execute(name: str, root: Path) -> None:
 
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
-    """Name of a place in READMEs and docs -> the Markdown that belongs there."""
+    """Name of a place in docs -> the Markdown that belongs there."""
     chinese, english, readers = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
