@@ -7,6 +7,7 @@ import logging
 import os
 
 import torch
+from torch.nn.functional import linear
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -184,7 +185,7 @@ def load_causal(
     check_checkpoint(model_name_or_path)
     check_model(model_name_or_path, "llm")
     if not quantization_bit:
-        return load_whole(AutoModelForCausalLM, model_name_or_path, dtype=held, trust_remote_code=False)
+        return flat_head(load_whole(AutoModelForCausalLM, model_name_or_path, dtype=held, trust_remote_code=False))
     if quantization_bit == 4:
         quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=held)
     else:
@@ -198,6 +199,30 @@ def load_causal(
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # On some CPUs evaluation repacks the weights, and later training reads their scales in a wrong order.
             module.support_avx512bf16_for_cpu = False
+    return flat_head(model)
+
+
+def flat_linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``linear`` as a product of two matrices, whatever the dimensions of the states.
+
+    ``generate`` hands a slice of states to the head, [rows, 1, size]. For such a slice torch on a CPU multiplies each row with a copy of the weights
+    of its own: with a vocabulary of 262,144 and 16 rows in bfloat16 that takes 14 s instead of 0.03 s.
+    """
+    return linear(states.reshape(-1, states.shape[-1]), weight, bias).unflatten(0, states.shape[:-1])
+
+
+class FlatLinear(torch.nn.Linear):
+    """A linear layer that computes ``flat_linear``."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return flat_linear(states, self.weight, self.bias)
+
+
+def flat_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model; its head is a ``FlatLinear`` if it was a plain linear layer."""
+    head = model.get_output_embeddings()
+    if type(head) is torch.nn.Linear:
+        head.__class__ = FlatLinear
     return model
 
 

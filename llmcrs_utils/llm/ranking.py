@@ -19,11 +19,12 @@ from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
 from llmcrs_utils.checkpoints.checks import checkpoint_folder, read_json
+from llmcrs_utils.checkpoints.loading import flat_linear
 from llmcrs_utils.text.prompts import LETTERS
 from llmcrs_utils.training.collators import NO_CHOICE, left_padded, pad, right_padded
 from llmcrs_utils.training.token_batches import grouped
@@ -127,26 +128,26 @@ def rank_by_likelihood(
             most samples share both.
     """
     rows = []
-    for example in examples:
-        descriptions = [tuple(description) for description in example["descriptions"]]
-        before = unsaid.setdefault(tuple(example["background"]), {})
-        before |= log_probabilities(model, tokenizer, example["background"], [one for one in descriptions if one not in before])
-        said = log_probabilities(model, tokenizer, example["prompt"], descriptions)
-        rows.append([said[one] - before[one] for one in descriptions])
+    with exact_head(without_adapter(model)):
+        for example in examples:
+            descriptions = [tuple(description) for description in example["descriptions"]]
+            before = unsaid.setdefault(tuple(example["background"]), {})
+            before |= log_probabilities(model, tokenizer, example["background"], [one for one in descriptions if one not in before])
+            said = log_probabilities(model, tokenizer, example["prompt"], descriptions)
+            rows.append([said[one] - before[one] for one in descriptions])
     return torch.tensor(rows).log_softmax(dim=1)
 
 
 def log_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[tuple[int, ...]]
 ) -> dict[tuple[int, ...], float]:
-    """Answer -> the log-probability of all its tokens after the prompt, which the model reads once."""
+    """Answer -> the log-probability of all its tokens after the prompt, which the model reads once. Call it within ``exact_head``."""
     different = sorted(set(answers), key=lambda answer: (-len(answer), answer))
     if not different:
         return {}
     bare = without_adapter(model)
     start = torch.tensor([prompt], device=model.device)
-    with exact_head(bare):
-        read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
+    read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
     first = read.logits[0, -1].float().log_softmax(dim=0)
     found = {}
     for begin, end in grouped([len(prompt) + len(answer) for answer in different], tokens=TOKENS_AT_ONCE):
@@ -178,10 +179,10 @@ def of_further_tokens(
     inputs = model.prepare_inputs_for_generation(whole, next_sequence_length=new, past_key_values=cache, attention_mask=mask, use_cache=True)
     targets = pad([list(answer[1:]) for answer in answers], NO_CHOICE).to(model.device)
     rows, columns = (targets != NO_CHOICE).nonzero(as_tuple=True)
-    with head_at(model, rows, columns), exact_head(model):
+    with head_at(model, rows, columns):
         logits = model(**inputs).logits[0].float()
-    told = logits.log_softmax(dim=1).gather(1, targets[rows, columns][:, None])[:, 0]
-    return torch.zeros(len(answers), device=model.device).index_add(0, rows, told)
+    lost = cross_entropy(logits, targets[rows, columns], reduction="none")
+    return torch.zeros(len(answers), device=model.device).index_add(0, rows, -lost)
 
 
 def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -243,17 +244,17 @@ def exact_head(model: PreTrainedModel) -> Iterator[None]:
     head = model.get_output_embeddings()
     if isinstance(head, ModulesToSaveWrapper):
         head = head.modules_to_save[head.active_adapters[0]]
-    autocast = torch.is_autocast_enabled(model.device.type)
-    if type(head) is not nn.Linear or (head.weight.dtype == torch.float32 and not autocast):
+    if not isinstance(head, nn.Linear) or (head.weight.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)):
         yield
         return
+    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
 
-    def in_float32(layer, inputs, _):
-        with torch.autocast(model.device.type, enabled=False):
-            return linear(inputs[0].float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
+    def in_float32(states: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(states.device.type, enabled=False):
+            return flat_linear(states.float(), weight, bias)
 
-    hook = head.register_forward_hook(in_float32)
+    head.forward = in_float32
     try:
         yield
     finally:
-        hook.remove()
+        del head.forward
