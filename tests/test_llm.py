@@ -11,6 +11,7 @@ import torch
 from conftest import slow
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
@@ -316,6 +317,31 @@ def test_letters_do_not_tie_in_bfloat16(adapter, tokenizer, samples, examples, a
             assert len(set(answer["scores"])) == 20 and seen.logits.dtype == torch.bfloat16
             rounded.append(len(set(seen.logits[0, -1, letters].tolist())))
     assert min(rounded) < 20
+
+
+class Products(TorchDispatchMode):
+    """Notes each product of matrices: its operation and the size of its last dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        found = operation(*arguments, **(named or {}))
+        if operation in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+            self.seen.append((operation.overloadpacket, found.shape[-1]))
+        return found
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_head_is_not_copied_for_each_row(tokenizer, examples, rows):
+    """torch does so with frozen weights for the last states of a longer text, which takes 14 s for 16 rows of a real vocabulary."""
+    model = load_causal(tiny.backbone("llama"), dtype="bfloat16").eval().requires_grad_(False)
+    prompts = [example["prompt"] for example in examples[:rows]]
+    with Products() as products:
+        continue_greedily(model, tokenizer, prompts, 3)
+    of_the_head = [operation for operation, size in products.seen if size == model.config.vocab_size]
+    assert of_the_head == [torch.ops.aten.mm] * 3
 
 
 def letter_tokenizer(vocabulary):

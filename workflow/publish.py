@@ -1,6 +1,7 @@
 """Take over finished runs as what the repository shows: results/ and the executed notebooks; `make figures` makes all else from them.
 
     python workflow/publish.py
+    python workflow/publish.py readers     # of a run on a synthetic corpus, answers; with adapters and learning curves of real LLMs
     python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: scores of every sample, and adapters of real LLMs
 """
 
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from figures import HEALTH, SCORES, STUDY, cleaned
@@ -19,6 +21,7 @@ from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
+from llmcrs_utils.llm.system import CURVE, read_curve
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.run import PROVENANCE
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
@@ -58,27 +61,31 @@ def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems
             write_parquet(chosen, target / f"{system}.parquet", schema)
 
 
-def publish_run(name: str) -> Path:
-    """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in."""
+def publish_run(name: str, validation: bool = False) -> Path:
+    """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in.
+
+    With ``validation`` the same of the validation dialogues, answered by systems that work alone: notebooks 14 and 15 choose parameters on them.
+    """
     run, results = RUNS / name, RESULTS / name
     results.mkdir(parents=True, exist_ok=True)
     publish_split(run / "predictions", results / "predictions", "test")
     write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
     samples = read_parquet(run / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
-    kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["test"])
+    kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["valid", "test"] if validation else ["test"])
     write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
+    if validation:
+        alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
+        publish_split(run / "predictions", results / "validation", "valid", systems=alone)
     return results
 
 
 def publish_study() -> None:
-    run, results = RUNS / STUDY, publish_run(STUDY)
+    run, results = RUNS / STUDY, publish_run(STUDY, validation=True)
     publish_split(run / "predictions" / CATALOGUE, results / "predictions" / CATALOGUE, "test", CATALOGUE_SCHEMA)
     publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
     publish_split(run / "predictions", results / "training", "train")
-    alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
-    publish_split(run / "predictions", results / "validation", "valid", systems=alone)  # on which notebook 14 chooses parameters
     publish_dialogues(run, results)
     traits = read_parquet(run / "data" / "traits.parquet")
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
@@ -110,21 +117,34 @@ def publish_fallback() -> None:
     write_parquet(given[["sample_id", "replaced"]], results / "assistance.parquet")
 
 
+def publish_readers(name: str) -> None:
+    """Answers of a run with real LLMs on a synthetic corpus, their adapters, and the learning curve of the LLM that was measured."""
+    run, results = RUNS / name, publish_run(name, validation=True)
+    publish_adapters(run, results, provenance(run))
+    curves = [read_curve(path.parent) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
+    if curves:
+        write_rounded(pd.concat(curves), results / "learning_curve.csv")
+
+
 def publish_scores(name: str) -> None:
     """The score of every answer to the test split, how varied the answers are, and the adapters of LLMs.
 
     No word of a dialogue is copied: an id names conversation, turn and right item.
     """
     run, results = RUNS / name, RESULTS / name
-    records = provenance(run)
-    profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
-    language = with_defaults("01_build_data", profile["01_build_data"])["language"]
+    records, language = provenance(run), built(run)["language"]
     answered = read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions"), language
     results.mkdir(parents=True, exist_ok=True)
     write_parquet(score(*answered), results / SCORES)
     write_rounded(answer_health(*answered), results / HEALTH)
     publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
+
+
+def built(run: Path) -> dict:
+    """The parameters with which the data of a run were built."""
+    profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
+    return with_defaults("01_build_data", profile["01_build_data"])
 
 
 def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None:
@@ -169,7 +189,7 @@ def shown(name: str, job: str) -> tuple[Path, str]:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        publish_scores(name)
+        (publish_readers if built(RUNS / name)["corpus"] == "generated" else publish_scores)(name)
     if sys.argv[1:]:
         sys.exit()
     missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]
