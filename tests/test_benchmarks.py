@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import slow
@@ -18,6 +19,7 @@ import material
 import memory
 import rankings
 import readers
+import rounding
 import tiny
 import typical_settings
 
@@ -129,6 +131,15 @@ def test_both_ways_of_tuning_have_the_same_losses(capfd):
     losses = [json.loads(line.partition(": ")[2])["losses"] for line in (plain, ours)]
     assert len(losses[0]) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert batches.startswith("answered batches") and alone.startswith("answered alone") and "decoding in batches" in summary
+
+
+def test_rounding_counts_equal_answers_and_how_far_the_right_item_moves():
+    asked = pd.DataFrame({"task": ["elicit", "elicit", "recommend", "recommend"], "label": ["品类", "价位", "b", "c"]})
+    exact = pd.DataFrame({"text": ["品类", "价位", "A", "A"], "ranking": [[], [], ["a", "b", "c"], ["a", "b", "c"]]})
+    rounded = exact.assign(text=["品类", "品类", "A", "B"], ranking=[[], [], ["a", "c", "b"], ["c", "a", "b"]])
+    elicit, recommend = rounding.compared(asked, exact, rounded).to_dict("records")
+    assert (elicit["answers"], elicit["equal"]) == (2, 0.5)
+    assert recommend == {"task": "recommend", "answers": 2, "equal": 0.5, "right item stays": 0.0, "moves at most": 2}
 
 
 def test_all_learning_rates_of_a_system_are_scaled_and_nothing_else():

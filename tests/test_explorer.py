@@ -11,11 +11,11 @@ import pytest
 
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.one_dialogue import displayed, turns_of_help
+from llmcrs_utils.evaluation.one_dialogue import displayed, name_of, turns_of_help
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import system_of
-from llmcrs_utils.world.english import ATTRIBUTES
+from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 ROOT = Path(__file__).parents[1]
 STUDY, PAGE = ROOT / "results" / "study-cpu", ROOT / "figures" / "explorer.html"
@@ -54,7 +54,7 @@ def test_every_question_and_every_answer_is_there(study):
     assert {one["id"]: one["task"] for one in given["samples"]} == task.to_dict()
     shown = {(key, one["id"]): text for one in given["samples"] for key, (text, _) in one["answers"].items()}
     said = predictions.set_index(["system", "sample_id"])["text"].fillna("")
-    assert shown == {(key, sample): displayed(text, task[sample], ATTRIBUTES) for (key, sample), text in said.items()}
+    assert shown == {(key, sample): displayed(text, task[sample], glossary()) for (key, sample), text in said.items()}
     replies = scores[scores["task"] == "respond"].set_index(["system", "sample_id"])["BLEU-2"]
     assert all(score == round(replies[key, one["id"]], 3) for one in given["samples"] if one["task"] == "respond" for key, (_, score) in one["answers"].items())
 
@@ -85,6 +85,14 @@ def test_wrong_input_is_refused(study):
 def test_every_attribute_of_the_study_has_an_english_name(study):
     named = {part.partition("：")[0] for label in study[0].query("task in ('understand', 'elicit')")["label"] for part in label.split("；")}
     assert named <= set(ATTRIBUTES) and len(named) > 20
+
+
+def test_every_need_and_every_fact_has_an_english_name(study):
+    """But for words that were mistyped."""
+    needs = {part.partition("：")[2] for label in study[0].query("task == 'understand'")["label"] for part in label.split("；")} - {""}
+    assert len(needs) > 100 and len([need for need in needs if need not in glossary()]) < 0.03 * len(needs)
+    facts = [fact for told in read_parquet(STUDY / "items.parquet")["facts"] for fact in told.split("，")]
+    assert len(facts) > 500 and [fact for fact in facts if not name_of(fact, glossary())] == []
 
 
 @in_a_browser

@@ -14,7 +14,7 @@ from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.text.prompts import CHINESE
-from llmcrs_utils.world.english import ATTRIBUTES
+from llmcrs_utils.world.english import glossary
 
 STUDY = Path(__file__).parents[1] / "results" / "study-cpu"
 
@@ -65,9 +65,9 @@ def test_a_crs_s_ranking_is_highlighted_and_the_first_item_of_an_llm_is_no_text(
 
 def test_speech_is_told_from_acts_and_notes():
     sample = {"context": [["[recommend]123", "[system] 好的亲", "[understand]"], ["[elicit]性别", "[system]男款吗", "[understand]性别：男款"]], "current": ["[user]要", "[understand]"]}
-    assert [tuple(turn) for turn in turns_of(sample, ATTRIBUTES)] == [
+    assert [tuple(turn) for turn in turns_of(sample, glossary())] == [
         ("desk", "好的亲", ["[recommend]123", "[understand]"]),
-        ("desk", "男款吗", ["[elicit]性别 (men or women)", "[understand]性别 (men or women)：男款"]),
+        ("desk", "男款吗", ["[elicit]性别 (men or women)", "[understand]性别 (men or women)：男款 (men)"]),
         ("user", "要", ["[understand]"]),
     ]
 
@@ -76,12 +76,22 @@ def test_only_what_is_new_is_marked_and_text_is_no_markup():
     assert marked("a<b", "a<b>c") == 'a&lt;b<mark style="background:#ffe08a">&gt;c</mark>'
 
 
-def test_attributes_have_english_names_and_values_stay(study):
-    assert glossed("[understand]品类：面霜；功效：不用修护", ATTRIBUTES) == "[understand]品类 (product type)：面霜；功效 (effect)：不用修护"
-    assert glossed("肤质", ATTRIBUTES) == "肤质 (skin type)" and glossed("随便", ATTRIBUTES) == "随便"
+@pytest.mark.parametrize(("text", "shown"), [
+    ("[understand]品类：面霜；功效：不用修护", "[understand]品类 (product type)：面霜 (cream)；功效 (effect)：不用修护 (not repairing)"),
+    ("品类：耳麦", "品类 (product type)：耳麦 (Bluetooth earphones)"),
+    ("人群：长辈", "人群 (for whom)：长辈 (mother / the elderly)"),
+    ("类目是电视，价格区间是低", "类目是电视 (product type: TV)，价格区间是低 (price: low)"),
+    ("功能需求是轻便、透气", "功能需求是轻便、透气 (feature: light, breathable)"), ("功能需求是轻便、随便", "功能需求是轻便、随便"), ("肤质", "肤质 (skin type)"),
+    ("网络：5G", "网络 (network)：5G"), ("[recommend]123", "[recommend]123"), ("随便", "随便"),
+])  # fmt: skip
+def test_words_of_the_world_have_english_names_and_others_stay(text, shown):
+    assert glossed(text, glossary()) == shown
+
+
+def test_a_question_and_its_answers_are_shown_in_english_too(study):
     dialogues, predictions, scores = study
     sample = dialogues[dialogues["task"] == "elicit"].iloc[0]
-    assert "product type" in bubbles(sample, ATTRIBUTES)
-    table = answers_to(sample["sample_id"], predictions, scores, ATTRIBUTES)
+    assert "product type" in bubbles(sample, glossary())
+    table = answers_to(sample["sample_id"], predictions, scores, glossary())
     assert table.loc["UniMIND(BART)", "F1"] == round(scores.set_index(["system", "sample_id"])["F1"]["bcrs", sample["sample_id"]], 3)
     assert len(table) == (predictions["sample_id"] == sample["sample_id"]).sum()

@@ -28,7 +28,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
-from llmcrs_utils.world.english import ATTRIBUTES
+from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 STUDY = "study-cpu"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
@@ -129,7 +129,7 @@ def write_explorer(root: Path, questions: pd.DataFrame, predictions: pd.DataFram
     """The page of all test questions and the answers of seed 1."""
     items = read_parquet(f"results/{STUDY}/items.parquet").set_index("item_id")["facts"].to_dict()
     note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
-    write_atomically(root / "figures" / "explorer.html", explorer(questions, predictions, scores, items, ATTRIBUTES, note))
+    write_atomically(root / "figures" / "explorer.html", explorer(questions, predictions, scores, items, glossary(), note))
 
 
 def write_pages(root: Path) -> None:

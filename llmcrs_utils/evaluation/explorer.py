@@ -7,7 +7,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.metrics import usable_text
-from llmcrs_utils.evaluation.one_dialogue import displayed, turns_of
+from llmcrs_utils.evaluation.one_dialogue import displayed, glossed, turns_of
 from llmcrs_utils.evaluation.tables import rows_of
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
@@ -22,7 +22,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
         predictions: answers of one seed to these questions, columns of ``predictions.SCHEMA``.
         scores: what ``metrics.score`` gives for these answers.
         items: item -> what the catalogue says of it, for items that are answers.
-        english: attribute -> its English name, shown beside it.
+        english: word -> its English name (``world.english.glossary``), shown beside it.
         note: said at the top: which corpus, which seed.
 
     Raises:
@@ -49,7 +49,7 @@ def explorer(dialogues: pd.DataFrame, predictions: pd.DataFrame, scores: pd.Data
     given = {
         "note": note, "tasks": TASKS, "categories": {name: CATEGORIES.get(name, name) for name in dict.fromkeys(dialogues["domain"])},
         "metrics": JUDGED_BY, "right_from": RIGHT_FROM, "systems": [about_system(*row) for row in rows_of(scores)],
-        "items": items, "samples": samples,
+        "items": {item: glossed(facts, english) for item, facts in items.items()}, "samples": samples,
     }  # fmt: skip
     # "<" ends no script element in this form.
     data = json.dumps(given, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

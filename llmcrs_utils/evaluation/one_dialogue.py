@@ -35,7 +35,7 @@ def turns_of(sample: pd.Series, english: dict[str, str]) -> list[ShownTurn]:
 
     Args:
         sample: with ``context`` (turns of segments such as ``[user]words`` or ``[elicit]attributes``) and ``current``.
-        english: attribute -> its English name, which is put beside it in the notes.
+        english: word -> its English name (``world.english.glossary``), which is put beside it in the notes.
     """
     turns = []
     for segments in [*sample["context"], sample["current"]]:
@@ -57,13 +57,23 @@ def bubbles(sample: pd.Series, english: dict[str, str]) -> str:
     return f'<div style="max-width:640px;background:#f7f7f8;border:1px solid #ddd;border-radius:8px;padding:8px 14px">{"".join(lines)}</div>'
 
 
-def glossed(note: str, english: dict[str, str]) -> str:
-    """A list of attributes, with values or without, each attribute with its English name."""
-    return re.sub(r"(^|[；\]])([^；：\]]+)(?=[：；]|$)", lambda part: part[0] + (f" ({english[part[2]]})" if part[2] in english else ""), note)
+def glossed(text: str, english: dict[str, str]) -> str:
+    """A list of attributes, of attributes with values, or of a product's facts, each word with its English name.
+
+    For example ``功效 (effect)：不用修护 (not repairing)`` and ``类目是面霜 (product type: cream)``.
+    """
+    return re.sub(r"[^\[\]；：，]+", lambda part: part[0] + (f" ({name})" if (name := name_of(part[0], english)) and name != part[0] else ""), text)
+
+
+def name_of(word: str, english: dict[str, str]) -> str:
+    """The English name of a word, or of a fact such as ``功能需求是轻便、透气``; empty if it is not known."""
+    relation, _, values = word.partition("是")
+    names = [english.get(value, "") for value in re.split("[、,]", values)]
+    return f"{english[relation]}: {', '.join(names)}" if relation in english and all(names) else english.get(word, "")
 
 
 def displayed(text: str, task: str, english: dict[str, str]) -> str:
-    """An answer as a reader sees it: sets with English names of attributes, all else as it is."""
+    """An answer as a reader sees it: sets with English names, all else as it is."""
     return glossed(text, english) if task in ("understand", "elicit") else text
 
 
