@@ -7,25 +7,13 @@ The adapter is the same, and float32 both times. Without a device that computes 
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from llmcrs_utils.llm import system as llm
-from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.llm.tuning import load_tuned
 from llmcrs_utils.study.run import PROVENANCE
-
-
-def answers(folder: Path, material: llm.Material, places: list[int], dtype: str) -> pd.DataFrame:
-    """Test answers of the tuned model in ``folder``, with its base in this dtype."""
-    parameters, examples = material.parameters, material.examples["test"]
-    model = load_tuned(folder, base=material.base, dtype=dtype)
-    return predict(
-        model, material.tokenizer, material.splits["test"].loc[places].reset_index(drop=True), [examples[place] for place in places], material.prompts,
-        max_new_tokens=parameters["max_new_tokens"], batch_size=parameters["eval_batch_size"],
-        tokens_per_batch=llm.WITHOUT_GRADIENTS * parameters["tokens_per_batch"],
-    )  # fmt: skip
 
 
 def compared(asked: pd.DataFrame, exact: pd.DataFrame, rounded: pd.DataFrame) -> pd.DataFrame:
@@ -55,8 +43,12 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(chosen.run)
     material = llm.prepare(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["settings"])
     asked = material.splits["test"].groupby("task").head(chosen.per_task)
-    exact, rounded = (answers(folder, material, asked.index.tolist(), dtype) for dtype in ("float32", "bfloat16"))
-    print(compared(asked.reset_index(drop=True), exact, rounded).round(3).to_string(index=False))
+    cut = {"splits": {"test": asked.reset_index(drop=True)}}
+    cut |= {name: {"test": [getattr(material, name)["test"][place] for place in asked.index]} for name in ("examples", "reversed_examples") if getattr(material, name)}
+    exact, rounded = (
+        llm.answer(replace(material, parameters=material.parameters | {"dtype": dtype, "merge_adapter": False}, **cut), folder, ["test"]) for dtype in ("float32", "bfloat16")
+    )
+    print(compared(cut["splits"]["test"], exact, rounded).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

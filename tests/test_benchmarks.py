@@ -24,6 +24,8 @@ import tiny
 import typical_settings
 
 from llmcrs_utils.small.models import new_backbone, save_backbone
+from llmcrs_utils.study.run import conduct, run_of
+from llmcrs_utils.tasks.dataset import write_dataset
 from llmcrs_utils.training.decoding import continue_greedily
 
 
@@ -140,6 +142,17 @@ def test_rounding_counts_equal_answers_and_how_far_the_right_item_moves():
     elicit, recommend = rounding.compared(asked, exact, rounded).to_dict("records")
     assert (elicit["answers"], elicit["equal"]) == (2, 0.5)
     assert recommend == {"task": "recommend", "answers": 2, "equal": 0.5, "right item stays": 0.0, "moves at most": 2}
+
+
+@slow
+def test_rounding_asks_a_tuned_llm_twice(tmp_path, capsys):
+    write_dataset(tiny.dataset(), tmp_path / "data")
+    given = {"system": "allm", "model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "allm")}
+    given |= {"predictions_file": str(tmp_path / "allm.parquet"), "predict_splits": ["test"], "num_train_epochs": 1.0, "max_samples": 4, "max_new_tokens": 8}
+    conduct(run_of("04_tune_llm", given))
+    rounding.main(["--run", str(tmp_path / "allm"), "--per-task", "3"])
+    printed = capsys.readouterr().out
+    assert all(task in printed for task in ("understand", "elicit", "recommend", "respond")) and "moves at most" in printed
 
 
 def test_all_learning_rates_of_a_system_are_scaled_and_nothing_else():

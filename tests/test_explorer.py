@@ -88,9 +88,8 @@ def test_every_attribute_of_the_study_has_an_english_name(study):
 
 
 def test_every_need_and_every_fact_has_an_english_name(study):
-    """But for words that were mistyped."""
     needs = {part.partition("：")[2] for label in study[0].query("task == 'understand'")["label"] for part in label.split("；")} - {""}
-    assert len(needs) > 100 and len([need for need in needs if need not in glossary()]) < 0.03 * len(needs)
+    assert len(needs) > 100 and [need for need in needs if need not in glossary()] == []
     facts = [fact for told in read_parquet(STUDY / "items.parquet")["facts"] for fact in told.split("，")]
     assert len(facts) > 500 and [fact for fact in facts if not name_of(fact, glossary())] == []
 

@@ -79,7 +79,7 @@ def test_only_what_is_new_is_marked_and_text_is_no_markup():
 @pytest.mark.parametrize(("text", "shown"), [
     ("[understand]品类：面霜；功效：不用修护", "[understand]品类 (product type)：面霜 (cream)；功效 (effect)：不用修护 (not repairing)"),
     ("品类：耳麦", "品类 (product type)：耳麦 (Bluetooth earphones)"),
-    ("人群：长辈", "人群 (for whom)：长辈 (mother / the elderly)"),
+    ("肌肤问题：出油", "肌肤问题 (skin problem)：出油 (oiliness)"), ("材质：绒面", "材质 (material)：绒面 (suede / velvet)"), ("人群：长辈", "人群 (for whom)：长辈 (mother / the elderly)"),
     ("类目是电视，价格区间是低", "类目是电视 (product type: TV)，价格区间是低 (price: low)"),
     ("功能需求是轻便、透气", "功能需求是轻便、透气 (feature: light, breathable)"), ("功能需求是轻便、随便", "功能需求是轻便、随便"), ("肤质", "肤质 (skin type)"),
     ("网络：5G", "网络 (network)：5G"), ("[recommend]123", "[recommend]123"), ("随便", "随便"),

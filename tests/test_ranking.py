@@ -20,7 +20,7 @@ from llmcrs_utils.evaluation.figures import skill_curve
 from llmcrs_utils.llm import system as llm
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.llm.ranking import HEAD, saved_head
+from llmcrs_utils.llm.ranking import HEAD, exact_head, saved_head
 from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
 from llmcrs_utils.study.run import conduct, run_of
 from llmcrs_utils.tasks.dataset import write_dataset
@@ -171,6 +171,30 @@ def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monke
         torch.testing.assert_close(scores, [expected[item] for item in ranking], rtol=1e-3, atol=1e-3)
         described = dict(zip(sample["candidates"], likely.set_index("sample_id").loc[sample["sample_id"], "described"], strict=True))
         assert wide(raw) == wide(described[ranking[0]])
+
+
+def test_likelihoods_are_told_apart_in_bfloat16(samples, likely):
+    """Logits that are rounded to bfloat16 would make a sum over a long description a lottery."""
+    model, tokenizer = load_causal(tiny.backbone("llama"), dtype="bfloat16").eval(), load_tokenizer(tiny.backbone("llama"))
+    asked = samples[samples["task"] == "recommend"].head(2).reset_index(drop=True)
+    encoded = encode_instructions(likely[likely["task"] == "recommend"].head(2), tokenizer, CHINESE, "plain", 4096, NEW)[0]
+    seen = []
+    model.register_forward_hook(lambda _, inputs, output: seen.append(output.logits.dtype))
+    answers_of(model, tokenizer, asked, encoded)
+    assert len(seen) >= 6 and set(seen) == {torch.float32}
+    model(input_ids=torch.tensor([encoded[0]["prompt"]]))
+    assert seen[-1] == torch.bfloat16
+
+
+def test_an_exact_head_is_put_back():
+    model = load_causal(tiny.backbone("llama"), dtype="bfloat16").eval()
+    ids = torch.tensor([[5, 6, 7]])
+    with pytest.raises(KeyError), exact_head(model):
+        with exact_head(model):
+            assert model(input_ids=ids).logits.dtype == torch.float32
+        assert model(input_ids=ids).logits.dtype == torch.float32
+        raise KeyError
+    assert model(input_ids=ids).logits.dtype == torch.bfloat16
 
 
 def test_descriptions_are_learned(samples, likely, tmp_path):

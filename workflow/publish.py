@@ -23,6 +23,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.llm.system import CURVE, read_curve
 from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.study.run import PROVENANCE
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
 from llmcrs_utils.systems.registry import working_alone
@@ -118,10 +119,12 @@ def publish_fallback() -> None:
 
 
 def publish_readers(name: str) -> None:
-    """Answers of a run with real LLMs on a synthetic corpus, their adapters, and the learning curve of the LLM that was measured."""
-    run, results = RUNS / name, publish_run(name, validation=True)
-    publish_adapters(run, results, provenance(run))
-    curves = [read_curve(path.parent) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
+    """Answers of a run with real LLMs on a synthetic corpus, their adapters, and the learning curves that were measured."""
+    run, records = RUNS / name, provenance(RUNS / name)
+    check_profile(profile_of(run), name)  # registers the profile's LLMs
+    results = publish_run(name, validation=True)
+    publish_adapters(run, results, records)
+    curves = [read_curve(path.parent).assign(system=path.parent.name) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
     if curves:
         write_rounded(pd.concat(curves), results / "learning_curve.csv")
 
@@ -141,10 +144,13 @@ def publish_scores(name: str) -> None:
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 
 
+def profile_of(run: Path) -> dict:
+    return json.loads((run / "profile.json").read_text(encoding="utf-8"))
+
+
 def built(run: Path) -> dict:
     """The parameters with which the data of a run were built."""
-    profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
-    return with_defaults("01_build_data", profile["01_build_data"])
+    return with_defaults("01_build_data", profile_of(run)["01_build_data"])
 
 
 def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None:
@@ -189,7 +195,10 @@ def shown(name: str, job: str) -> tuple[Path, str]:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        (publish_readers if built(RUNS / name)["corpus"] == "generated" else publish_scores)(name)
+        if name == STUDY:
+            sys.exit(f"{STUDY}: it is taken over with known-answer and fallback; call publish.py without a name")
+        publish = publish_readers if built(RUNS / name)["corpus"] == "generated" else publish_scores
+        publish(name)
     if sys.argv[1:]:
         sys.exit()
     missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
 from llmcrs_utils.checkpoints.checks import checkpoint_folder, read_json
-from llmcrs_utils.checkpoints.loading import flat_linear
+from llmcrs_utils.checkpoints.loading import FlatLinear, flat_linear
 from llmcrs_utils.text.prompts import LETTERS
 from llmcrs_utils.training.collators import NO_CHOICE, left_padded, pad, right_padded
 from llmcrs_utils.training.token_batches import grouped
@@ -141,7 +141,10 @@ def rank_by_likelihood(
 def log_probabilities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[tuple[int, ...]]
 ) -> dict[tuple[int, ...], float]:
-    """Answer -> the log-probability of all its tokens after the prompt, which the model reads once. Call it within ``exact_head``."""
+    """Answer -> the log-probability of all its tokens after the prompt, which the model reads once.
+
+    Within ``exact_head`` the logits are float32.
+    """
     different = sorted(set(answers), key=lambda answer: (-len(answer), answer))
     if not different:
         return {}
@@ -239,12 +242,12 @@ def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> di
 def exact_head(model: PreTrainedModel) -> Iterator[None]:
     """Compute logits in float32 within the block, because bfloat16 may round the logits of two letters to one number.
 
-    If the head is not a plain linear layer (for example, with LoRA on it), logits do not change.
+    If the head is not a plain linear layer (for example, with LoRA on it), logits do not change. A block within a block changes nothing more.
     """
     head = model.get_output_embeddings()
     if isinstance(head, ModulesToSaveWrapper):
         head = head.modules_to_save[head.active_adapters[0]]
-    if not isinstance(head, nn.Linear) or (head.weight.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)):
+    if type(head) not in (nn.Linear, FlatLinear) or "forward" in vars(head) or (head.weight.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)):
         yield
         return
     weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()

@@ -47,7 +47,7 @@ VALUES = {
     "办公": "office work", "打电话": "calls", "长续航": "long battery life", "高像素": "high resolution", "运行流畅": "runs smoothly", "耐摔": "drop-proof",
     "大音量": "loud", "精准定位": "precise positioning", "降噪": "noise cancelling", "直屏": "flat screen", "曲屏": "curved screen", "折叠屏": "folding screen",
     "小屏": "small screen", "标准屏": "standard screen", "大屏": "large screen", "全网通": "all networks", "仅WiFi": "WiFi only", "入耳式": "in-ear",
-    "头戴式": "over-ear", "挂脖式": "neckband", "圆表盘": "round face", "方表盘": "square face", "直板": "bar", "翻盖": "flip", "女生": "girl", "商务": "business",
+    "头戴式": "over-ear", "挂脖式": "neckband", "圆表盘": "round face", "方表盘": "square face", "直板": "bar", "翻盖": "flip", "女生": "young women", "商务": "business",
     "儿童": "children", "跑步鞋": "running shoes", "休闲鞋": "casual shoes", "篮球鞋": "basketball shoes", "靴子": "boots", "凉鞋": "sandals",
     "童鞋": "children's shoes", "登山鞋": "hiking shoes", "健步鞋": "walking shoes", "健走": "walking", "慢跑": "jogging", "日常跑": "daily running",
     "长跑": "long-distance running", "竞速": "racing", "减震": "cushioned", "轻便": "light", "防滑": "non-slip", "耐磨": "hard-wearing", "皮面": "leather",
@@ -65,20 +65,27 @@ VALUES = {
 }  # fmt: skip
 
 
+# What a shopper complains of, by the effect that helps against it. The catalogue has the effects only.
+SKIN_PROBLEMS = {
+    "补水": "dryness", "美白": "dullness", "祛痘": "acne", "抗皱": "wrinkles", "修护": "redness or sensitivity", "控油": "oiliness", "清洁": "blackheads or pores",
+}  # fmt: skip
+
+
 @cache
 def glossary() -> dict[str, str]:
     """Every word of the world -> its English name: attributes, relations, values, and what shoppers say for a value or to refuse it.
 
-    A paraphrase of several values has all their names.
+    A word of several values has all their names.
     """
-    meant: dict[str, dict[str, None]] = {}
+    meant = {word: {name: None} for word, name in VALUES.items()}
     for category in WORLD_CATEGORIES:
         said = [(VALUES[name], product.words) for name, product in category.products.items()]
         for attribute in category.attributes.values():
+            names = SKIN_PROBLEMS if attribute.key == "肌肤问题" else VALUES
             for value, words in attribute.words.items():
                 refused = [frame.format(word) for word in words for frame in attribute.avoid]
-                said += [(VALUES[value], words), (f"not {VALUES[value]}", refused)]
+                said += [(names[value], words), (f"not {names[value]}", refused)]
         for name, words in said:
             for word in words:
                 meant.setdefault(word, {})[name] = None
-    return {word: " / ".join(names) for word, names in meant.items()} | VALUES | RELATIONS | ATTRIBUTES
+    return {word: " / ".join(names) for word, names in meant.items()} | RELATIONS | ATTRIBUTES
