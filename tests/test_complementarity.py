@@ -15,6 +15,8 @@ from llmcrs_utils.evaluation.complementarity import (
     headroom,
     help_and_harm,
     outcomes,
+    outcomes_alone,
+    over_others,
     over_the_better,
     triples,
 )
@@ -61,6 +63,19 @@ def test_outcomes_follow_the_threshold():
     assert share({"elicit": 0.3}) == [1, 0, 0, 0]
     assert share({"elicit": 0.5}) == [0, 0.5, 0.5, 0]
     assert share({"elicit": 0.7}) == [0, 0, 0, 1]
+
+
+def test_who_is_right_can_be_asked_of_two_that_do_not_collaborate(scores):
+    alone = outcomes_alone(scores[scores["system"].isin(["bcrs", "allm"])], [("bcrs", "allm")])
+    pd.testing.assert_frame_equal(alone, outcomes(scores[scores["system"].isin(["bcrs", "allm", "allm-bcrs"])]))
+
+
+def test_a_system_is_compared_with_another_and_in_each_seed_with_a_floor():
+    scores = scores_of({"bcrs": [[0.0, 0.5, 1.0, 0.5], [0.0] * 4], "allm": [[0.5, 0.5, 1.0, 1.0], [1.0] * 4]})
+    floor = scores_of({"trivial": [0.25, 0.25, 0.0, 0.0]})
+    table = over_others(pd.concat([scores, floor]), "allm", {"elicit": ["bcrs", "trivial"]})
+    assert list(table["other"]) == ["UniMIND(BART)", "Most frequent / random"] and set(table["metric"]) == {"F1"}
+    assert list(table["ours"]) == [0.875, 0.875] and list(table["theirs"]) == [0.25, 0.125] and list(table["gain"]) == [0.625, 0.75]
 
 
 def test_a_recommendation_is_right_where_its_first_item_is():

@@ -18,8 +18,8 @@ from llmcrs_utils.evaluation.statistics import (
     runs_of,
     wide_scores,
 )
-from llmcrs_utils.evaluation.tables import collaborations
-from llmcrs_utils.systems.registry import System, system_of
+from llmcrs_utils.evaluation.tables import collaborations, rows_of
+from llmcrs_utils.systems.registry import FLOORS, System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
 # from a BLEU-2 that a greeting alone does not reach.
@@ -77,12 +77,56 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
             crs, llm = ("base", "assistant") if system.family == "crs" else ("assistant", "base")
             pairs.setdefault((getattr(system, crs), getattr(system, llm)), (judged(values, right_from[task]), crs, llm))
         for (crs_key, llm_key), (right, crs, llm) in pairs.items():
-            one, other = right[crs], right[llm]
-            table = np.stack([one & other, one & ~other, ~one & other, ~one & ~other], axis=1)
-            share, low, high = mean_interval(table, right["sid"], right["seed"])
-            about = {"crs": system_of(crs_key).name, "llm": system_of(llm_key).name, "task": task, "outcome": OUTCOMES}
-            rows.append(pd.DataFrame(about | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)}))
+            rows.append(shares(right[crs], right[llm], right, crs=crs_key, llm=llm_key, task=task))
     return pd.concat(rows, ignore_index=True)
+
+
+def outcomes_alone(scores: pd.DataFrame, pairs: list[tuple[str, str]], right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
+    """``outcomes`` of these pairs of a CRS and an LLM, whether they collaborate or not."""
+    rows = []
+    for task, metric in JUDGED_BY.items():
+        part = scores[scores["task"] == task]
+        wide = wide_scores(part, metric)
+        for crs, llm in pairs if len(part) else ():
+            both = on_same_samples(wide, crs=crs, llm=llm)
+            rows.append(shares(both["crs"] >= right_from[task], both["llm"] >= right_from[task], both, crs=crs, llm=llm, task=task))
+    return pd.concat(rows, ignore_index=True)
+
+
+def shares(one: pd.Series, other: pd.Series, about: pd.DataFrame, *, crs: str, llm: str, task: str) -> pd.DataFrame:
+    """The four rows of ``outcomes`` of one pair and task.
+
+    Args:
+        one, other: whether the CRS's and the LLM's answer is right.
+        about: ``sid, seed`` of the same answers.
+    """
+    table = np.stack([one & other, one & ~other, ~one & other, ~one & ~other], axis=1)
+    share, low, high = mean_interval(table, about["sid"], about["seed"])
+    named = {"crs": system_of(crs).name, "llm": system_of(llm).name, "task": task, "outcome": OUTCOMES}
+    return pd.DataFrame(named | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)})
+
+
+def over_others(scores: pd.DataFrame, system: str, others: dict[str, list[str]]) -> pd.DataFrame:
+    """What a system has over others of the same seeds, and over floors.
+
+    Args:
+        others: task -> keys of the systems or floors to compare with.
+
+    Returns:
+        A row per task, other and metric (``HEADLINE``; for recommend also Acc): ``task, metric, other, ours, theirs, gain, low, high, p``;
+        p is NaN for one seed.
+    """
+    rows, names = [], {key: name for key, _, name in rows_of(scores)}
+    for task, keys in others.items():
+        part = scores[(scores["task"] == task) & scores["system"].isin([system, *keys])]
+        floors = part["system"].isin(FLOORS)  # these have no seed: each seed is compared with the same answers
+        part = pd.concat([part[~floors], *(part[floors].assign(seed=seed) for seed in part.loc[part["system"] == system, "seed"].unique())])
+        for metric in dict.fromkeys((JUDGED_BY[task], HEADLINE[task])):
+            means = part.groupby("system")[metric].mean()
+            for key, (gain, low, high, p) in zip(keys, paired_gains(part, [(system, key) for key in keys], metric), strict=True):
+                row = {"task": task, "metric": metric, "other": names[key], "ours": means[system], "theirs": means[key]}
+                rows.append(row | {"gain": gain, "low": low, "high": high, "p": p})
+    return pd.DataFrame(rows)
 
 
 def headroom(scores: pd.DataFrame) -> pd.DataFrame:
