@@ -9,6 +9,7 @@ from llmcrs_utils.evaluation.analysis_figures import control_figure
 from llmcrs_utils.evaluation.controls import (
     controls,
     error_correlation,
+    fusion_curve,
     joined_sets,
     log_softmax,
     over_the_best_control,
@@ -89,6 +90,18 @@ def test_fusion_and_router_realise_the_potential_of_two_complementary_systems():
     assert table.loc["Fusion", "realised"] > 0.8 and table.loc["Router", "realised"] > 0.8
     assert table.loc["Fusion", "low"] > 0 and table.loc["Fusion", "potential"] > 0.3
     assert made.chosen.set_index("control").loc["fusion", "parameter"] in [f"share of the LLM {share}" for share in (0.3, 0.4, 0.5, 0.6, 0.7)]
+
+
+def test_a_fusion_s_curve_goes_from_the_one_to_the_other():
+    samples = asked("recommend")
+    knows = halves(samples)
+    answers = pd.concat([ranks(samples, "bcrs", 6.0 * knows, 1), ranks(samples, "allm", 6.0 * ~knows, 2), ranks(samples, "matcher", 0.0 * knows, 3)])
+    curve = fusion_curve(samples, answers, "bcrs", ["allm", "matcher"], "zh")
+    alone = score(samples, answers, "zh").groupby("system")[["Acc", "MRR@5"]].mean()
+    for metric in ("Acc", "MRR@5"):
+        assert curve.loc[0.0, ("allm", metric)] == curve.loc[0.0, ("matcher", metric)] == pytest.approx(alone[metric]["bcrs"])
+        assert [curve.loc[1.0, (other, metric)] for other in ("allm", "matcher")] == pytest.approx([alone[metric][other] for other in ("allm", "matcher")])
+        assert curve["allm", metric].max() > alone[metric]["allm"] + 0.3 and curve["matcher", metric].idxmax() < 0.5
 
 
 def test_a_router_of_replies_takes_the_confident_one():

@@ -19,7 +19,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
-from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
+from llmcrs_utils.evaluation.metrics import HEADLINE, score, score_rows, usable_text
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
     holm,
@@ -102,6 +102,25 @@ def controls(
     columns = ["crs", "llm", "task", "control", "system", "parameter", "held_out"]
     every = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=SCHEMA.names)
     return Controls(every, pd.DataFrame(chosen, columns=columns), notes)
+
+
+def fusion_curve(samples: pd.DataFrame, predictions: pd.DataFrame, crs: str, others: list[str], language: str) -> pd.DataFrame:
+    """What fusing a CRS's test rankings with another's reaches at every share of the other, the best of which nobody could know beforehand.
+
+    Args:
+        others: keys of LLMs or of floors that have scores (``matcher``).
+
+    Returns:
+        Index ``share``, columns (other, metric) with Acc and MRR@5.
+    """
+    about = samples.loc[samples["task"] == "recommend", ["sample_id", "task", "sid", "domain", "label"]]
+    found = {}
+    for other in others:
+        both = side_by_side(about, predictions[predictions["split"] == "test"], crs, other)
+        for share in SHARES:
+            answers = combined("fusion", both, share, prompts_of(language)).assign(system=other)
+            found[other, share] = score(samples, answers[SCHEMA.names], language)[["Acc", "MRR@5"]].mean()
+    return pd.DataFrame(found).T.unstack(0).swaplevel(axis=1).sort_index(axis=1).rename_axis("share")
 
 
 def pairs_in(answers: pd.DataFrame) -> list[tuple[str, str]]:
