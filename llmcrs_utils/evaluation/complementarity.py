@@ -77,7 +77,7 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
             crs, llm = ("base", "assistant") if system.family == "crs" else ("assistant", "base")
             pairs.setdefault((getattr(system, crs), getattr(system, llm)), (judged(values, right_from[task]), crs, llm))
         for (crs_key, llm_key), (right, crs, llm) in pairs.items():
-            rows.append(shares(right[crs], right[llm], right, crs=crs_key, llm=llm_key, task=task))
+            rows.append(four_outcomes(right[crs], right[llm], right, crs=crs_key, llm=llm_key, task=task))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -89,11 +89,11 @@ def outcomes_alone(scores: pd.DataFrame, pairs: list[tuple[str, str]], right_fro
         wide = wide_scores(part, metric)
         for crs, llm in pairs if len(part) else ():
             both = on_same_samples(wide, crs=crs, llm=llm)
-            rows.append(shares(both["crs"] >= right_from[task], both["llm"] >= right_from[task], both, crs=crs, llm=llm, task=task))
+            rows.append(four_outcomes(both["crs"] >= right_from[task], both["llm"] >= right_from[task], both, crs=crs, llm=llm, task=task))
     return pd.concat(rows, ignore_index=True)
 
 
-def shares(one: pd.Series, other: pd.Series, about: pd.DataFrame, *, crs: str, llm: str, task: str) -> pd.DataFrame:
+def four_outcomes(one: pd.Series, other: pd.Series, about: pd.DataFrame, *, crs: str, llm: str, task: str) -> pd.DataFrame:
     """The four rows of ``outcomes`` of one pair and task.
 
     Args:
