@@ -114,11 +114,11 @@ def fusion_curve(samples: pd.DataFrame, predictions: pd.DataFrame, crs: str, oth
         Index ``share``, columns (other, metric) with Acc and MRR@5.
     """
     about = samples.loc[samples["task"] == "recommend", ["sample_id", "task", "sid", "domain", "label"]]
-    found = {}
+    prompts, test, found = prompts_of(language), predictions[predictions["split"] == "test"], {}
     for other in others:
-        both = side_by_side(about, predictions[predictions["split"] == "test"], crs, other)
+        both = side_by_side(about, test, crs, other)
         for share in SHARES:
-            answers = combined("fusion", both, share, prompts_of(language)).assign(system=other)
+            answers = combined("fusion", both, share, prompts).assign(system=other)
             found[other, share] = score(samples, answers[SCHEMA.names], language)[["Acc", "MRR@5"]].mean()
     return pd.DataFrame(found).T.unstack(0).swaplevel(axis=1).sort_index(axis=1).rename_axis("share")
 
