@@ -257,7 +257,9 @@ def keep_untuned(model: PeftModel, tokenizer: PreTrainedTokenizerBase, output_di
 
 
 def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None = None, dtype: str = "float32") -> PeftModel:
-    """Load a saved adapter with its base model, in the dtypes that it was tuned in.
+    """Load a saved adapter with its base model, to answer. Layers that are saved completely keep the dtype that they were tuned in.
+
+    LoRA's matrices get the base's dtype. Autocast computes in it anyway, but would convert frozen matrices anew at every product.
 
     Args:
         base: where the base model is now; without it, where it was when the adapter was tuned.
@@ -267,7 +269,7 @@ def load_tuned(adapter: str | Path, quantization_bit: int = 0, base: str | None 
     model = load_causal(base, quantization_bit, dtype=dtype)
     if has_candidate_head(adapter):
         add_candidate_head(model, base)
-    model = PeftModel.from_pretrained(model, folder)
+    model = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
     copies = [copy for module in model.modules() if isinstance(module, ModulesToSaveWrapper) for copy in module.modules_to_save.values()]
     if any(parameter.dtype != torch.float32 for copy in copies for parameter in copy.parameters()):
         for copy in copies:
