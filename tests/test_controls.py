@@ -97,6 +97,10 @@ def test_a_fusion_s_curve_goes_from_the_one_to_the_other():
     knows = halves(samples)
     answers = pd.concat([ranks(samples, "bcrs", 6.0 * knows, 1), ranks(samples, "allm", 6.0 * ~knows, 2), ranks(samples, "matcher", 0.0 * knows, 3)])
     curve = fusion_curve(samples, answers, "bcrs", ["allm", "matcher"], "zh")
+    # A floor has one run; it meets every run of a CRS, here a second one that knows nothing.
+    second = pd.concat([ranks(samples, "bcrs", 0.0 * knows, 4), ranks(samples, "allm", 6.0 * ~knows, 2)]).assign(seed=7)
+    of_both = fusion_curve(samples, pd.concat([answers, second]), "bcrs", ["allm", "matcher"], "zh")
+    assert of_both.loc[0.0, ("matcher", "Acc")] == of_both.loc[0.0, ("allm", "Acc")] < curve.loc[0.0, ("allm", "Acc")] - 0.1
     alone = score(samples, answers, "zh").groupby("system")[["Acc", "MRR@5"]].mean()
     for metric in ("Acc", "MRR@5"):
         assert curve.loc[0.0, ("allm", metric)] == curve.loc[0.0, ("matcher", metric)] == pytest.approx(alone[metric]["bcrs"])

@@ -8,6 +8,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.health import collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
+from llmcrs_utils.evaluation.pairs import with_floors_in_every_run
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
     mean_interval,
@@ -19,7 +20,7 @@ from llmcrs_utils.evaluation.statistics import (
     wide_scores,
 )
 from llmcrs_utils.evaluation.tables import collaborations, rows_of
-from llmcrs_utils.systems.registry import FLOORS, System, system_of
+from llmcrs_utils.systems.registry import System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
 # from a BLEU-2 that a greeting alone does not reach.
@@ -119,8 +120,7 @@ def over_others(scores: pd.DataFrame, system: str, others: dict[str, list[str]])
     rows, names = [], {key: name for key, _, name in rows_of(scores)}
     for task, keys in others.items():
         part = scores[(scores["task"] == task) & scores["system"].isin([system, *keys])]
-        floors = part["system"].isin(FLOORS)  # these have no seed: each seed is compared with the same answers
-        part = pd.concat([part[~floors], *(part[floors].assign(seed=seed) for seed in part.loc[part["system"] == system, "seed"].unique())])
+        part = with_floors_in_every_run(part, part.loc[part["system"] == system, "seed"].unique())
         for metric in dict.fromkeys((JUDGED_BY[task], HEADLINE[task])):
             means = part.groupby("system")[metric].mean()
             for key, (gain, low, high, p) in zip(keys, paired_gains(part, [(system, key) for key in keys], metric), strict=True):

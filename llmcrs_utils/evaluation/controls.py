@@ -20,6 +20,7 @@ import pandas as pd
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, RIGHT_FROM
 from llmcrs_utils.evaluation.health import collapsed_among, collapsed_runs, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score, score_rows, usable_text
+from llmcrs_utils.evaluation.pairs import with_floors_in_every_run
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
     holm,
@@ -114,7 +115,9 @@ def fusion_curve(samples: pd.DataFrame, predictions: pd.DataFrame, crs: str, oth
         Index ``share``, columns (other, metric) with Acc and MRR@5.
     """
     about = samples.loc[samples["task"] == "recommend", ["sample_id", "task", "sid", "domain", "label"]]
-    prompts, test, found = prompts_of(language), predictions[predictions["split"] == "test"], {}
+    prompts, found = prompts_of(language), {}
+    test = predictions[predictions["split"] == "test"]
+    test = with_floors_in_every_run(test, test.loc[test["system"] == crs, "seed"].unique())
     for other in others:
         both = side_by_side(about, test, crs, other)
         for share in SHARES:

@@ -1,5 +1,7 @@
 """Gains between any two systems, also where they were run with different seeds."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from llmcrs_utils.evaluation.statistics import mean_intervals, paired, runs_of
@@ -35,6 +37,12 @@ def with_same_seeds(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFr
     note = f"seeds {_named(mine[:count])} are paired with seeds {_named(others[:count])}"
     ours, theirs = _in_order(ours, mine[:count]), _in_order(theirs, others[:count])
     return ours, theirs, note
+
+
+def with_floors_in_every_run(table: pd.DataFrame, seeds: Iterable[int]) -> pd.DataFrame:
+    """Rows of several systems, a floor's repeated for each of these seeds: it trains nothing, so each run is compared with the same answers."""
+    floors = table["system"].isin(FLOORS)
+    return pd.concat([table[~floors], *(table[floors].assign(seed=seed) for seed in seeds)], ignore_index=True)
 
 
 def testable(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
