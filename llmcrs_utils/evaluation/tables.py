@@ -81,10 +81,11 @@ def total_name(categories: list[str]) -> str:
     return f"All {len(categories)}"
 
 
-def paper_numbers() -> pd.DataFrame:
+def paper_numbers(human: bool = False) -> pd.DataFrame:
     """The paper's Tables 1-4: ``task, name, category, metric, paper``, tasks and metrics by our names.
 
-    Human scores are left out; NaN where the paper has a dash (an LLM named one item: no Hit@5, MRR@5).
+    With ``human`` the ratings of Table 4 alone (``Rel``, ``Info``, 1 to 5), else all but these. NaN where the paper has a dash (an LLM named
+    one item: no Hit@5, MRR@5).
     """
     numbers = pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
     tasks = {table.number: task for task, table in TABLES.items()}
@@ -92,8 +93,8 @@ def paper_numbers() -> pd.DataFrame:
     numbers["metric"] = numbers["metric"].replace(PAPER_METRICS)
     # The total of Table 4 is called All 3 but cannot be one (see _LEGEND_RESPOND).
     numbers["category"] = numbers["category"].mask(numbers["category"].str.startswith("All "), total_name(list(CATEGORIES)))
-    automatic = numbers[~numbers["metric"].isin(["Rel", "Info"])]
-    return automatic.rename(columns={"system": "name", "value": "paper"})[["task", "name", "category", "metric", "paper"]]
+    numbers = numbers[numbers["metric"].isin(["Rel", "Info"]) == human]
+    return numbers.rename(columns={"system": "name", "value": "paper"})[["task", "name", "category", "metric", "paper"]]
 
 
 def metrics_table(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
