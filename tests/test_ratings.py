@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
+from llmcrs_utils.evaluation.analysis_figures import rating_figure
 from llmcrs_utils.evaluation.ratings import (
     FOR_RATERS,
     KEY,
@@ -21,6 +22,7 @@ from llmcrs_utils.evaluation.ratings import (
     rated_systems,
     rater_agreement,
     raters_of,
+    rating_table,
     read_choices,
     read_key,
     read_ratings,
@@ -116,10 +118,12 @@ def test_every_item_is_on_as_many_sheets_as_asked(material, items):
 
 
 def test_what_may_be_filled_in_is_never_overwritten(material, samples, items, comparisons):
-    before = sheets(material)[0].read_bytes()
-    with pytest.raises(RatingsError, match="may be filled in; choose another folder"):
-        write_material(material, items, comparisons, samples, language="zh", scale=SCALE, raters=1, each=1)
-    assert sheets(material)[0].read_bytes() == before
+    sheet = filled(sheets(material)[0], 0).replace(sheets(material)[0])
+    before, settings = sheet.read_bytes(), {"language": "zh", "scale": SCALE, "raters": RATERS, "each": EACH}
+    assert write_material(material, items, comparisons, samples, **settings) is False
+    with pytest.raises(RatingsError, match="its key is not that of these replies; choose another folder"):
+        write_material(material, items[items["system"] != "allm"], comparisons, samples, **settings)
+    assert sheet.read_bytes() == before
 
 
 def test_the_key_is_read_as_it_was_written(material, items, comparisons):
@@ -287,3 +291,13 @@ def test_systems_that_never_met_have_no_strengths():
 def test_a_dialogue_is_rated_by_as_many_as_asked():
     found = [raters_of(f"{number:03d}-01", 4, 3) for number in range(1, 9)]
     assert all(len(raters) == 3 for raters in found) and {sum(rater in raters for raters in found) for rater in range(4)} == {6}
+
+
+def test_the_figure_has_a_row_per_system_best_first(items):
+    quality = pd.Series({item: 0.2 + 0.6 * (system == "allm") for item, system in zip(items["item"], items["system"])})
+    rated = rated_systems(simulated_ratings(items, quality, SCALE, RATERS, EACH, 1), items)
+    (axes,) = rating_figure(rated, "claim", "note").axes
+    assert [label.get_text() for label in axes.get_yticklabels()][0] == "Chinese-Alpaca" and len(axes.get_yticklabels()) == len(SYSTEMS)
+    drawn = {line.get_label(): sorted(line.get_xdata()) for line in axes.lines}
+    assert drawn["relevance"] == sorted(rated.loc[rated["question"] == "relevance", "value"])
+    assert list(rating_table(rated).columns) == ["relevance", "informativeness"] and rating_table(rated).index[0] == "Chinese-Alpaca"

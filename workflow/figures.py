@@ -35,7 +35,8 @@ SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ ho
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
-    "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY, "15_readers": READERS,
+    "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY, "11_human_evaluation": STUDY,
+    "15_readers": READERS,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {

@@ -138,22 +138,31 @@ def comparisons_of(items: pd.DataFrame, pairs: list[tuple[str, str]], seed: int)
 
 def write_material(
     folder: str | Path, items: pd.DataFrame, comparisons: pd.DataFrame, samples: pd.DataFrame, *, language: str, scale: tuple[int, int], raters: int, each: int
-) -> None:
+) -> bool:
     """Write all that a rating needs: a sheet per rater, tasks and settings for Label Studio, guidelines; and the key, in a folder of its own.
+
+    A folder that holds this material already is kept, with all that raters have filled in.
 
     Args:
         comparisons: of ``comparisons_of``; may be empty.
         scale: lowest and highest rating. The paper rates from 1 to 5, U-NEED from 0 to 2.
         raters: number of sheets; every dialogue is on ``each`` of them.
 
+    Returns:
+        Whether it was written, not kept.
+
     Raises:
-        RatingsError: if the folder exists, for sheets in it may be filled in.
+        RatingsError: if the folder exists and holds anything else.
         ValueError: if ``each`` is not between 1 and ``raters``.
     """
     if not 1 <= each <= raters:
         raise ValueError(f"each={each}, raters={raters}: a dialogue can be on 1 to {raters} sheets")
+    key = {KEY_ITEMS: items.drop(columns="reply").to_csv(index=False, lineterminator="\n"), KEY_COMPARISONS: comparisons.to_csv(index=False, lineterminator="\n")}
     if Path(folder).exists():
-        raise RatingsError(f"{folder}: exists, and its sheets may be filled in; choose another folder or delete it")
+        found = {name: path.read_text("utf-8") if (path := Path(folder) / KEY / name).is_file() else "" for name in key}
+        if found == key:
+            return False
+        raise RatingsError(f"{folder}: exists, and its key is not that of these replies; choose another folder, or delete this one if nobody has rated yet")
     about = samples.set_index("sample_id")
     shown = items.drop_duplicates("item").assign(
         reference=lambda table: table["sample_id"].map(about["label"]), dialogue=lambda table: [said_before(about.loc[one], language) for one in table["sample_id"]]
@@ -182,8 +191,9 @@ def write_material(
             write_atomically(sheets / "comparisons.csv", "\ufeff" + table.assign(dialogue=table["dialogue"].map(as_lines)).to_csv(index=False, lineterminator="\n"))
         for name, text in GUIDELINES.items():
             write_atomically(sheets / f"guidelines.{name}.md", text.format(low=scale[0], high=scale[1]))
-        write_atomically(place / KEY / KEY_ITEMS, items.drop(columns="reply").to_csv(index=False, lineterminator="\n"))
-        write_atomically(place / KEY / KEY_COMPARISONS, comparisons.to_csv(index=False, lineterminator="\n"))
+        for name, text in key.items():
+            write_atomically(place / KEY / name, text)
+    return True
 
 
 def raters_of(item: str, raters: int, each: int) -> set[int]:
@@ -353,6 +363,15 @@ def rated_systems(ratings: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["question", "value"], ascending=[False, False], ignore_index=True)
 
 
+def rating_table(rated: pd.DataFrame) -> pd.DataFrame:
+    """``rated_systems`` as shown: a row per system, for each question the mean, its interval and in parentheses the paper's number."""
+    cells = [
+        f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" + (f" ({row.paper:.2f})" if pd.notna(row.paper) else "") for row in rated.itertuples()
+    ]  # fmt: skip
+    wide = rated.assign(cell=cells).pivot(index="system", columns="question", values="cell")
+    return wide.loc[rated["system"].unique(), [name for name in RATED if name in wide]].rename_axis(None).rename_axis(None, axis=1)
+
+
 def preferences(choices: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Every judged comparison as ``sid, winner, loser, share``: the share of the raters who prefer the first, ties counting half; equal replies are ties."""
     value = choices["better"].map({"left": 1.0, "right": 0.0, "tie": 0.5})
@@ -416,4 +435,14 @@ def simulated_ratings(replies: pd.DataFrame, quality: pd.Series, scale: tuple[in
             for question in RATED:
                 value = low + (high - low) * quality[item] + leaning[rater] + draw.normal(0, 0.6)
                 rows.append({"rater": f"simulated {rater + 1}", "item": item, "question": question, "value": float(np.clip(np.rint(value), low, high))})
+    return pd.DataFrame(rows)
+
+
+def simulated_choices(comparisons: pd.DataFrame, quality: pd.Series, each: int, seed: int) -> pd.DataFrame:
+    """Choices by simulated raters, as ``read_choices``: the better reply by ``quality`` and noise, a tie where the two are close."""
+    draw, rows = np.random.default_rng(seed), []
+    for row in comparisons[comparisons["comparison"] != ""].itertuples():
+        for rater in range(each):
+            lead = quality[row.left] - quality[row.right] + draw.normal(0, 0.15)
+            rows.append({"rater": f"simulated {rater + 1}", "comparison": row.comparison, "better": "tie" if abs(lead) < 0.05 else SIDES[int(lead < 0)]})
     return pd.DataFrame(rows)
