@@ -97,6 +97,10 @@ compare: $(INSTALLED) ## ~10 s | gains of one run over another, and the answers 
 report: $(INSTALLED) ## ~1 min | a run's executed notebooks, tables and figures as linked pages: runs/PROFILE/report/index.html (PROFILE=demo)
 	@$(VENV_PYTHON) workflow/report.py "runs/$$PROFILE"
 
+chat: $(INSTALLED) ## - | talk to a trained system as a shopper, after make demo (docs/runs.md): SYSTEM=key [PROFILE=demo] [SHOPPER=0] [SEED=1]
+	@test -n "$$SYSTEM" || { echo "usage: make chat SYSTEM=key [PROFILE=demo] [SHOPPER=0] [SEED=1]" >&2; exit 2; }
+	@$(VENV_PYTHON) -m llmcrs_utils.study.chat "runs/$$PROFILE" "$$SYSTEM" $(call given,SHOPPER,shopper) $(call given,SEED,seed)
+
 lab: $(INSTALLED) ## - | JupyterLab on the notebooks
 	$(VENV_PYTHON) -m jupyter lab notebooks
 

@@ -12,6 +12,7 @@ SAME_MEANING = {
     "main": "the entry point of a command",
     "run": "what a command does, after its arguments were read",
     "answer": STEP,
+    "asked_live": STEP,
     "predict": STEP,
     "prepare": STEP,
     "rank": STEP,

@@ -226,6 +226,40 @@ def kill_kernel_of(process: subprocess.Popen, notebook: str, folder: Path, train
     raise AssertionError(f"no kernel of {notebook} seen: " + (process.stdout.read() if process.poll() is not None else ""))
 
 
+def talk_in(folder: Path, system: str, *said: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """A scripted talk with a system of the toy run."""
+    command = [sys.executable, "-m", "llmcrs_utils.study.chat", "runs/toy", system, *options]
+    return subprocess.run(command, cwd=folder, input="\n".join([*said, "", ""]), capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("system", TRAINED)
+def test_every_trained_system_talks(undisturbed, system):
+    folder, _ = undisturbed
+    done = talk_in(folder, system, "有没有登山鞋", "女款", "三百左右", "还有吗")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert SYSTEMS[system].name in lines[0] if system in SYSTEMS else True
+    assert sum(line.startswith("desk> ") for line in lines) == sum(line.startswith("  understood: ") for line in lines) == 4
+    assert sum(line.startswith(("  asks for: ", "  recommends: ")) for line in lines) == 4 and lines.count("  recommends: ") == 0
+    recommended = [line.split()[1] for line in lines if line.startswith("  recommends: ")]
+    catalogue = set(read_parquet(folder / "runs/toy/data/items.parquet")["item_id"])
+    assert len(recommended) >= 2 and len(set(recommended)) == len(recommended) and set(recommended) <= catalogue
+    helped = [line for line in lines if line.startswith("  help to ")]
+    assert bool(helped) == ("-" in system) and all("by Qwen" in line for line in helped)
+    assert talk_in(folder, system, "有没有登山鞋").stdout.split("[")[0] == done.stdout.split("[")[0], "the same words get the same reply"
+
+
+def test_a_talk_that_cannot_be_is_refused(undisturbed):
+    folder, _ = undisturbed
+    for system, options, message in (
+        ("allm", (), "allm: no CRS, LLM or collaboration of runs/toy; it has bcrs, qwen, qwen-bcrs"),
+        ("bcrs", ("--seed", "7"), "bcrs_seed7 is not trained yet"),
+        ("bcrs", ("--shopper", "1000"), "shopper 1000: runs/toy has shoppers 0 to"),
+    ):
+        done = talk_in(folder, system, "你好", options=options)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, str]:
     folder = copy_of_project(tmp_path_factory.mktemp("project"))

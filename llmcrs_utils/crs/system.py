@@ -1,5 +1,6 @@
 """A CRS from parameters to answers: its data, training and predictions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +93,22 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
         )
         for name in splits
     )  # fmt: skip
+
+
+def asked_live(parameters: dict) -> Callable[[pd.DataFrame, pd.DataFrame | None], pd.DataFrame]:
+    """A function that answers samples which are made while it is being asked: ``(samples, helped) -> predictions`` without system and seed.
+
+    The model in ``output_dir`` is loaded once.
+    """
+    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    tokenizer = load_tokenizer(parameters["model_name_or_path"], segments=True)
+    model = UniMind.from_pretrained(parameters["output_dir"]).to(device())
+
+    def ask(samples: pd.DataFrame, helped: pd.DataFrame | None) -> pd.DataFrame:
+        examples, _ = encode_samples(samples, tokenizer, prompts, dataset.index, parameters["cutoff_len"], parameters["max_target_len"], helped)
+        return predict(
+            model, tokenizer, samples, examples, dataset.index, prompts,
+            num_beams=parameters["num_beams"], max_target_len=parameters["max_target_len"], batch_size=len(samples),
+        )  # fmt: skip
+
+    return ask

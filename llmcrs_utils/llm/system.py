@@ -1,5 +1,6 @@
 """An LLM from parameters to answers: its data, tuning and predictions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -171,3 +172,20 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
     if parameters["merge_adapter"]:
         merge(output_dir, Path(output_dir) / "merged", material.base)
     return answers
+
+
+def asked_live(parameters: dict) -> Callable[[pd.DataFrame, pd.DataFrame | None], pd.DataFrame]:
+    """As ``crs.system.asked_live``. Candidates are read in one order."""
+    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
+    base = with_adapters(parameters["model_name_or_path"], parameters["adapter_name_or_path"], merged_dir)
+    tokenizer = load_tokenizer(base)
+    model = load_tuned(parameters["output_dir"], parameters["quantization_bit"], base, parameters["dtype"])
+
+    def ask(samples: pd.DataFrame, helped: pd.DataFrame | None) -> pd.DataFrame:
+        instructions = build_instructions(samples, dataset.facts, prompts, helped, parameters["ranking"])
+        shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
+        examples, _ = encode_instructions(instructions, tokenizer, prompts, *shape)
+        return predict(model, tokenizer, samples, examples, prompts, max_new_tokens=parameters["max_new_tokens"], batch_size=len(samples))
+
+    return ask

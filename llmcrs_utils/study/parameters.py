@@ -38,11 +38,15 @@ def project_root() -> Path:
 def start_notebook() -> None:
     """Make the project root the current folder, so that paths mean the same in Jupyter, nbval and papermill.
 
-    Three notices are hidden, because a reader of the notebook cannot act on them. Garbage is collected less often: imports make a million
-    objects, and looking for garbage among them takes a tenth of a small job's time.
+    Garbage is collected less often: imports make a million objects, and looking for garbage among them takes a tenth of a small job's time.
     """
     os.chdir(project_root())
     gc.set_threshold(100_000)
+    hide_notices()
+
+
+def hide_notices() -> None:
+    """Hide three notices on which a reader cannot act."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # recommends optional kernels
     warnings.filterwarnings("ignore", message="IProgress not found")  # plain progress bars are kept in saved notebooks
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # transformers, about peft's call

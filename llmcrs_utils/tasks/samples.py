@@ -53,6 +53,11 @@ class Turn:
         """Attributes in order of first mention, each once."""
         return list(dict.fromkeys(key for key, _ in self.needs))
 
+    @property
+    def spoken(self) -> str:
+        """The segment of what was said."""
+        return ("[user]" if self.by_user else "[system]") + self.text
+
     def needs_text(self, prompts: Prompts) -> str:
         return prompts.items.join(f"{key}{prompts.pair}{value}" for key, value in self.needs)
 
@@ -66,8 +71,7 @@ class Turn:
 
     def segments(self, prompts: Prompts) -> list[str]:
         """All segments of the turn, as later turns see them."""
-        speaker = "[user]" if self.by_user else "[system]"
-        return [*self.closing(prompts), speaker + self.text, "[understand]" + self.needs_text(prompts)]
+        return [*self.closing(prompts), self.spoken, "[understand]" + self.needs_text(prompts)]
 
 
 def merge_turns(dialogue: Dialogue) -> list[Turn]:
@@ -93,19 +97,29 @@ def merge_turns(dialogue: Dialogue) -> list[Turn]:
     return turns
 
 
+def visible_segments(task: str, turns: list[Turn], prompts: Prompts) -> list[list[str]]:
+    """Of each turn the segments that a task may see."""
+    return [[segment for segment in turn.segments(prompts) if segment.startswith(VISIBLE[task])] for turn in turns]
+
+
+def up_to_question(task: str, before: list[list[str]], current: list[str]) -> tuple[list[list[str]], list[str]]:
+    """``context`` and ``current`` of a sample, from the visible segments of the turns before it and those of its own turn.
+
+    The utterance that a system answers must never be cut. Where the task answers the turn before, that turn is therefore part of ``current``.
+    """
+    if task == "understand" or not before:
+        return before, current
+    return before[:-1], before[-1] + current
+
+
 def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") -> list[dict]:
     """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them. ``gold``: one of ``GOLD``."""
     turns = merge_turns(dialogue)
-    segments = [turn.segments(prompts) for turn in turns]
-    visible = {task: [[s for s in turn if s.startswith(marks)] for turn in segments] for task, marks in VISIBLE.items()}
+    visible = {task: visible_segments(task, turns, prompts) for task in VISIBLE}
     samples = []
 
     def add(task: str, index: int, current: list[str], label: str, **extra):
-        before = visible[task][:index]
-        # The utterance that a system answers must never be cut. Where the task answers the turn before, that turn is
-        # therefore part of ``current``.
-        if task != "understand" and before:
-            current = before.pop() + current
+        before, current = up_to_question(task, visible[task][:index], current)
         turn = turns[index]
         name = f"{dialogue.sid}:{turn.seq_no}:{task}" + (f":{label}" if task == "recommend" else "")
         empty = {"asked": [], "items": [], "needs": [], "given": [], "others": [], "disliked": [], "shown": []}
@@ -130,8 +144,7 @@ def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") 
 
     for index, turn in enumerate(turns):
         if turn.needs:
-            spoken = segments[index][-2]
-            add("understand", index, [spoken], turn.needs_text(prompts))
+            add("understand", index, [turn.spoken], turn.needs_text(prompts))
     for index, turn in enumerate(turns):
         if turn.act == "系统提问" and turn.needs:
             add("elicit", index, [], prompts.items.join(turn.attributes))

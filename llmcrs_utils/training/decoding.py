@@ -34,7 +34,7 @@ def answer_in_batches(
             # padding. The longest come first, so that a lack of memory shows at once.
             order = sorted((i for i in positions if tasks[i] == task), key=lambda i: -lengths[i])
             batches = grouped([lengths[i] for i in order], batch_size, tokens_per_batch)
-            for start, end in tqdm(batches, desc=task, leave=False, disable=not order):
+            for start, end in tqdm(batches, desc=task, leave=False, disable=len(batches) < 2):
                 chosen = order[start:end]
                 answers.update(zip(chosen, answer(task, chosen), strict=True))
         return [answers[i] for i in positions]
