@@ -85,7 +85,7 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """The gain of choosing the better answer, and the gain of collaboration. ``table``: what ``complementarity.headroom`` returns."""
-    figure, panels = _panels("How much of what the other knows does a collaboration use?", corpus_note, table, sharex=False)
+    figure, panels = _panels("How much of its headroom does a collaboration use?", corpus_note, table, sharex=False)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         for place, row in enumerate(part.itertuples()):
@@ -100,7 +100,7 @@ def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
-        handles.append(_mark(figure.axes[0], "|", "0.35", "0.35", "with another seed of the base: luck", **TICK))
+        handles.append(_mark(figure.axes[0], "|", "0.35", "0.35", "headroom with another seed of the base (luck)", **TICK))
     handles.append(_mark(figure.axes[0], "o", "0.3", "0.3", "the collaboration's gain"))
     _legend(figure, handles, 3)
     return figure
@@ -143,8 +143,8 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _rows(axes, part["system"].tolist())
         axes.set_xlabel("share of samples")
     handles = [
-        Patch(color=HELP, label="won, the assistant was right"), Patch(color=HELP, alpha=0.4, label="won without it"),
-        Patch(color=HARM, label="lost, the assistant was wrong"), Patch(color=HARM, alpha=0.4, label="lost although it was right"),
+        Patch(color=HELP, label="won, the assistant was right"), Patch(color=HELP, alpha=0.4, label="won, the assistant was wrong"),
+        Patch(color=HARM, label="lost, the assistant was wrong"), Patch(color=HARM, alpha=0.4, label="lost, the assistant was right"),
         _mark(figure.axes[0], "D", "black", "black", "gain"),
     ]  # fmt: skip
     if table["churn"].notna().any():

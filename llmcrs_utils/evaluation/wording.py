@@ -46,7 +46,7 @@ def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
         named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
         parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
-    return f"Of {int(table[sure].notna().sum())} comparisons, after Holm's correction " + "; ".join(parts) + f".{left_out}"
+    return f"Of {int(table[sure].notna().sum())} comparisons, these are significant after Holm's correction: " + "; ".join(parts) + f".{left_out}"
 
 
 def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
@@ -56,7 +56,7 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
         return "Nothing can be tested here."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
-        f"**{held} of {tested}** {what} after Holm's correction; {before} before it, where {0.05 * tested:.1f} would by chance."
+        f"**{held} of {tested}** {what} after Holm's correction. Before the correction it is {before}, and {0.05 * tested:.1f} would be expected by chance."
     )
 
 
@@ -112,7 +112,7 @@ def potential_used(table: pd.DataFrame) -> str:
     lines = []
     for task, part in table.groupby("task", sort=False):
         good = part[part["sound"]]
-        left_out = f" Left out, as a system behind them has collapsed: {len(part) - len(good)} of {len(part)} ways." if len(good) < len(part) else ""
+        left_out = f" {len(part) - len(good)} of {len(part)} ways are left out, because a system behind them has collapsed." if len(good) < len(part) else ""
         if good.empty:
             lines.append(f"* *{task}*: every pair has a system that has collapsed.")
             continue
@@ -148,8 +148,8 @@ def who_follows(table: pd.DataFrame) -> str:
     more = (table["moved"] > 0).sum()
     most = table.loc[table["moved"].idxmax()]
     return (
-        f"In {more} of {len(table)} cases a system agrees more with its assistant after reading it than before; most of all "
-        f"{markdown_text(most['system'])} in {most['task']}, from {most['before']:.0%} to {most['after']:.0%}."
+        f"In {more} of {len(table)} cases a system agrees more with its assistant after reading it than before. The agreement of "
+        f"{markdown_text(most['system'])} in {most['task']} rises most, from {most['before']:.0%} to {most['after']:.0%}."
     )
 
 
