@@ -442,6 +442,14 @@ def test_an_adapter_is_saved_as_peft_does_and_answers_as_before(adapter, tokeniz
     assert untuned["raw"].tolist() != before["raw"].tolist()
 
 
+def test_a_loaded_adapter_is_in_the_dtype_that_it_computes_in(adapter):
+    """Autocast would convert frozen matrices in float32 at every product. With a base in float32 they stay as they were tuned."""
+    for dtype in ("bfloat16", "float32"):
+        model = load_tuned(adapter[0], dtype=dtype)
+        matrices = {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name}
+        assert matrices == {getattr(torch, dtype)}
+
+
 def test_lora_trains_its_own_layers_and_the_saved_modules_only():
     model = new_lora(tiny.backbone("llama"), **LORA)
     trained = {name.split("model.", 1)[1] for name, p in model.named_parameters() if p.requires_grad}

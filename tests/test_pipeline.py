@@ -238,9 +238,9 @@ def test_every_trained_system_talks(undisturbed, system):
     done = talk_in(folder, system, "有没有登山鞋", "女款", "三百左右", "还有吗")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert SYSTEMS[system].name in lines[0] if system in SYSTEMS else True
+    assert lines[0].startswith(f"The desk is {'QWEN-BCRS' if system == 'qwen-bcrs' else 'Qwen' if system == 'qwen' else 'UniMIND(BART)'}, in ")
     assert sum(line.startswith("desk> ") for line in lines) == sum(line.startswith("  understood: ") for line in lines) == 4
-    assert sum(line.startswith(("  asks for: ", "  recommends: ")) for line in lines) == 4 and lines.count("  recommends: ") == 0
+    assert sum(line.startswith(("  asks for: ", "  recommends: ")) for line in lines) == 4
     recommended = [line.split()[1] for line in lines if line.startswith("  recommends: ")]
     catalogue = set(read_parquet(folder / "runs/toy/data/items.parquet")["item_id"])
     assert len(recommended) >= 2 and len(set(recommended)) == len(recommended) and set(recommended) <= catalogue
@@ -253,8 +253,8 @@ def test_a_talk_that_cannot_be_is_refused(undisturbed):
     folder, _ = undisturbed
     for system, options, message in (
         ("allm", (), "allm: no CRS, LLM or collaboration of runs/toy; it has bcrs, qwen, qwen-bcrs"),
-        ("bcrs", ("--seed", "7"), "bcrs_seed7 is not trained yet"),
-        ("bcrs", ("--shopper", "1000"), "shopper 1000: runs/toy has shoppers 0 to"),
+        ("bcrs", ("--seed", "7"), "runs/toy: no bcrs_seed7; its runs: "),
+        ("bcrs", ("--shopper", "1000"), "shopper 1000: runs/toy has 4 shoppers, counted from 0"),
     ):
         done = talk_in(folder, system, "你好", options=options)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

@@ -13,10 +13,12 @@ from conftest import slow
 from safetensors.torch import load_file
 from test_llm import LORA, TUNING, answers_of
 from torch import nn
+from torch.backends import mkldnn
 from transformers import TrainingArguments
 
-from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.checkpoints.loading import flat_linear, load_causal, load_tokenizer
 from llmcrs_utils.evaluation.figures import skill_curve
+from llmcrs_utils.llm import ranking as ranking_module
 from llmcrs_utils.llm import system as llm
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
@@ -195,6 +197,19 @@ def test_an_exact_head_is_put_back():
         assert model(input_ids=ids).logits.dtype == torch.float32
         raise KeyError
     assert model(input_ids=ids).logits.dtype == torch.bfloat16
+
+
+def test_an_exact_head_multiplies_what_it_is_given_exactly(monkeypatch):
+    """On a CPU with AMX products are computed in bfloat16 only where states and weights have it; the setting is put back."""
+    used, usual = [], mkldnn.matmul.fp32_precision
+    monkeypatch.setattr(ranking_module, "flat_linear", lambda states, weight, bias: used.append((mkldnn.matmul.fp32_precision, states.dtype)) or flat_linear(states, weight, bias))
+    model, ids = load_causal(tiny.backbone("llama"), dtype="bfloat16").eval(), torch.tensor([[5, 6, 7]])
+    with exact_head(model):
+        logits = model(input_ids=ids).logits
+        states = model.model(input_ids=ids).last_hidden_state
+        model.get_output_embeddings()(states.float() + 1e-4)
+    assert used == [("bf16", torch.float32), ("ieee", torch.float32)] and mkldnn.matmul.fp32_precision == usual
+    torch.testing.assert_close(logits.double(), states.double() @ model.get_output_embeddings().weight.double().T, rtol=1e-5, atol=1e-5)
 
 
 def test_descriptions_are_learned(samples, likely, tmp_path):

@@ -13,6 +13,8 @@ from llmcrs_utils.evaluation.ratings import (
     FOR_RATERS,
     KEY,
     KEY_COMPARISONS,
+    KEY_ITEMS,
+    KEY_SETTINGS,
     RatingsError,
     alpha,
     bradley_terry,
@@ -81,6 +83,9 @@ def sheet_of(path):
 def test_one_question_of_each_dialogue_is_drawn_by_the_seed(samples, predictions, items):
     assert items["sid"].nunique() == items["sample_id"].nunique() == DIALOGUES
     pd.testing.assert_frame_equal(items_to_rate(samples, predictions.sample(frac=1, random_state=3), DIALOGUES, 1), items)
+    other_run = predictions[predictions["system"] != "allm"].assign(seed=2, text="another run")  # allm has one run, which counts with every seed
+    again = items_to_rate(samples, pd.concat([predictions, other_run]), DIALOGUES, 2)
+    assert set(again.loc[again["system"] != "allm", "reply"]) == {"another run"} and not again.loc[again["system"] == "allm", "reply"].eq("another run").any()
     assert set(items_to_rate(samples, predictions, DIALOGUES, 2)["sample_id"]) != set(items["sample_id"])
 
 
@@ -92,13 +97,41 @@ def test_equal_replies_are_one_item_and_names_say_nothing(items, predictions):
     assert max(first) < DIALOGUES, "one system always comes first"
 
 
-def test_too_few_dialogues_and_missing_replies_are_refused(samples, predictions):
-    with pytest.raises(ValueError, match=r"dialogues=10000: only \d+ dialogues of test"):
-        items_to_rate(samples, predictions, 10_000, 1)
-    with pytest.raises(ValueError, match="allm: no reply to"):
-        items_to_rate(samples, predictions.drop(predictions.index[predictions["system"] == "allm"][1:]), DIALOGUES, 1)
-    with pytest.raises(ValueError, match="give one seed"):
-        items_to_rate(samples, pd.concat([predictions, predictions]), DIALOGUES, 1)
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda given: given | {"dialogues": 10_000}, r"dialogues=10000: \d+ dialogues of test"),
+        (lambda given: given | {"dialogues": 0}, "dialogues=0"),
+        (lambda given: given | {"systems": ["bcrs", "typo"]}, "systems typo: no replies with seed 1; known: allm, bcrs, bcrs-allm"),
+        (lambda given: given | {"predictions": given["predictions"].iloc[:0]}, "systems none: no replies"),
+        (lambda given: given | {"predictions": given["predictions"].drop(given["predictions"].index[given["predictions"]["system"] == "allm"][1:])}, "allm: no reply to"),
+        (lambda given: given | {"predictions": pd.concat([given["predictions"]] * 2)}, "give each run once"),
+    ],
+)
+def test_replies_that_cannot_be_rated_are_refused(samples, predictions, change, message):
+    with pytest.raises(ValueError, match=message):
+        items_to_rate(**change({"samples": samples, "predictions": predictions, "dialogues": DIALOGUES, "seed": 1}))
+
+
+def test_comparisons_may_be_left_out_but_not_be_of_one_system(tmp_path, samples, items):
+    none = comparisons_of(items, [], 1)
+    write_material(tmp_path / "rate", items, none, samples, language="en", scale=(0, 2), raters=1, each=1)
+    assert not list((tmp_path / "rate" / FOR_RATERS).glob("*comparisons*")) and read_key(tmp_path / "rate")[1].empty
+    with pytest.raises(ValueError, match="bcrs, bcrs is no pair"):
+        comparisons_of(items, [("bcrs", "bcrs")], 1)
+    with pytest.raises(ValueError, match="typo: no reply to compare"):
+        comparisons_of(items, [("bcrs", "typo")], 1)
+
+
+def test_sides_of_a_comparison_are_drawn(comparisons):
+    assert set(comparisons["left_system"]) == set(comparisons["right_system"]) == set(SYSTEMS)
+
+
+@pytest.mark.parametrize("changes, message", [({"scale": (5, 1)}, "lowest and the highest"), ({"scale": (1,)}, "scale="), ({"language": "fr"}, "known are zh, en"), ({"each": 9}, "1 to 4 sheets")])
+def test_settings_with_which_nobody_could_rate_are_refused(tmp_path, samples, items, comparisons, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write_material(tmp_path / "rate", items, comparisons, samples, **{"language": "zh", "scale": SCALE, "raters": RATERS, "each": EACH} | changes)
+    assert not (tmp_path / "rate").exists()
 
 
 def test_raters_get_nothing_that_tells_systems_apart(material):
@@ -107,7 +140,7 @@ def test_raters_get_nothing_that_tells_systems_apart(material):
     for kind, fields in (("ratings", {"item", "dialogue", "reference", "reply"}), ("comparisons", {"comparison", "dialogue", "left", "right"})):
         tasks = json.loads((material / FOR_RATERS / f"label_studio_{kind}.json").read_text("utf-8"))
         assert all(set(task) == {"data"} and set(task["data"]) == fields for task in tasks)
-    assert {path.name for path in (material / KEY).iterdir()} == {"items.csv", KEY_COMPARISONS}
+    assert {path.name for path in (material / KEY).iterdir()} == {KEY_ITEMS, KEY_COMPARISONS, KEY_SETTINGS}
 
 
 def test_every_item_is_on_as_many_sheets_as_asked(material, items):
@@ -121,15 +154,21 @@ def test_what_may_be_filled_in_is_never_overwritten(material, samples, items, co
     sheet = filled(sheets(material)[0], 0).replace(sheets(material)[0])
     before, settings = sheet.read_bytes(), {"language": "zh", "scale": SCALE, "raters": RATERS, "each": EACH}
     assert write_material(material, items, comparisons, samples, **settings) is False
-    with pytest.raises(RatingsError, match="its key is not that of these replies; choose another folder"):
-        write_material(material, items[items["system"] != "allm"], comparisons, samples, **settings)
+    others = items.assign(reply=items["reply"] + "!")
+    for changed, of_changed, message in ((others, settings, "its items.csv would be others; choose another folder"), (items, settings | {"scale": (0, 2)}, "its settings.json")):
+        with pytest.raises(RatingsError, match=message):
+            write_material(material, changed, comparisons, samples, **of_changed)
     assert sheet.read_bytes() == before
 
 
 def test_the_key_is_read_as_it_was_written(material, items, comparisons):
-    kept, compared = read_key(material)
-    pd.testing.assert_frame_equal(kept, items.drop(columns="reply"), check_dtype=False)
+    kept, compared, scale = read_key(material)
+    pd.testing.assert_frame_equal(kept, items, check_dtype=False)
     pd.testing.assert_frame_equal(compared, comparisons, check_dtype=False)
+    assert scale == SCALE
+    (material / KEY / KEY_SETTINGS).unlink()
+    with pytest.raises(RatingsError, match=r"settings\.json: no such file"):
+        read_key(material)
 
 
 def test_label_studio_gets_a_field_for_every_name_in_its_settings(material):
@@ -161,16 +200,43 @@ def test_filled_in_sheets_come_back(material, items):
     assert set(ratings["rater"]) == {f"filled_{number}" for number in range(RATERS)}
     assert len(ratings) == items["item"].nunique() * EACH * 2
     assert all(row.value == 1 + int(row.item[-1]) % 5 for row in ratings.itertuples())
-    blank = read_ratings([*sheets(material)], items, SCALE)
-    assert blank.empty
+    with pytest.raises(RatingsError, match="nothing is filled in in relevance, informativeness"):
+        read_ratings(sheets(material), items, SCALE)
+
+
+def test_sheets_as_other_programs_save_them(material, items):
+    """Semicolons, tabs, blank rows at the end; another encoding is refused."""
+    sheet = filled(sheets(material)[0], 0)
+    usual = read_ratings([sheet], items, SCALE)
+    table = sheet_of(sheet)
+    for delimiter in ";\t":
+        table.to_csv(sheet, index=False, sep=delimiter)
+        sheet.write_text(sheet.read_text("utf-8") + delimiter * (len(table.columns) - 1) + "\n", "utf-8")
+        pd.testing.assert_frame_equal(read_ratings([sheet], items, SCALE), usual)
+    table.to_csv(sheet, index=False, encoding="gbk")
+    with pytest.raises(RatingsError, match=r"filled_0\.csv: cannot be read as CSV in UTF-8 .* save the sheet as CSV UTF-8"):
+        read_ratings([sheet], items, SCALE)
+
+
+def test_sheets_of_comparisons_come_back_in_either_language(material, comparisons):
+    paths = sorted((material / FOR_RATERS).glob("comparisons_*.csv"))
+    table = sheet_of(paths[0]).assign(better="左边的回复")
+    table.loc[0, "better"] = "tie"
+    table.to_csv(paths[0].with_name("one.csv"), index=False)
+    choices = read_choices([paths[0].with_name("one.csv")], comparisons)
+    assert list(choices["better"]) == ["tie", *["left"] * (len(table) - 1)]
+    asked = comparisons.loc[comparisons["comparison"] != "", "comparison"]
+    seen = pd.concat([sheet_of(path) for path in paths])
+    assert set(seen["comparison"]) == set(asked) and (seen["comparison"].value_counts() == EACH).all()
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"relevance": "6"}, r"filled_0\.csv: row 1, relevance: '6' is not a whole number from 1 to 5"),
-        ({"informativeness": "3.5"}, r"row 1, informativeness: '3\.5' is not a whole number"),
-        ({"item": "999-01"}, r"row 1: item '999-01' is not in the key"),
+        ({"relevance": "6"}, r"filled_0\.csv: line \d+, q\d{4}-\d\d by filled_0, relevance: '6' is not a whole number from 1 to 5"),
+        ({"informativeness": "3.5"}, r"informativeness: '3\.5' is not a whole number"),
+        ({"informativeness": "--3"}, r"informativeness: '--3' is not a whole number"),
+        ({"item": "q9999-01"}, r"item 'q9999-01' is not in the key"),
     ],
 )
 def test_ratings_that_cannot_be_are_refused(material, items, changes, message):
@@ -180,14 +246,15 @@ def test_ratings_that_cannot_be_are_refused(material, items, changes, message):
 
 def test_a_second_rating_of_one_item_and_a_foreign_table_are_refused(material, items, tmp_path):
     sheet = filled(sheets(material)[0], 0)
-    with pytest.raises(RatingsError, match="has rated .* before .*row 1"):
+    with pytest.raises(RatingsError, match="rated before .*line"):
         read_ratings([sheet, sheet], items, SCALE)
-    pd.DataFrame({"item": ["001-01"]}).to_csv(tmp_path / "other.csv", index=False)
+    pd.DataFrame({"item": ["q0001-01"]}).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(RatingsError, match="no column informativeness"):
         read_ratings([tmp_path / "other.csv"], items, SCALE)
-    (tmp_path / "other.json").write_text('[{"id": 1}]')
-    with pytest.raises(RatingsError, match="not an export of Label Studio"):
-        read_ratings([tmp_path / "other.json"], items, SCALE)
+    for text in ('[{"id": 1}]', '[{"id": 1, "annotations": [7]}]', "{", '{"a": 1}'):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(RatingsError, match="not an export of Label Studio"):
+            read_ratings([tmp_path / "other.json"], items, SCALE)
     with pytest.raises(RatingsError, match="no such file"):
         read_ratings([tmp_path / "none.csv"], items, SCALE)
 
@@ -199,11 +266,13 @@ def exported(task, user, given, **more):
 
 def test_an_export_of_label_studio_comes_back(material, items, comparisons, tmp_path):
     tasks = [{"id": number, **task} for number, task in enumerate(json.loads((material / FOR_RATERS / "label_studio_ratings.json").read_text("utf-8")))]
-    answers = [exported(tasks[0], 7, {"relevance": "4"}), exported(tasks[1], {"id": 8}, {"relevance": "2", "informativeness": "5"}), exported(tasks[2], 7, {"relevance": "1"}, was_cancelled=True)]
+    twice = exported(tasks[0], 7, {"relevance": 4})
+    twice["annotations"] += exported(tasks[0], 9, {"relevance": "3"})["annotations"]
+    answers = [twice, exported(tasks[1], {"id": 8}, {"relevance": "2", "informativeness": "5"}), exported(tasks[2], 7, {"relevance": "1"}, was_cancelled=True)]
     (tmp_path / "export.json").write_text(json.dumps(answers))
     ratings = read_ratings([tmp_path / "export.json"], items, SCALE)
     assert list(ratings.itertuples(index=False, name=None)) == [
-        ("user 7", tasks[0]["data"]["item"], "relevance", 4.0), ("user 8", tasks[1]["data"]["item"], "relevance", 2.0), ("user 8", tasks[1]["data"]["item"], "informativeness", 5.0),
+        ("user 7", tasks[0]["data"]["item"], "relevance", 4.0), ("user 9", tasks[0]["data"]["item"], "relevance", 3.0), ("user 8", tasks[1]["data"]["item"], "relevance", 2.0), ("user 8", tasks[1]["data"]["item"], "informativeness", 5.0),
     ]  # fmt: skip
     pairs = json.loads((material / FOR_RATERS / "label_studio_comparisons.json").read_text("utf-8"))
     (tmp_path / "pairs.json").write_text(json.dumps([exported({"id": 1, **pairs[0]}, 7, {"better": "left"})]))
@@ -242,13 +311,39 @@ def test_raters_who_agree_and_raters_who_guess(items):
 
 
 def test_means_of_systems_by_hand(items):
+    """Over raters first: an item that many have rated counts as much as one that few have."""
     value = items["system"].map({"bcrs": 5.0, "allm": 2.0, "bcrs-allm": 3.0}).groupby(items["item"]).max()  # an item shared with the CRS gets its rating
-    ratings = pd.DataFrame([(rater, item, "relevance", rating - rater) for item, rating in value.items() for rater in (0, 1)], columns=["rater", "item", "question", "value"])
-    table = rated_systems(ratings, items).set_index("system")
-    shared = items[items["system"] == "bcrs"]["item"].isin(items[items["system"] == "bcrs-allm"]["item"]).mean()
-    assert table.loc["UniMIND(BART)", "value"] == 4.5 and table.loc["Chinese-Alpaca", "value"] == 1.5
-    assert 0 < shared < 1 and table.loc["BCRS-ALLM", "value"] == pytest.approx(2.5 + 2 * shared)
+    raters = {item: (0, 1, 2, 3) if place % 3 == 0 else (2,) for place, item in enumerate(value.index)}
+    leaning = (-1.5, -0.5, 0.0, 2.0)  # zero in the mean of the four, and of the one
+    ratings = pd.DataFrame([(rater, item, "relevance", value[item] + leaning[rater]) for item in value.index for rater in raters[item]], columns=["rater", "item", "question", "value"])
+    ratings.loc[ratings["rater"] == 2, "value"] -= 0.3 * (ratings["item"].map(raters).map(len) == 1)[ratings["rater"] == 2]
+    table = rated_systems(ratings, items, SCALE).set_index("system")
+    single = items["item"].map(raters).map(len).eq(1)
+    for key, name, score in (("bcrs", "UniMIND(BART)", 5.0), ("allm", "Chinese-Alpaca", 2.0)):
+        assert table.loc[name, "value"] == pytest.approx(score - 0.3 * single[items["system"] == key].mean())
     assert (table["n"] == DIALOGUES).all() and table.loc["UniMIND(BART)", "paper"] == pytest.approx(3.7911) and list(table.index)[0] == "UniMIND(BART)"
+    assert rated_systems(ratings, items, (0, 2))["paper"].isna().all(), "the paper's numbers are on another scale"
+    partly = rating_table(rated_systems(ratings, items, SCALE))
+    assert list(partly.columns) == ["relevance", "informativeness", "dialogues"] and (partly["informativeness"] == "–").all()
+    (axes,) = rating_figure(rated_systems(ratings, items, SCALE), "claim", "note").axes
+    assert len(axes.get_yticklabels()) == len(SYSTEMS)
+
+
+def test_many_dialogues_keep_their_names_apart():
+    items = [f"q{number:04d}-01" for number in (100, 1000)]
+    assert raters_of(items[0], 7, 3) != raters_of(items[1], 7, 3)
+    table = pd.DataFrame([(rater, item, "relevance", float(1 + (rater + place) % 3)) for place, item in enumerate(items) for rater in (0, 1)], columns=["rater", "item", "question", "value"])
+    assert np.isfinite(rater_agreement(table)["low"]).all(), "two questions can be left out in turn"
+
+
+def test_the_jackknife_s_interval_by_hand():
+    """Ten questions, three raters: the interval is alpha plus and minus t(9) times the jackknife's standard error."""
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame([(rater, f"q{question:04d}-01", "relevance", float(np.clip(question % 5 + draw.integers(0, 2), 0, 4))) for question in range(10) for rater in range(3)], columns=["rater", "item", "question", "value"])
+    left_out = np.array([alpha(table[table["item"] != item]) for item in table["item"].unique()])
+    error = np.sqrt(9 / 10 * ((left_out - left_out.mean()) ** 2).sum())
+    found = rater_agreement(table).iloc[0]
+    assert found["alpha"] - found["low"] == pytest.approx(2.262157 * error, rel=1e-5)
 
 
 def judged(comparisons, better):
@@ -263,6 +358,8 @@ def test_the_preferred_system_is_the_strongest(comparisons):
     preferred = preferences(judged(comparisons, order), comparisons)
     ties = (comparisons["comparison"] == "").sum()
     assert len(preferred) == len(comparisons) and (preferred["share"] == 0.5).sum() == ties > 0
+    some = preferences(judged(comparisons, order).iloc[:2], comparisons)
+    assert len(some) == 2 and (some["share"] != 0.5).all(), "ties that nobody judged do not count while others wait"
     table = bradley_terry(preferred)
     assert list(table["system"]) == ["BCRS-ALLM", "UniMIND(BART)", "Chinese-Alpaca"]
     assert table["strength"].sum() == pytest.approx(0, abs=1e-9) and np.isfinite(table[["low", "high"]]).all(axis=None)
@@ -295,9 +392,18 @@ def test_a_dialogue_is_rated_by_as_many_as_asked():
 
 def test_the_figure_has_a_row_per_system_best_first(items):
     quality = pd.Series({item: 0.2 + 0.6 * (system == "allm") for item, system in zip(items["item"], items["system"])})
-    rated = rated_systems(simulated_ratings(items, quality, SCALE, RATERS, EACH, 1), items)
+    rated = rated_systems(simulated_ratings(items, quality, SCALE, RATERS, EACH, 1), items, SCALE)
     (axes,) = rating_figure(rated, "claim", "note").axes
     assert [label.get_text() for label in axes.get_yticklabels()][0] == "Chinese-Alpaca" and len(axes.get_yticklabels()) == len(SYSTEMS)
     drawn = {line.get_label(): sorted(line.get_xdata()) for line in axes.lines}
     assert drawn["relevance"] == sorted(rated.loc[rated["question"] == "relevance", "value"])
-    assert list(rating_table(rated).columns) == ["relevance", "informativeness"] and rating_table(rated).index[0] == "Chinese-Alpaca"
+    assert rating_table(rated).index[0] == "Chinese-Alpaca"
+
+
+def test_judgements_of_one_dialogue_count_as_one():
+    """Ten judgements in each of 30 dialogues, all alike within a dialogue: the interval is that of 30, not of 300."""
+    won = [float(number % 3 > 0) for number in range(30)]
+    once = bradley_terry(pd.DataFrame([(f"d{number}", "bcrs", "allm", share) for number, share in enumerate(won)], columns=["sid", "one", "other", "share"]))
+    often = bradley_terry(pd.DataFrame([(f"d{number}", "bcrs", "allm", share) for number, share in enumerate(won) for _ in range(10)], columns=["sid", "one", "other", "share"]))
+    widths = [(table["high"] - table["low"]).iloc[0] for table in (once, often)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.15)

@@ -277,12 +277,12 @@ def control_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 def rating_figure(table: pd.DataFrame, claim: str, note: str) -> Figure:
     """Mean human ratings with their 95% intervals, a row per system, best in relevance first. ``table``: what ``ratings.rated_systems`` returns."""
-    systems = table[table["question"] == "relevance"].sort_values("value", ascending=False)["system"].tolist()
+    systems = table["system"].unique().tolist()
     figure = Figure(figsize=(8, 1.6 + 0.32 * len(systems)), layout="constrained")
     axes = figure.subplots()
     looks = {"relevance": ("#0072B2", "o", -0.14), "informativeness": ("#D55E00", "s", 0.14)}
     for question, (colour, shape, shift) in looks.items():
-        part = table[table["question"] == question].set_index("system").loc[systems]
+        part = table[table["question"] == question].set_index("system").reindex(systems)
         places = np.arange(len(systems)) + shift
         axes.hlines(places, part["low"], part["high"], color=colour, linewidth=1.4)
         axes.plot(part["value"], places, shape, color=colour, markersize=6, label=question)

@@ -256,7 +256,7 @@ def exact_head(model: PreTrainedModel) -> Iterator[None]:
     def in_float32(states: torch.Tensor) -> torch.Tensor:
         # oneDNN may round the factors to bfloat16 where they are bfloat16 already: the same sums, in two thirds of the time on a CPU with AMX.
         rounded = states.dtype == head.weight.dtype == torch.bfloat16
-        usual, mkldnn.matmul.fp32_precision = mkldnn.matmul.fp32_precision, "bf16" if rounded else "none"
+        usual, mkldnn.matmul.fp32_precision = mkldnn.matmul.fp32_precision, "bf16" if rounded else "ieee"
         try:
             with torch.autocast(states.device.type, enabled=False):
                 return flat_linear(states.float(), weight, bias)

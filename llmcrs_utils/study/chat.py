@@ -3,12 +3,13 @@
     python -m llmcrs_utils.study.chat runs/demo bcrs-allm [--shopper 3] [--seed 1]
 
 The paper has no rule for what the desk does next. Here it asks while the system names attributes that were neither told nor asked, at most
-``MOST_QUESTIONS`` times, and then recommends. Beside each reply stands what the system understood, and what help it got. An empty line or the end
+``MOST_QUESTIONS`` times, and then recommends. With each reply it shows what the system understood, and what help it got. An empty line or the end
 of the input ends the talk.
 """
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from llmcrs_utils.corpus.faults import CorpusError
 from llmcrs_utils.evaluation.one_dialogue import glossed
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.parameters import ParameterError, hide_notices
-from llmcrs_utils.study.plan import TRAINED_BY, Plan
+from llmcrs_utils.study.plan import Plan
 from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.study.run import FINISHED, run_name, run_of
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, System
@@ -37,6 +38,7 @@ from llmcrs_utils.world.english import glossary
 MOST_QUESTIONS = 2
 NOT_SAID = "nothing"
 Ask = Callable[[pd.DataFrame, pd.DataFrame | None], pd.DataFrame]
+NO_REPLY = "(no usable reply)"
 SMALL = "A model this small mixes up words and contradicts itself. It shows how the parts work together, not how well a large model would do."
 
 
@@ -47,6 +49,7 @@ class Desk:
     Attributes:
         system: who answers; ``asks`` has the functions by which it, its assistant and the CRS that picks candidates are asked, by key.
         shopper: the row of a test question whose shopper this is: ``domain``, clicks before it (``history``), ``seller_id``.
+        shown_history: whether products that were shown join the clicks, as in data that was built so.
     """
 
     system: System
@@ -54,24 +57,35 @@ class Desk:
     dataset: Dataset
     prompts: Prompts
     shopper: dict
+    shown_history: bool = False
     turns: list[Turn] = field(default_factory=list)
     helped_by: dict[str, str] = field(default_factory=dict)  # task -> the help of this turn
 
     @property
     def known(self) -> list[tuple[str, str]]:
-        """Needs that the shopper has told, as understood."""
-        return [pair for turn in self.turns if turn.by_user for pair in turn.needs]
+        """Needs that the shopper has told, as understood, each once."""
+        return list(dict.fromkeys(pair for turn in self.turns if turn.by_user for pair in turn.needs))
 
     @property
     def asked(self) -> list[str]:
         return [attribute for turn in self.turns if turn.act == "系统提问" for attribute in turn.attributes]
+
+    @property
+    def shown(self) -> list[str]:
+        """Products that were recommended."""
+        return [item for turn in self.turns for item in turn.items]
+
+    @property
+    def history(self) -> list[str]:
+        return [*self.shopper["history"], *(self.shown if self.shown_history else [])]
 
     def question(self, task: str, current: list[str], **extra) -> pd.DataFrame:
         """One sample of a task, at this point of the dialogue. Its label is not known and not read."""
         turns = self.turns[:-1] if task == "understand" else self.turns
         context, current = up_to_question(task, visible_segments(task, turns, self.prompts), current)
         empty = {"label": "", "asked": [], "items": [], "needs": [], "history": [], "candidates": []}
-        about = {"sample_id": f"chat:{len(self.turns)}:{task}", "split": "test", "task": task, "sid": "chat", "domain": self.shopper["domain"]}
+        domains = {name: self.shopper[name] for name in ("domain", "told_domain") if name in self.shopper}
+        about = {"sample_id": f"chat:{len(self.turns)}:{task}", "split": "test", "task": task, "sid": "chat"} | domains
         return pd.DataFrame([about | {"context": context, "current": current} | empty | extra])
 
     def answer(self, sample: pd.DataFrame) -> pd.Series:
@@ -95,7 +109,8 @@ class Desk:
         """The desk's next turn: a question or a recommendation, and its words."""
         turn = self.next_question() or self.recommendation()
         extra = {"asked": turn.attributes, "items": turn.items, "needs": self.known}
-        turn.texts = [self.answer(self.question("respond", turn.closing(self.prompts), **extra))["text"]]
+        reply = self.answer(self.question("respond", turn.closing(self.prompts), **extra))
+        turn.texts = [reply["text"] if reply["valid"] else NO_REPLY]
         self.turns.append(turn)
         return turn
 
@@ -108,30 +123,33 @@ class Desk:
         return Turn("系统提问", len(self.turns), datetime.now(), needs=[(attribute, "") for attribute in fresh]) if fresh else None
 
     def recommendation(self) -> Turn:
-        """The system's best candidate that was not shown before."""
+        """The system's best candidate that was not shown before, if there is one."""
         candidates = self.candidates()
-        ranking = self.answer(self.question("recommend", [], label=candidates[0], candidates=candidates, history=self.history()))["ranking"]
-        shown = {item for turn in self.turns for item in turn.items}
-        best = next((item for item in ranking if item not in shown), ranking[0])
+        ranking = self.answer(self.question("recommend", [], label=candidates[0], candidates=candidates, history=self.history))["ranking"]
+        best = next((item for item in ranking if item not in self.shown), ranking[0])
         return Turn("系统推荐", len(self.turns), datetime.now(), items=[best])
 
-    def history(self) -> list[str]:
-        return list(self.shopper["history"])
-
     def candidates(self) -> list[str]:
-        """20 products to choose from: a CRS's best of the whole catalogue, or for an LLM alone those of the shop with most of the told values."""
+        """20 products to choose from, in random order as in the study.
+
+        A CRS or a pair takes the best 20 of the whole catalogue by its CRS, which gets no help for that. An LLM alone takes those of the shop, then of
+        all, with most of the told values.
+        """
         crs = next((key for key in self.asks if SYSTEMS[key].family == "crs"), None)
         items = self.dataset.items
-        if crs is None:
-            listed = items[items["listed"] & (items["facts"] != "")]
-            own = listed[listed["seller_id"] == self.shopper["seller_id"]]
-            pool = own if len(own) >= len(LETTERS) else listed
+        if crs:
+            some = items["item_id"].head(len(LETTERS)).tolist()
+            sample = self.question("recommend", [], label=some[0], candidates=some, history=self.history)
+            best = self.asks[crs](sample, None)["catalogue"].item()[: len(LETTERS)]
+        else:
             values = [value for _, value in self.known if value]
-            hits = [sum(value in facts for value in values) for facts in pool["facts"]]
-            return pool.assign(hits=hits).sort_values("hits", ascending=False, kind="stable")["item_id"].head(len(LETTERS)).tolist()
-        some = items["item_id"].head(len(LETTERS)).tolist()
-        sample = self.question("recommend", [], label=some[0], candidates=some, history=self.history())
-        return self.asks[crs](sample, None)["catalogue"].item()[: len(LETTERS)]
+            order = items.assign(
+                elsewhere=items["seller_id"] != self.shopper["seller_id"], unlisted=~items["listed"] | (items["facts"] == ""),
+                misses=[sum(value not in facts for value in values) for facts in items["facts"]],
+            )  # fmt: skip
+            best = order.sort_values(["unlisted", "elsewhere", "misses"], kind="stable")["item_id"].head(len(LETTERS)).tolist()
+        random.Random(len(self.turns)).shuffle(best)
+        return best
 
 
 def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> Desk:
@@ -150,22 +168,30 @@ def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> 
         raise ParameterError(f"{folder}: no run; give the folder of a finished one, such as runs/demo after `make demo`")
     profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
     plan = Plan(check_profile(profile, folder / "profile.json"))
-    jobs = {job.name: job for job in plan.jobs() if job.notebook in TRAINED_BY.values() and not job.kind}
+    if folder.resolve() != Path(plan.folder).resolve():
+        raise ParameterError(f"{folder}: its models are those of {plan.folder}; give that folder, from the project's root")
     talking = [name for name in profile["systems"] if SYSTEMS[name].family != "typical"]
     if key not in talking:
-        raise ParameterError(f"{key}: no CRS, LLM or collaboration of {folder}; it has {', '.join(talking)}")
-    system, asks = SYSTEMS[key], {}
-    for part in (key, system.assistant):
-        job = jobs.get(run_name(part, seed)) if part else None
-        if part and (job is None or not (Path(run_of(job.notebook, job.parameters).output_dir) / FINISHED).is_file()):
-            raise ParameterError(f"{folder}: {run_name(part, seed)} is not trained yet; run the profile to its end")
-        if job:
-            parameters = run_of(job.notebook, job.parameters).parameters
-            asks[part] = import_module(f"llmcrs_utils.{SYSTEMS[part].family}.system").asked_live(parameters)
+        raise ParameterError(f"{key}: no CRS, LLM or collaboration of {folder}; it has {', '.join(talking) or 'none'}")
+    runs = {job.name: run_of(job.notebook, job.parameters) for job in plan.jobs() if job.rule in ("train_crs", "tune_llm") and not job.kind}
+    asks, parameters = {}, {}
+    for part in filter(None, (key, SYSTEMS[key].assistant)):
+        name = run_name(part, seed)
+        if name not in runs:
+            raise ParameterError(f"{folder}: no {name}; its runs: {', '.join(runs)}")
+        parameters = runs[name].parameters
+        if parameters.get("served"):
+            raise ParameterError(f"{name}: answers from a server, which the talk does not ask; choose a system that was trained here")
+        if not (Path(runs[name].output_dir) / FINISHED).is_file():
+            raise ParameterError(f"{folder}: {name} is not trained yet; run the profile to its end")
+        family = import_module(f"llmcrs_utils.{SYSTEMS[part].family}.system")  # loads torch
+        asks[part] = family.asked_live(parameters)
     questions = read_parquet(folder / "data" / "samples.parquet").query("split == 'test' and task == 'recommend'").drop_duplicates("sid")
     if not 0 <= shopper < len(questions):
-        raise ParameterError(f"shopper {shopper}: {folder} has shoppers 0 to {len(questions) - 1}")
-    return Desk(system, asks, read_dataset(folder / "data"), prompts_of(parameters["language"]), questions.iloc[shopper].to_dict())
+        raise ParameterError(f"shopper {shopper}: {folder} has {len(questions)} shoppers, counted from 0")
+    build = next(job for job in plan.jobs() if job.rule == "build_data")
+    shown_history = run_of(build.notebook, build.parameters).parameters["shown_history"]
+    return Desk(SYSTEMS[key], asks, read_dataset(folder / "data"), prompts_of(parameters["language"]), questions.iloc[shopper].to_dict(), shown_history)
 
 
 def talk(desk: Desk, lines: Iterable[str], show: Callable[[str], None]) -> None:
@@ -200,14 +226,16 @@ def main(arguments: list[str] | None = None) -> int:
     disable_progress_bar()  # of the loading of weights
     try:
         desk = open_desk(chosen.folder, chosen.system, chosen.seed, chosen.shopper)
+        domain = desk.shopper.get("told_domain", desk.shopper["domain"])
+        print(f"The desk is {desk.system.name}, in {CATEGORIES.get(domain, domain)} ({domain}). You are a shopper with {len(desk.history)} clicks. {SMALL}")
+        if sys.stdin.isatty():
+            print("Type as the shopper; an empty line ends the talk.")
+        talk(desk, prompted() if sys.stdin.isatty() else sys.stdin, lambda line: print(line, flush=True))
     except (ParameterError, CorpusError, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    domain = desk.shopper["domain"]
-    print(f"The desk is {desk.system.name}, in {CATEGORIES.get(domain, domain)} ({domain}). You are a shopper with {len(desk.history())} clicks. {SMALL}")
-    if sys.stdin.isatty():
-        print("Type as the shopper; an empty line ends the talk.")
-    talk(desk, prompted() if sys.stdin.isatty() else sys.stdin, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print()
     return 0
 
 
