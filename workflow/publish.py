@@ -84,12 +84,17 @@ def publish_run(name: str, validation: bool = False) -> Path:
 def publish_study() -> None:
     run, results = RUNS / STUDY, publish_run(STUDY, validation=True)
     publish_split(run / "predictions" / CATALOGUE, results / "predictions" / CATALOGUE, "test", CATALOGUE_SCHEMA)
-    publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
-    publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
-    publish_split(run / "predictions", results / "training", "train")
+    publish_cross_fitting(run, results)
     publish_dialogues(run, results)
     traits = read_parquet(run / "data" / "traits.parquet")
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
+
+
+def publish_cross_fitting(run: Path, results: Path) -> None:
+    """Test answers with cross-fitted help, and what the help was worth: answers of assistants, and of their folds, to training dialogues."""
+    publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
+    publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
+    publish_split(run / "predictions", results / "training", "train")
 
 
 def publish_dialogues(run: Path, results: Path) -> None:
@@ -123,6 +128,8 @@ def publish_readers(name: str) -> None:
     run, records = RUNS / name, provenance(RUNS / name)
     check_profile(profile_of(run), name)  # registers the profile's LLMs
     results = publish_run(name, validation=True)
+    if (run / "cross_fitted").is_dir():
+        publish_cross_fitting(run, results)
     publish_adapters(run, results, records)
     curves = [read_curve(path.parent).assign(system=path.parent.name) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
     if curves:
