@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # workflow/ is a folder of scripts
 
 from workflow import figures
 
-COMPARED = [path for number in ("00", "07", "08", "09", "10", "12", "13", "14", "15") for path in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
+COMPARED = [ROOT / "notebooks" / f"{name}.ipynb" for name in sorted(figures.FROM_RESULTS)]
 
 
 @pytest.fixture(scope="module")
