@@ -100,14 +100,14 @@ def asked_live(parameters: dict) -> Callable[[pd.DataFrame, pd.DataFrame | None]
 
     The model in ``output_dir`` is loaded once.
     """
-    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    prompts, items = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"]).index
     tokenizer = load_tokenizer(parameters["model_name_or_path"], segments=True)
     model = UniMind.from_pretrained(parameters["output_dir"]).to(device())
 
     def ask(samples: pd.DataFrame, helped: pd.DataFrame | None) -> pd.DataFrame:
-        examples, _ = encode_samples(samples, tokenizer, prompts, dataset.index, parameters["cutoff_len"], parameters["max_target_len"], helped)
+        examples, _ = encode_samples(samples, tokenizer, prompts, items, parameters["cutoff_len"], parameters["max_target_len"], helped)
         return predict(
-            model, tokenizer, samples, examples, dataset.index, prompts,
+            model, tokenizer, samples, examples, items, prompts,
             num_beams=parameters["num_beams"], max_target_len=parameters["max_target_len"], batch_size=len(samples),
         )  # fmt: skip
 

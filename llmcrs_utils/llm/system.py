@@ -176,14 +176,14 @@ def answer(material: Material, output_dir: str | Path, splits: list[str]) -> pd.
 
 def asked_live(parameters: dict) -> Callable[[pd.DataFrame, pd.DataFrame | None], pd.DataFrame]:
     """As ``crs.system.asked_live``. Candidates are read in one order."""
-    prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
+    prompts, facts = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"]).facts
     merged_dir = Path(parameters["dataset_dir"]).parent / "backbones"
     base = with_adapters(parameters["model_name_or_path"], parameters["adapter_name_or_path"], merged_dir)
     tokenizer = load_tokenizer(base)
     model = load_tuned(parameters["output_dir"], parameters["quantization_bit"], base, parameters["dtype"])
 
     def ask(samples: pd.DataFrame, helped: pd.DataFrame | None) -> pd.DataFrame:
-        instructions = build_instructions(samples, dataset.facts, prompts, helped, parameters["ranking"])
+        instructions = build_instructions(samples, facts, prompts, helped, parameters["ranking"])
         shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
         examples, _ = encode_instructions(instructions, tokenizer, prompts, *shape)
         return predict(model, tokenizer, samples, examples, prompts, max_new_tokens=parameters["max_new_tokens"], batch_size=len(samples))

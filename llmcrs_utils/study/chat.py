@@ -82,7 +82,7 @@ class Desk:
     def question(self, task: str, current: list[str], **extra) -> pd.DataFrame:
         """One sample of a task, at this point of the dialogue. Its label is not known and not read."""
         turns = self.turns[:-1] if task == "understand" else self.turns
-        context, current = up_to_question(task, visible_segments(task, turns, self.prompts), current)
+        context, current = up_to_question(task, visible_segments(task, [turn.segments(self.prompts) for turn in turns]), current)
         empty = {"label": "", "asked": [], "items": [], "needs": [], "history": [], "candidates": []}
         domains = {name: self.shopper[name] for name in ("domain", "told_domain") if name in self.shopper}
         about = {"sample_id": f"chat:{len(self.turns)}:{task}", "split": "test", "task": task, "sid": "chat"} | domains
@@ -173,7 +173,8 @@ def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> 
     talking = [name for name in profile["systems"] if SYSTEMS[name].family != "typical"]
     if key not in talking:
         raise ParameterError(f"{key}: no CRS, LLM or collaboration of {folder}; it has {', '.join(talking) or 'none'}")
-    runs = {job.name: run_of(job.notebook, job.parameters) for job in plan.jobs() if job.rule in ("train_crs", "tune_llm") and not job.kind}
+    jobs = plan.jobs()
+    runs = {job.name: run_of(job.notebook, job.parameters) for job in jobs if job.rule in ("train_crs", "tune_llm") and not job.kind}
     asks, parameters = {}, {}
     for part in filter(None, (key, SYSTEMS[key].assistant)):
         name = run_name(part, seed)
@@ -189,7 +190,7 @@ def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> 
     questions = read_parquet(folder / "data" / "samples.parquet").query("split == 'test' and task == 'recommend'").drop_duplicates("sid")
     if not 0 <= shopper < len(questions):
         raise ParameterError(f"shopper {shopper}: {folder} has {len(questions)} shoppers, counted from 0")
-    build = next(job for job in plan.jobs() if job.rule == "build_data")
+    build = next(job for job in jobs if job.rule == "build_data")
     shown_history = run_of(build.notebook, build.parameters).parameters["shown_history"]
     return Desk(SYSTEMS[key], asks, read_dataset(folder / "data"), prompts_of(parameters["language"]), questions.iloc[shopper].to_dict(), shown_history)
 

@@ -97,9 +97,9 @@ def merge_turns(dialogue: Dialogue) -> list[Turn]:
     return turns
 
 
-def visible_segments(task: str, turns: list[Turn], prompts: Prompts) -> list[list[str]]:
-    """Of each turn the segments that a task may see."""
-    return [[segment for segment in turn.segments(prompts) if segment.startswith(VISIBLE[task])] for turn in turns]
+def visible_segments(task: str, segments: list[list[str]]) -> list[list[str]]:
+    """Of each turn's segments those that a task may see."""
+    return [[segment for segment in turn if segment.startswith(VISIBLE[task])] for turn in segments]
 
 
 def up_to_question(task: str, before: list[list[str]], current: list[str]) -> tuple[list[list[str]], list[str]]:
@@ -115,7 +115,8 @@ def up_to_question(task: str, before: list[list[str]], current: list[str]) -> tu
 def dialogue_samples(dialogue: Dialogue, prompts: Prompts, gold: str = "liked") -> list[dict]:
     """All task samples of a dialogue, by task, then by turn; candidates as the corpus gives them. ``gold``: one of ``GOLD``."""
     turns = merge_turns(dialogue)
-    visible = {task: visible_segments(task, turns, prompts) for task in VISIBLE}
+    segments = [turn.segments(prompts) for turn in turns]
+    visible = {task: visible_segments(task, segments) for task in VISIBLE}
     samples = []
 
     def add(task: str, index: int, current: list[str], label: str, **extra):
