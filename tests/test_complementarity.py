@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from made_up import answers_of, in_two_runs, random_scores, scores_of
 
-from llmcrs_utils.evaluation import wording
+from llmcrs_utils.evaluation import claims, wording
+from llmcrs_utils.evaluation.analysis_figures import pull_figure
 from llmcrs_utils.evaluation.complementarity import (
     OUTCOMES,
     RIGHT_FROM,
@@ -18,10 +19,12 @@ from llmcrs_utils.evaluation.complementarity import (
     outcomes_alone,
     over_others,
     over_the_better,
+    pull,
     triples,
 )
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import wide_scores
+from llmcrs_utils.evaluation.tables import gains
 from llmcrs_utils.systems.registry import system_of
 
 STUDY = ("bcrs", "ccrs", "allm", "allm-bcrs", "allm-ccrs", "bcrs-allm")
@@ -35,6 +38,49 @@ def scores():
 
 def exactly(value):
     return pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+# --- towards the helper
+
+
+def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
+    values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
+    table = pull(scores_of(in_two_runs(values))).set_index("system")
+    assert table.loc["ALLM-BCRS", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.2, 0.6, 0.35, 0.15])
+    assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
+    assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False}
+    assert claims.towards_the_helper(table).endswith("in 1 of 2 cases")
+    assert claims.towards_the_helper(table.assign(collapsed=["UniMIND(BART)", ""])).endswith("in 0 of 1 cases")
+    controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15]})
+    (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
+    points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
+    assert points["o"] == pytest.approx([0.2, 0.35, 0.6, 0.75]) and points["|"] == pytest.approx([0.6, 0.2]) and points["D"] == pytest.approx([0.6, 0.6])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["UniMIND(BART)\nwith Chinese-Alpaca", "Chinese-Alpaca\nwith UniMIND(BART)"]
+
+
+def test_titles_count_what_the_tables_say():
+    table = pd.DataFrame({"gain": [0.2, -0.1, 0.3, 0.1], "p (Holm)": [0.01, 0.04, 0.2, np.nan]})
+    assert claims.changes(table, "scores") == "Of 3 scores, help raises 1 and lowers 1 significantly"
+    assert claims.changes(table[2:], "scores") == "Help changes none of 1 scores significantly"
+    assert claims.changes(table[3:], "scores") == "None of the changes of 1 scores by help can be tested"
+    values = {"bcrs": [1, 1, 1, 0, 0, 0, 0, 0], "allm": [1, 0, 0, 1, 0, 0, 0, 0], "allm-bcrs": [1, 0, 0, 1, 1, 0, 0, 0], "bcrs-allm": [1, 1, 1, 0, 0, 0, 0, 0]}
+    scores = scores_of(values)
+    assert "right in 38% of the answers" in claims.only_one_is_right(outcomes(scores))
+    assert "in 1 of 2 cases" in claims.corrected_and_spoiled(help_and_harm(scores))  # 2 corrected and 2 spoiled; 2 corrected and 1 spoiled
+    rooms = headroom(scores)
+    assert f"in {(rooms['realised'] < 0.5).sum()} of 2 cases" in claims.headroom_left(rooms)
+    assert "in 1 of 3 combinations" in claims.categories_raised(pd.DataFrame({"alone": [0.1, 0.2, 0.3], "helped": [0.2, 0.2, 0.1]}))
+    assert "smaller in 2 of 3 cases" in claims.smaller_when_cross_fitted(pd.DataFrame({"change": [-0.1, 0.1, -0.2]}))
+    assert "rises in 1 of 2 cases" in claims.following_the_helper(pd.DataFrame({"moved": [0.1, -0.1]}))
+
+
+def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_two():
+    values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
+    scores = scores_of(in_two_runs(values))
+    said = wording.overview(pull(scores), gains(scores), over_the_better(scores))
+    assert "in 1 of 2 cases" in said and "**2 above zero**" in said and "**1 of 2** are significantly better than the better" in said
+    alone = scores[scores["seed"] == 1]
+    assert "cannot be tested here" in wording.overview(pull(alone), gains(alone), over_the_better(alone))
 
 
 # --- who is right
@@ -290,7 +336,7 @@ def test_sentences_hold_the_tables_numbers():
     assert "win 25% of the samples and lose 0%; a base trained with another seed turns 38%" in won
     assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
     assert "In 1 of 2 cases" in wording.who_follows(followed(SAID | {"r1": ["i2", "i1"], "e1": "产地"}).reset_index().assign(moved=[-0.1, 0.2]))
-    assert wording.span(pd.Series([0.101, 0.104])) == "10%" and wording.span(pd.Series([0.1, 0.2])) == "10% to 20%"
+    assert claims.span(pd.Series([0.101, 0.104])) == "10%" and claims.span(pd.Series([0.1, 0.2])) == "10% to 20%"
 
 
 def test_p_values_are_shown_as_far_as_they_say_something():

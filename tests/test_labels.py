@@ -18,9 +18,9 @@ from test_hostile import STEADY
 from llmcrs_utils.corpus.description import render_dialogue
 from llmcrs_utils.evaluation import analysis_figures, figures
 from llmcrs_utils.evaluation.categories import category_gains, category_levels
-from llmcrs_utils.evaluation.complementarity import headroom, help_and_harm, outcomes
+from llmcrs_utils.evaluation.complementarity import headroom, help_and_harm, outcomes, pull
 from llmcrs_utils.evaluation.labels import figure_text, latex_text, markdown_text, shortened, width
-from llmcrs_utils.evaluation.tables import metrics_table, summary_markdown, task_table, write_tables
+from llmcrs_utils.evaluation.tables import gains, metrics_table, summary_markdown, task_table, write_tables
 from llmcrs_utils.evaluation.wording import findings, markdown
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.world.known_answer import known_answer_figure
@@ -50,7 +50,8 @@ def shown(figure) -> list[str]:
 
 def test_every_figure_shows_names_as_they_are(scores):
     made = {
-        "gains": figures.gain_figure(scores, NOTE),
+        "gains": analysis_figures.gain_figure(gains(scores), NOTE),
+        "pull": analysis_figures.pull_figure(pull(scores), NOTE),
         "heatmap": analysis_figures.category_heatmap(category_gains(scores), NOTE),
         "slopes": analysis_figures.category_slopes(category_levels(scores), NOTE),
         "headroom": analysis_figures.headroom_figure(headroom(scores), NOTE),
@@ -67,8 +68,8 @@ def test_every_figure_shows_names_as_they_are(scores):
     for name, figure in made.items():
         texts = shown(figure)
         assert any(NOTE in text for text in texts), name
-        if name in ("gains", "heatmap", "slopes"):
-            most = {"gains": 24, "heatmap": 14, "slopes": 24}[name]
+        if name in ("heatmap", "slopes"):
+            most = {"heatmap": 14, "slopes": 24}[name]
             for category in shortened(NASTY, most):
                 assert any(text.partition("\n")[0] == category for text in texts), (name, category)
         if name == "outcomes":
@@ -76,6 +77,7 @@ def test_every_figure_shows_names_as_they_are(scores):
     for figure in (
         figures.learning_curve(pd.DataFrame({"epoch": [1], "train_loss": [1.0], "valid_loss": [1.0]}), "Deals $$ $x_"),
         figures.lookup_curve(pd.DataFrame({"exercise_tokens": [1], "accuracy_4": [0.5]}), "Deals $$ $x_"),
+        figures.help_figure(pd.DataFrame({"metric": ["F1"], "training": [0.5], "test": [0.4]}, index=["elicit"]), "Deals $$ $x_"),
     ):
         assert "Deals $$ $x_" in shown(figure)
 
@@ -92,7 +94,6 @@ def test_long_names_stay_different_in_the_figures(scores):
     ]
     renamed = scores.assign(domain=scores["domain"].map(dict(zip(NASTY, long))))
     for make, table, most in (
-        (figures.gain_figure, renamed, 24),
         (analysis_figures.category_heatmap, category_gains(renamed), 14),
         (analysis_figures.category_slopes, category_levels(renamed), 24),
     ):

@@ -54,7 +54,7 @@ def test_slurm_profile_submits_the_whole_grid():
     counts = dict(re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, re.MULTILINE))
     assert counts == {
         "build_data": "1", "prepare_backbone": "6", "typical_systems": "1", "train_crs": "6", "tune_llm": "6", "collaborate": "8", "tables": "1",
-        "complementarity": "1", "categories": "1", "controls": "1", "all": "1", "total": "33",
+        "overview": "1", "complementarity": "1", "categories": "1", "controls": "1", "all": "1", "total": "34",
     }  # fmt: skip
     jobs = (shown.stdout + shown.stderr).split("rule ")
     assert all("gpu=1" in job and "runtime=1440" in job for job in jobs if job.startswith("tune_llm"))
@@ -84,7 +84,7 @@ def test_every_seed_and_every_fold_is_a_run(repeated):
     # Of each family and seed: base, collaboration, collaboration with cross-fitted help, and two folds of the base.
     counts = counts_of(repeated)
     assert counts["train_crs"] == counts["tune_llm"] == 2 * 5 and counts["collaborate"] == 2 * 2 * 2
-    assert counts["tables"] == counts["complementarity"] == counts["categories"] == counts["controls"] == counts["cross_fitting"] == 1
+    assert counts["tables"] == counts["overview"] == counts["complementarity"] == counts["categories"] == counts["controls"] == counts["cross_fitting"] == 1
     crs = {name.partition("notebooks/03_train_crs_")[::2] for name in repeated if "03_train_crs" in name}
     assert crs == {
         ("", "bcrs"), ("", "bcrs_seed2"), ("", "allm-bcrs"), ("", "allm-bcrs_seed2"), ("cross_fitted/", "allm-bcrs"), ("cross_fitted/", "allm-bcrs_seed2"),
@@ -269,7 +269,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, str]:
 def test_one_command_leads_from_dialogues_to_tables(undisturbed, with_qwen):
     folder, output = undisturbed
     figures = folder / "runs/toy/figures"
-    assert all((figures / name).stat().st_size for name in [*TABLES, "gains.png"])
+    assert all((figures / name).stat().st_size for name in [*TABLES, "gains.png", "pull.png"])
     assert "runs/toy/figures" in output.splitlines()[-1]
     assert all(f"# Table {number}:" in output for number in (1, 2, 3, "3b", 4))
     metrics = pd.read_csv(figures / "metrics.csv")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from llmcrs_utils.evaluation.figures import colours
+from llmcrs_utils.evaluation.figures import look_of
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import metrics_table, task_table
 from llmcrs_utils.study.parameters import ParameterError, settings_of, with_defaults
@@ -90,7 +90,7 @@ def test_a_model_by_profile_alone_has_rows_collaborations_and_parameters(tmp_pat
     told = jobs["04_tune_llm_bcrs-qwen.ipynb"].parameters
     assert told["lora_rank"] == 4 and told["models"]["qwen"] == {"name": "Qwen2.5-0.5B", "family": "llm", "backbone": "llama"}
     assert told["model_name_or_path"] == "runs/own/backbones/llama"
-    assert colours()["qwen-bcrs"].startswith("#")
+    assert look_of("qwen-bcrs") == look_of("bcrs") != look_of("bcrs-qwen") == look_of("qwen")
 
 
 def test_a_notebook_registers_the_models_that_it_is_told_of():

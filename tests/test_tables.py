@@ -1,4 +1,4 @@
-"""Tables 1-4 and the figure, from made-up scores."""
+"""Tables 1-4 and the figure of the gains, from made-up scores."""
 
 import html
 import re
@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from llmcrs_utils.evaluation.figures import colours, gain_figure, save_figure
+from llmcrs_utils.evaluation.analysis_figures import gain_figure
+from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.metrics import METRICS
 from llmcrs_utils.evaluation.tables import (
     TABLES,
@@ -23,7 +24,7 @@ from llmcrs_utils.evaluation.tables import (
     write_tables,
 )
 from llmcrs_utils.evaluation.wording import findings, grid
-from llmcrs_utils.systems.registry import CATEGORIES, FLOORS, SYSTEMS, TASKS, register, system_of
+from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS, register, system_of
 
 PAPER = [key for key, system in SYSTEMS.items() if "mllm" not in key and system.family != "typical"]
 NOTE = "Synthetic demo corpus, 100% made up"
@@ -69,7 +70,7 @@ def test_a_further_llm_has_its_rows_and_colours_without_a_word_elsewhere():
     assert [name for _, name in task_table("respond", metrics_table(scores)).index[2:]] == [
         "UniMIND(BART)", "Modern LLM", "MLLM-BCRS", "BCRS-MLLM",
     ]  # fmt: skip
-    assert len(gain_figure(scores, NOTE).legends[0].get_texts()) == 2
+    assert rows_of(gain_figure(gains(scores), NOTE)) == ["MLLM-BCRS", "BCRS-MLLM"]
 
 
 def test_floor_is_the_first_row_and_ceiling_the_last():
@@ -212,7 +213,7 @@ def test_a_system_that_nobody_registered_is_a_row_of_its_own_group():
     known = metrics_table(scores[scores["system"] != "gpt"])
     pd.testing.assert_frame_equal(metrics[metrics["system"] != "gpt"].reset_index(drop=True), known)
     assert "| gpt | " in summary_markdown(metrics)
-    assert len(gain_figure(scores, NOTE).legends[0].get_texts()) == 1  # a figure of collaborations does without it
+    assert rows_of(gain_figure(gains(scores), NOTE)) == ["ALLM-BCRS"]  # a figure of collaborations does without the others
 
 
 def test_a_stranger_that_bears_a_known_name_has_neither_its_paper_numbers_nor_its_gain(three_gains):
@@ -429,35 +430,31 @@ def test_files_are_the_same_every_time(tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_figure_shows_the_gain_of_each_collaboration():
-    scores = scores_of(without={("respond", "手机行业")})
-    figure = gain_figure(scores, NOTE)
+def rows_of(figure) -> list[str]:
+    """The labels of a figure's rows, which all its panels share."""
+    (rows,) = {tuple(label.get_text() for label in axes.get_yticklabels()) for axes in figure.axes}
+    return list(rows)
+
+
+def test_figure_shows_the_gain_of_each_collaboration_on_one_scale():
+    scores = scores_of(dialogues=12)
+    figure = gain_figure(gains(scores), NOTE)
     assert [axes.get_title() for axes in figure.axes] == [TABLES[task].title for task in TASKS]
-    assert NOTE in figure.get_suptitle()
-    labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
-    assert {"ALLM-BCRS over UniMIND(BART)", "CCRS-CLLM over ChatGLM"} < labels and len(labels) == 8
-
+    assert NOTE in figure.get_suptitle() and "none of 32 scores" in figure.get_suptitle()
+    assert rows_of(figure) == [system.name for system in collaborations(scores)] and len({axes.get_xlim() for axes in figure.axes}) == 1
     means = scores[scores["task"] == "elicit"].groupby("system")["F1"].mean()
-    (points,) = [line for line in figure.axes[1].lines if line.get_color() == colours()["allm-bcrs"] and line.get_marker() == "o" and len(line.get_xdata())]
-    total = points.get_xdata()[np.argmax(points.get_ydata())]  # the lowest row of the panel
-    assert total == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
-    assert [text.get_text() for text in figure.axes[3].texts] == ["no scores"]
-
-
-def test_every_collaboration_has_its_own_colour():
-    shown = {key: colour for key, colour in colours().items() if key not in FLOORS}
-    assert {key for key, system in SYSTEMS.items() if system.base} < set(shown)
-    assert len(set(shown.values())) == len(shown)
-
-
-def test_figure_needs_a_collaboration():
-    with pytest.raises(ValueError, match="no collaboration"):
-        gain_figure(scores_of(systems=("trivial", "bcrs", "allm")), NOTE)
+    marks = [line for line in figure.axes[1].lines if line.get_marker() in ("o", "s") and len(line.get_xdata()) == 1]
+    place = rows_of(figure).index("ALLM-BCRS")
+    (shown,) = [line for line in marks if line.get_ydata()[0] == place]
+    assert shown.get_xdata()[0] == pytest.approx(means["allm-bcrs"] - means["bcrs"], rel=1e-9)
+    colours = {line.get_color() for line in marks}
+    assert len(colours) == 2 and len({line.get_color() for line in marks if system_of(rows_of(figure)[line.get_ydata()[0]].lower()).family == "crs"}) == 1
+    assert len(figure.legends[0].get_texts()) < 6
 
 
 def test_saved_figure_is_the_same_every_time(tmp_path):
     for name in ("a.png", "b.png"):
-        save_figure(gain_figure(scores_of(systems=("bcrs", "allm", "allm-bcrs")), NOTE), tmp_path / "figures" / name)
+        save_figure(gain_figure(gains(scores_of(systems=("bcrs", "allm", "allm-bcrs"))), NOTE), tmp_path / "figures" / name)
     first, second = ((tmp_path / "figures" / name).read_bytes() for name in ("a.png", "b.png"))
     assert first == second and len(first) > 10_000
     assert len(list((tmp_path / "figures").iterdir())) == 2

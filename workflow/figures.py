@@ -34,9 +34,9 @@ STUDY, READERS = "study-cpu", "readers"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
-    "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY, "00_overview": STUDY,
+    "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY,
     "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY, "11_human_evaluation": STUDY,
-    "15_readers": READERS,
+    "15_readers": READERS, "00_overview": READERS,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {
@@ -55,19 +55,23 @@ def cleaned(executed: nbformat.NotebookNode, metadata: dict) -> str:
     executed, _ = CoalesceStreamsPreprocessor().preprocess(executed, {})
     for count, cell in enumerate((cell for cell in executed.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or not shows_progress(o.text)]
+        cell.outputs = [output for output in cell.outputs if not shows_progress(output)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
     for cell in executed.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        if cell.cell_type == "code" and "start_notebook()" in cell.source:
+            cell.metadata["jupyter"] = {"source_hidden": True}  # imports are folded
     executed.metadata = metadata
     return nbformat.writes(executed) + "\n"
 
 
-def shows_progress(text: str) -> bool:
-    """Whether a stream tells of nothing but progress."""
-    return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", text))
+def shows_progress(output: nbformat.NotebookNode) -> bool:
+    """Whether an output tells of nothing but progress: lines of a bar, or the Trainer's table of losses, which the learning curve draws."""
+    if output.output_type == "stream":
+        return all(PROGRESS.search(line.strip()) for line in re.split(r"[\r\n]", output.text))
+    return "<progress" in output.get("data", {}).get("text/html", "")
 
 
 def execute(name: str, root: Path) -> None:

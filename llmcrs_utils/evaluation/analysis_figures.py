@@ -1,4 +1,4 @@
-"""The figures of the analysis notebooks: one per question, each from the table that answers it."""
+"""The figures of the analysis notebooks: one per question, each from the table that answers it. Titles are counted in that table (``claims``)."""
 
 import textwrap
 
@@ -9,52 +9,85 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from llmcrs_utils.evaluation import claims
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
-from llmcrs_utils.evaluation.figures import MARKERS, colours, draw_intervals
+from llmcrs_utils.evaluation.figures import LOOKS, look_of
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
-OUTCOME_COLOURS = {"both": "#117733", "only CRS": "#0072B2", "only LLM": "#E69F00", "neither": "#DDDDDD"}
+CRS_COLOUR, LLM_COLOUR = LOOKS["crs"][0], LOOKS["llm"][0]
+OUTCOME_COLOURS = {"both": "#117733", "only CRS": CRS_COLOUR, "only LLM": LLM_COLOUR, "neither": "#DDDDDD"}
 TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
 # Tol's "bright"; a category keeps its colour wherever it is drawn.
 CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
 
 
-def answer_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
-    """The study's answer: the gain of each collaboration over its base, a panel per task. Filled marks are significant after Holm's correction.
+def gain_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
+    """The gain of each collaboration over its base, a panel per task, all on one scale. Filled marks are significant after Holm's correction.
 
     ``health.DAGGER`` stands beside a collaboration where it, its base or its assistant has collapsed.
 
     Args:
         gains: what ``tables.gains`` returns.
     """
-    figure, panels = _panels("Does the other kind of model help?", corpus_note, gains, sharex=False)
+    figure, panels = _panels(claims.changes(gains, "scores"), corpus_note, gains)
     for task, axes in panels.items():
         part = gains[gains["task"] == task]
-        points = part.assign(place=range(len(part)), system=part["system"].str.lower())
-        for holds, face in ((True, {}), (False, {"markerfacecolor": "white"})):
-            draw_intervals(axes, points[points["holds"] == holds], len(part), points["system"].tolist(), apart=0, markersize=8, **face)
+        for place, row in enumerate(part.itertuples()):
+            colour, mark = look_of(row.system.lower())
+            axes.plot([row.low, row.high], [place] * 2, color=colour, linewidth=2.2)
+            axes.plot(row.gain, place, mark, color=colour, markerfacecolor=colour if row.holds else "white", markersize=8)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         _rows(axes, [f"{row.system} {DAGGER}" if row.collapsed else row.system for row in part.itertuples()])
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
     hollow = f"hollow: no finding (Holm p ≥ 0.05{f', or {DAGGER} collapsed' if gains['collapsed'].any() else ''})"
+    _legend(figure, [*_directions(figure), _mark(figure.axes[0], "o", "0.3", "white", hollow)], 3)
+    return figure
+
+
+def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | None = None) -> Figure:
+    """The score of each system alone, with help, and of its helper alone: a panel per task, a row per collaboration, all on one scale.
+
+    Args:
+        table: what ``complementarity.pull`` returns; the interval is that of the gain, drawn around the score with help.
+        controls: what ``controls.over_the_best_control`` returns, to mark the score of each pair's best control.
+    """
+    figure, panels = _panels(claims.towards_the_helper(table), corpus_note, table, row_height=0.5)
+    if controls is not None:
+        ahead = controls.set_index(["system", "task"])["gain"]
+        table = table.assign(control=table["helped"] - table.set_index(["system", "task"]).index.map(ahead))
+    for task, axes in panels.items():
+        part = table[table["task"] == task]
+        for place, row in enumerate(part.itertuples()):
+            colour = look_of(row.system.lower())[0]
+            axes.plot([row.alone + row.low, row.alone + row.high], [place] * 2, color=colour, alpha=0.35, linewidth=5, solid_capstyle="butt")
+            axes.plot([row.alone, row.helped], [place] * 2, color=colour, linewidth=1.6)
+            axes.plot(row.alone, place, "o", color=colour, markerfacecolor="white", markersize=8, zorder=3)
+            axes.plot(row.helped, place, "o", color=colour, markersize=8, zorder=3)
+            axes.plot(row.helper, place, "|", color=_other(colour), zorder=4, **TICK | {"markersize": 18, "markeredgewidth": 2.4})
+            if controls is not None:
+                axes.plot(row.control, place, "D", color="0.25", markerfacecolor="none", markersize=6, zorder=4)
+        _rows(axes, [_spelt(row) for row in part.itertuples()])
+        axes.set_xlabel(part["metric"].iloc[0])
     handles = [
-        _mark(figure.axes[0], "o", "0.3", "0.3", "LLM assists CRS"),
-        _mark(figure.axes[0], "s", "0.3", "0.3", "CRS assists LLM"),
-        _mark(figure.axes[0], "o", "0.3", "white", hollow),
+        _mark(figure.axes[0], "o", "0.3", "white", "alone"),
+        _mark(figure.axes[0], "o", "0.3", "0.3", "with help (bar: 95% interval of the change)"),
+        _mark(figure.axes[0], "|", "0.3", "0.3", "its helper, alone", **TICK),
     ]
-    _legend(figure, handles, 3)
+    if controls is not None:
+        handles.append(_mark(figure.axes[0], "D", "0.25", "none", "best control, no training"))
+    _legend(figure, handles, len(handles))
     return figure
 
 
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Which of a CRS and an LLM is right: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
-    figure, panels = _panels("Which of the two is right?", corpus_note, table)
+    figure, panels = _panels(claims.only_one_is_right(table), corpus_note, table[["task", "crs", "llm"]], row_height=0.5)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         pairs = part[["crs", "llm"]].drop_duplicates()
@@ -65,7 +98,7 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             axes.barh(range(len(pairs)), shares, left=left, color=OUTCOME_COLOURS[outcome], edgecolor="white", height=0.7)
             for place, (start, share) in enumerate(zip(left, shares)):
                 if share >= 0.06:
-                    dark = outcome in ("both", "only CRS")
+                    dark = outcome != "neither"
                     axes.text(
                         start + share / 2,
                         place,
@@ -85,34 +118,33 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """The gain of choosing the better answer, and the gain of collaboration. ``table``: what ``complementarity.headroom`` returns."""
-    figure, panels = _panels("How much of its headroom does a collaboration use?", corpus_note, table, sharex=False)
+    figure, panels = _panels(claims.headroom_left(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         for place, row in enumerate(part.itertuples()):
-            colour = colours()[row.system.lower()]
+            colour, mark = look_of(row.system.lower())
             axes.barh(place, row.headroom, color="0.88", height=0.62, zorder=1)
             if pd.notna(row.luck):
                 axes.plot([row.luck] * 2, [place - 0.31, place + 0.31], color="0.35", linewidth=1.6, zorder=2)
             axes.plot([0, row.gain], [place] * 2, color=colour, linewidth=2.4, zorder=3)
-            axes.plot(row.gain, place, MARKERS[SYSTEMS[row.system.lower()].group], color=colour, markersize=7, zorder=4)
+            axes.plot(row.gain, place, mark, color=colour, markersize=7, zorder=4)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, part["system"].tolist())
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
         handles.append(_mark(figure.axes[0], "|", "0.35", "0.35", "headroom with another seed of the base (luck)", **TICK))
-    handles.append(_mark(figure.axes[0], "o", "0.3", "0.3", "the collaboration's gain"))
-    _legend(figure, handles, 3)
+    _legend(figure, [*handles, *_directions(figure, "gain: ")], 2)
     return figure
 
 
 def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Who follows whom: agreement with the assistant before and after. ``table``: what ``complementarity.following`` returns."""
-    figure, panels = _panels("Who follows whom?", corpus_note, table)
+    figure, panels = _panels(claims.following_the_helper(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         for place, row in enumerate(part.itertuples()):
-            colour = colours()[row.system.lower()]
+            colour = look_of(row.system.lower())[0]
             axes.plot([row.before, row.after], [place] * 2, color=colour, linewidth=2.4, zorder=2)
             axes.plot(row.before, place, "o", color=colour, markerfacecolor="white", markersize=7, zorder=3)
             axes.plot(row.after, place, "o", color=colour, markersize=7, zorder=3)
@@ -128,7 +160,7 @@ def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Samples won and lost by collaborating. ``table``: what ``complementarity.help_and_harm`` returns."""
-    figure, panels = _panels("What is won, and what is lost?", corpus_note, table)
+    figure, panels = _panels(claims.corrected_and_spoiled(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         rows = range(len(part))
@@ -143,18 +175,19 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _rows(axes, part["system"].tolist())
         axes.set_xlabel("share of samples")
     handles = [
-        Patch(color=HELP, label="won, the assistant was right"), Patch(color=HELP, alpha=0.4, label="won, the assistant was wrong"),
-        Patch(color=HARM, label="lost, the assistant was wrong"), Patch(color=HARM, alpha=0.4, label="lost, the assistant was right"),
+        Patch(color=HELP, label="corrected (pale: the helper was wrong)"),
+        Patch(color=HARM, label="spoiled (pale: the helper was right)"),
         _mark(figure.axes[0], "D", "black", "black", "gain"),
-    ]  # fmt: skip
+    ]
     if table["churn"].notna().any():
         handles.append(_mark(figure.axes[0], "|", "0.2", "0.2", "the base with another seed", **TICK))
-    _legend(figure, handles, 3)
+    _legend(figure, handles, 2)
     return figure
 
 
 def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
-    """Gains by collaboration, task and category; a star where Holm's correction leaves p below 0.05.
+    """Gains by collaboration, task and category, all on one scale. A cell has a colour where its 95% interval excludes zero, and a star where
+    Holm's correction leaves p below 0.05.
 
     Args:
         table: what ``categories.category_gains`` returns; the last category is the total.
@@ -165,33 +198,27 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     systems = table["system"].unique()
     tasks = [task for task in TASKS if task in set(table["task"])]
     figure = Figure(figsize=(11, 1.9 + 0.36 * len(systems) * (1 if len(tasks) == 1 else 2)), layout="constrained")
-    for task, axes in zip(tasks, np.ravel(figure.subplots(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False))):
-        part = table[table["task"] == task]
-        gain = part.pivot(index="system", columns="category", values="gain").reindex(index=systems, columns=shown)
-        sure = part.pivot(index="system", columns="category", values="p (Holm)").reindex(index=systems, columns=shown) < 0.05
-        bound = max(np.nanmax(np.abs(gain.to_numpy())), 1e-9)
-        texts = [[f"{value:+.3f}{'*' if certain else ''}" for value, certain in zip(*row)] for row in zip(gain.to_numpy(), sure.to_numpy())]
-        sns.heatmap(
-            gain,
-            cmap="PuOr",
-            vmin=-bound,
-            vmax=bound,
-            annot=np.array(texts),
-            fmt="",
-            annot_kws={"fontsize": 9},
-            cbar_kws={"pad": 0.01, "aspect": 30},
-            xticklabels=False,
-            yticklabels=False,
-            ax=axes,
-        )
-        for text in axes.texts:  # seaborn's own rule puts white on light orange, which is hard to read
-            text.set_color("white" if abs(float(text.get_text().rstrip("*"))) > 0.65 * bound else "black")
+    panels = np.ravel(figure.subplots(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False))
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    bound = max(table["gain"].abs().max(), 1e-9)
+    for task, axes in zip(tasks, panels):
+        part = table.assign(apart=apart)[table["task"] == task]
+        gain, sure, clear = (part.pivot(index="system", columns="category", values=name).reindex(index=systems, columns=shown) for name in ("gain", "p (Holm)", "apart"))
+        texts = [["" if pd.isna(value) else f"{value:+.3f}{'*' if p < 0.05 else ''}" for value, p in zip(*row)] for row in zip(gain.to_numpy(), sure.to_numpy())]
+        style = {"annot": np.array(texts), "fmt": "", "annot_kws": {"fontsize": 9}, "cbar": False, "xticklabels": False, "yticklabels": False}
+        sns.heatmap(gain.where(clear.eq(True), 0.0), cmap="PuOr", vmin=-bound, vmax=bound, linewidths=0.5, linecolor="0.9", ax=axes, **style)
+        for text, value, coloured in zip(axes.texts, gain.stack(future_stack=True), clear.stack(future_stack=True)):
+            text.set_color("0.45" if coloured is not True else "white" if abs(value) > 0.65 * bound else "black")
         axes.axvline(len(shown) - 1, color="white", linewidth=4)
         axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
         axes.set_yticks(np.arange(len(systems)) + 0.5, list(map(figure_text, systems)))
         axes.set_xticks(np.arange(len(shown)) + 0.5, list(map(figure_text, shortened(shown, 14))), fontsize=8.5)
         axes.tick_params(length=0)
-    figure.suptitle(figure_title("Where does collaboration help?", corpus_note))
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    single = table[table["category"] != total]
+    about = f"{corpus_note}; {(apart & (table['category'] != total)).sum()} intervals exclude zero (coloured), {0.05 * len(single):.0f} would by chance"
+    figure.suptitle(figure_title(claims.changes(single, "scores of a category"), about))
     return figure
 
 
@@ -218,17 +245,17 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
             axes.spines[["top", "right"]].set_visible(False)
     handles = list(axes_of[0][0].lines)  # matplotlib's own list would leave out a category that begins with _
     figure.legend(handles, [line.get_label() for line in handles], loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(figure_title("From alone to with help, by category", corpus_note))
+    figure.suptitle(figure_title(claims.categories_raised(scores), corpus_note))
     return figure
 
 
 def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
-    figure, panels = _panels("Is the gain real?", corpus_note, table, sharex=False)
+    figure, panels = _panels(claims.smaller_when_cross_fitted(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
-            colour = colours()[row["system"].lower()]
+            colour = look_of(row["system"].lower())[0]
             for kind, shift, shape in zip(HELP_KINDS, (-0.16, 0.16), ("x", "o")):
                 axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
                 axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
@@ -240,38 +267,64 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     return figure
 
 
-WAYS = {
-    "Router": ("o", "#0072B2"), "Fusion": ("D", "#D55E00"), "Rerank": ("s", "#E69F00"), "Union": ("^", "#117733"), "Intersection": ("v", "#AA4499"),
-    "LLM assisting CRS": ("o", "white"), "CRS assisting LLM": ("s", "white"),
-}  # fmt: skip
+def attention_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
+    """Where the LLM looks while it answers: the share of its attention that goes to the help, by layer; a panel per task.
+
+    Args:
+        table: ``help`` (its kind in training) ``, task, layer, share, tokens`` (the help's share of the prompt) ``, n``, as ``workflow/attention.py`` writes it.
+    """
+    tasks = [task for task in TASKS if task in set(table["task"])]
+    figure = Figure(figsize=(3.4 * len(tasks) + 0.4, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+    for axes, task in zip(panels, tasks):
+        part = table[table["task"] == task]
+        for kind, shape, style in zip(HELP_KINDS, ("x", "o"), ("--", "-")):
+            line = part[part["help"] == kind]
+            axes.plot(line["layer"], line["share"], shape + style, color=LLM_COLOUR, markersize=5, linewidth=1.4, label=f"trained with {kind} help")
+        axes.axhline(part["tokens"].iloc[0], color="0.5", linewidth=1.2, linestyle=":", label="the help's share of the prompt")
+        axes.set(title=f"{TABLES[task].title}\n(n = {part['n'].iloc[0]})", xlabel="layer", ylabel="attention to the help", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(figure_title(claims.attention_falls(table), corpus_note))
+    _legend(figure, panels[0].get_legend_handles_labels()[0], 3)
+    return figure
 
 
-def control_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
-    """The potential of each pair, and what each way of combining the two gains: a panel per task, a block per pair.
+WAYS = ("Router", "Fusion", "Rerank", "Union", "Intersection", "LLM assisting CRS", "CRS assisting LLM")
+
+
+def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) -> Figure:
+    """What each way of combining a CRS and an LLM gains over the better of the two: a panel per task, a row per way, a mark per pair.
 
     Args:
         table: what ``controls.realised`` returns, with ``sound``; ways that rest on a collapsed system are drawn pale.
+        beaten: what ``controls.over_the_best_control`` returns, for the title.
     """
-    figure, panels = _panels("How much of the potential is realised?", corpus_note, table[["task", "crs", "llm"]], sharex=False)
-    figure.set_size_inches(10, figure.get_figheight() * 1.35)
+    pairs = list(table[["crs", "llm"]].drop_duplicates().itertuples(index=False, name=None))
+    potential = "potential: the better answer"
+    ways = [potential, *(way for way in WAYS if way in set(table["way"]))]
+    shift = dict(zip(pairs, np.linspace(-0.3, 0.3, len(pairs)) if len(pairs) > 1 else [0.0]))
+    marks = dict(zip(pairs, "os^Dv<>p" * len(pairs)))
+    note = corpus_note if table["sound"].all() else f"{corpus_note}; pale: a system behind it has collapsed"
+    rows = pd.DataFrame([(task, way) for task in table["task"].unique() for way in ways], columns=["task", "system"])
+    figure, panels = _panels(claims.controls_suffice(beaten), note, rows, row_height=0.24 if len(pairs) == 1 else 0.3)
     for task, axes in panels.items():
         part = table[table["task"] == task]
-        pairs = list(part.groupby(["crs", "llm"], sort=False))
-        for place, (_, ways) in enumerate(pairs):
-            axes.barh(place, ways["potential"].iloc[0], color="0.88", height=0.9, zorder=1)
-            shifts = np.linspace(-0.36, 0.36, len(ways)) if len(ways) > 1 else [0]
-            for shift, row in zip(shifts, ways.itertuples()):
-                shape, face = WAYS[row.way]
-                colour, alpha = ("0.25" if face == "white" else face), (1 if row.sound else 0.3)
-                axes.plot([row.low, row.high], [place + shift] * 2, color=colour, alpha=alpha, linewidth=1.4, zorder=2)
-                axes.plot(row.gain, place + shift, shape, color=colour, markerfacecolor=face, alpha=alpha, markersize=5.5, zorder=3)
+        present = [way for way in ways if way == potential or way in set(part["way"])]
+        for row in part.itertuples():
+            pair = (row.crs, row.llm)
+            colour = look_of(row.system)[0] if row.system in SYSTEMS else "0.2"
+            looks = {"alpha": 1 if row.sound else 0.25, "color": colour}
+            place = present.index(row.way) + shift[pair]
+            axes.plot([row.low, row.high], [place] * 2, linewidth=1.6, **looks)
+            axes.plot(row.gain, place, marks[pair], markersize=6, **looks)
+            axes.plot(row.potential, shift[pair], marks[pair], color="0.6", markersize=6)
         axes.axvline(0, color="0.35", linewidth=1)
-        _rows(axes, ["\n".join(SYSTEMS[key].name for key in names) for names, _ in pairs])
+        _rows(axes, present)
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the better of the two")
-    shown = [name for name in WAYS if name in set(table["way"])]
-    handles = [Patch(color="0.88", label="potential: the better answer per sample")]
-    handles += [_mark(figure.axes[0], WAYS[name][0], "0.25" if WAYS[name][1] == "white" else WAYS[name][1], WAYS[name][1], name) for name in shown]
-    _legend(figure, handles, 4)
+    if len(pairs) > 1:
+        names = {pair: " and ".join(SYSTEMS[key].name for key in pair) for pair in pairs}
+        _legend(figure, [_mark(figure.axes[0], marks[pair], "0.2", "0.2", figure_text(names[pair])) for pair in pairs], 2)
     return figure
 
 
@@ -300,15 +353,15 @@ def figure_title(claim: str, note: str) -> str:
     return figure_text("\n".join([claim, *textwrap.wrap(note, 90)]))
 
 
-def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> tuple[Figure, dict]:
-    """A figure with a panel per task of ``table``, two in a row, named by task."""
+def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3) -> tuple[Figure, dict]:
+    """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale, so that sizes can be compared."""
     tasks = [task for task in TASKS if task in set(table["task"])]
     by = [name for name in ("system", "crs", "llm") if name in table]
-    lines = len(table[by].drop_duplicates()) * (1 if "system" in table else 1.7)
+    lines = len(table[by].drop_duplicates())
     rows = -(-len(tasks) // 2)
-    figure = Figure(figsize=(10, 1.5 + rows * (0.9 + 0.3 * lines)), layout="constrained")
+    figure = Figure(figsize=(10, 1.5 + rows * (0.9 + row_height * lines)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
-    panels = np.ravel(figure.subplots(rows, min(len(tasks), 2), squeeze=False, sharex=sharex))
+    panels = np.ravel(figure.subplots(rows, min(len(tasks), 2), squeeze=False, sharex=True))
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for task, axes in zip(tasks, panels):
@@ -320,6 +373,23 @@ def _panels(claim: str, note: str, table: pd.DataFrame, sharex: bool = True) -> 
         axes.tick_params(labelbottom=True)
     figure.suptitle(figure_title(claim, note))
     return figure, dict(zip(tasks, panels))
+
+
+def _directions(figure: Figure, before: str = "") -> list:
+    """The legend's entries for the two directions."""
+    named = {"crs": "LLM assists CRS", "llm": "CRS assists LLM"}
+    return [_mark(figure.axes[0], LOOKS[family][1], LOOKS[family][0], LOOKS[family][0], before + name) for family, name in named.items()]
+
+
+def _other(colour: str) -> str:
+    """The colour of the other kind of system, which helps."""
+    return LLM_COLOUR if colour == CRS_COLOUR else CRS_COLOUR
+
+
+def _spelt(row) -> str:
+    """A collaboration in words: who is helped, by whom."""
+    system = SYSTEMS[row.system.lower()]
+    return f"{SYSTEMS[system.base].name}\nwith {SYSTEMS[system.assistant].name}{f' {DAGGER}' if row.collapsed else ''}"
 
 
 def _rows(axes, labels: list[str]) -> None:

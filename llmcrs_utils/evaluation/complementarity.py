@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import (
     runs_of,
     wide_scores,
 )
-from llmcrs_utils.evaluation.tables import collaborations, rows_of
+from llmcrs_utils.evaluation.tables import collaborations, gains, rows_of
 from llmcrs_utils.systems.registry import System, system_of
 
 # An answer counts as right from this value of the metric on: a set from an F1 of one half, an item if it is the right one, a reply
@@ -183,6 +183,25 @@ def over_the_better(scores: pd.DataFrame, health: pd.DataFrame | None = None) ->
             about["collapsed"] = collapsed_behind(system, task, fallen)
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm_of_healthy(table["p"], table["collapsed"])})
+
+
+def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Does help move a system's score towards the score that its helper has alone?
+
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``.
+
+    Returns:
+        The rows of ``tables.gains`` with the mean scores ``alone`` (the base), ``helper`` and ``helped``, and ``towards``: whether the gain
+        has the sign of ``helper`` less ``alone``.
+    """
+    rows = []
+    for task, found in by_task(scores, HEADLINE):
+        for system, values in found:
+            means = values[["base", "assistant", "pair"]].mean().set_axis(["alone", "helper", "helped"])
+            rows.append({"system": system.name, "task": task} | means.to_dict())
+    table = gains(scores, health).merge(pd.DataFrame(rows), on=["system", "task"])
+    return table.assign(towards=np.sign(table["gain"]) == np.sign(table["helper"] - table["alone"]))
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:

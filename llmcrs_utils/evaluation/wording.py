@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmcrs_utils.evaluation.claims import span, towards_the_helper
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
@@ -73,12 +74,6 @@ def sizes(scores: pd.DataFrame) -> pd.DataFrame:
     return counted.reindex(index=category_names(scores), columns=[task for task in TASKS if task in counted]).rename_axis(
         index="category", columns=None
     )
-
-
-def span(values: pd.Series, style: str = ".0%") -> str:
-    """The smallest and the largest value; one of them where they look alike."""
-    least, most = format(values.min(), style), format(values.max(), style)
-    return least if least == most else f"{least} to {most}"
 
 
 def who_is_right(table: pd.DataFrame) -> str:
@@ -200,3 +195,47 @@ def markdown(table: pd.DataFrame, corner: str = "") -> str:
     """A table with its index as GitHub Markdown."""
     columns, names = ([markdown_text(str(name)) for name in axis] for axis in (table.columns, table.index))
     return "\n".join(markdown_lines(markdown_text(corner), columns, [[name, *row] for name, row in zip(names, table.to_numpy())]))
+
+
+def scored(name: str, table: pd.DataFrame) -> str:
+    """The takeaway of a training: what a system scores. ``table``: what ``tables.headline`` returns for one system."""
+    parts = [f"{row['metric']} {row['value']:.3f} in {task}" for task, row in table.iterrows()]
+    return takeaway(f"{markdown_text(name)} scores {', '.join(parts)}")
+
+
+def help_in_words(name: str, table: pd.DataFrame) -> str:
+    """The takeaway of a helper's answers.
+
+    Args:
+        table: a row per task with the columns ``metric``, ``training`` and ``test``: its score on the dialogues that teach the helped system, and on new ones.
+    """
+    better = table[table["training"] > table["test"]]
+    most = (table["training"] - table["test"]).idxmax()
+    row = table.loc[most]
+    return takeaway(
+        f"The help of {markdown_text(name)} is better on the training dialogues than on the test dialogues in {len(better)} of {len(table)} tasks. "
+        f"The difference is largest in {most} ({row['metric']} {row['training']:.3f} against {row['test']:.3f})",
+        "A system that learns from this help learns to trust it as far as it deserves on the training dialogues",
+    )
+
+
+def overview(pulled: pd.DataFrame, gained: pd.DataFrame, better: pd.DataFrame) -> str:
+    """The takeaway of a whole run.
+
+    Args:
+        pulled: what ``complementarity.pull`` returns; ``gained``: ``tables.gains``; ``better``: ``complementarity.over_the_better``.
+    """
+    above = ((better["p (Holm)"] < 0.05) & (better["gain"] > 0)).sum()
+    compared = better["p (Holm)"].notna().sum()
+    than = f"**{above} of {compared}** are significantly better than the better of their two systems alone." if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here."
+    return takeaway(towards_the_helper(pulled), findings(gained), than)
+
+
+def opened_on_click(title: str, table: str) -> str:
+    """A wide Markdown table that opens on a click and scrolls in its own width."""
+    return f'<details><summary>{title}</summary><div style="overflow-x:auto">\n\n{table}\n\n</div></details>'
+
+
+def takeaway(*claims: str) -> str:
+    """The last lines of a notebook, from sentences with or without their full stop."""
+    return " ".join(["**Takeaway.**", *(f"{claim.rstrip('.')}." for claim in claims)])

@@ -275,13 +275,15 @@ class Plan:
         wanted = [("tables", "07_tables", [], [*self.tables, f"{self.figures}/metrics.csv", f"{self.figures}/health.csv"], {})]
         if self.collaborations:
             wanted[0][3].append(f"{self.figures}/gains.png")
+            files = self.answers(self.collaborations, self.seeds, CROSS_FITTED) if self.folds else []
+            crossed_here = {"cross_fitted_dir": crossed["cross_fitted_dir"] if self.folds else ""}
             wanted += [
+                ("overview", "00_overview", files, [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], crossed_here),
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
                 ("controls", "14_controls", [], [f"{self.figures}/controls.csv"], validated),
             ]
             if self.folds:
-                files = self.answers(self.collaborations, self.seeds, CROSS_FITTED)
                 wanted.append(("cross_fitting", "12_cross_fitting", files, [f"{self.figures}/cross_fitting.csv"], crossed))
         for rule, notebook, further, outputs, more in wanted:
             given = self.profile.get(notebook, {}) | shared | more | folders | self.models(notebook)

@@ -10,7 +10,7 @@ from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.evaluation.analysis_figures import figure_title
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
 from llmcrs_utils.evaluation.controls import controls
-from llmcrs_utils.evaluation.figures import colours
+from llmcrs_utils.evaluation.figures import look_of
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import mean_interval
 from llmcrs_utils.files.atomic import write_atomically
@@ -191,7 +191,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
                     points["score"],
                     error,
                     fmt=f"{shape}-",
-                    color=colours()[key],
+                    color="#999999" if key in FLOORS else look_of(key)[0],
                     linewidth=1.4,
                     capsize=2,
                     markersize=5,
@@ -200,7 +200,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         ceiling = part[part["system"] == ORACLE].sort_values("value")
         if task != "recommend":
             (shown["ceiling on the test dialogues"],) = axes.plot(
-                ceiling["value"], ceiling["score"], "-.", color=colours()[ORACLE], linewidth=1.4
+                ceiling["value"], ceiling["score"], "-.", color="black", linewidth=1.4
             )
         axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
