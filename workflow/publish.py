@@ -24,7 +24,7 @@ from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.llm.system import CURVE, read_curve
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.profile import check_profile
-from llmcrs_utils.study.run import PROVENANCE
+from llmcrs_utils.study.run import PROVENANCE, USUAL_SEED
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
 from llmcrs_utils.systems.registry import working_alone
 
@@ -161,7 +161,7 @@ def built(run: Path) -> dict:
 
 
 def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None:
-    """The adapters of a run's tuned LLMs, in bfloat16, if everybody can have the base: enough to answer without tuning (docs/llms.md).
+    """The adapters of a run's tuned LLMs (of the first seed), in bfloat16, if everybody can have the base: enough to answer without tuning (docs/llms.md).
 
     Left out is what ``adapter_name_or_path`` cannot take: layers that were trained whole, and rankings by scores of candidates.
     """
@@ -169,7 +169,8 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
     for name, settings in ((name, record["settings"]) for name, record in records.items()):
         source, target = run / "systems" / name, results / "adapters" / name
         whole = settings.get("modules_to_save") or settings.get("ranking") == "candidates"
-        if settings.get("num_train_epochs") and (source / ADAPTER).is_file() and not whole and run not in Path(settings["model_name_or_path"]).parents:
+        first = settings.get("seed") == USUAL_SEED
+        if first and settings.get("num_train_epochs") and (source / ADAPTER).is_file() and not whole and run not in Path(settings["model_name_or_path"]).parents:
             target.mkdir(parents=True)
             save_file({key: tensor.bfloat16() for key, tensor in load_file(source / ADAPTER).items()}, target / ADAPTER, {"format": "pt"})
             shutil.copy(source / "adapter_config.json", target)
