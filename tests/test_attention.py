@@ -49,8 +49,8 @@ def test_the_answer_changes_only_the_places_from_which_it_is_written(model):
     assert one == pytest.approx(other, rel=1e-6)  # one token is written from the prompt's last place, whatever it is
 
 
-def test_the_figure_has_a_panel_per_task_and_claims_both_means():
+def test_the_figure_has_a_panel_per_task_and_says_both_means():
     rows = [(kind, task, layer, share, 0.1, 7) for kind, share in (("in-sample", 0.4), ("cross-fitted", 0.2)) for task in ("understand", "elicit") for layer in (1, 2)]
     figure = attention_figure(pd.DataFrame(rows, columns=["help", "task", "layer", "share", "tokens", "n"]), "a corpus")
-    assert "gives 40% of its attention to the help; trained with cross-fitted help, 20%" in figure.get_suptitle()
+    assert "40% when trained with in-sample help, 20% when trained with cross-fitted help" in figure.get_suptitle()
     assert len(figure.axes) == 2 and "(n = 7)" in figure.axes[0].get_title() and len(figure.legends[0].get_texts()) == 3

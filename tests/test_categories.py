@@ -6,6 +6,7 @@ import pytest
 from made_up import random_scores, scores_of
 from scipy import stats
 
+from llmcrs_utils.evaluation.analysis_figures import category_heatmap
 from llmcrs_utils.evaluation.categories import (
     better_assistant,
     category_gains,
@@ -44,6 +45,28 @@ def test_gain_of_a_category_is_that_of_its_samples():
     assert list(table.index) == ["Beauty", "Phones", "Fridges", "All 3"] and set(table["group"]) == {"LLM assisting CRS"}
     assert list(table["gain"]) == exactly([0.25, 0, -0.125, 0.125 / 3]) and list(table["n"]) == [60, 60, 60, 180]
     assert list(table["p"][["Beauty", "Fridges"]]) == exactly([0, 0]) and table["p"]["Phones"] == 1
+
+
+def test_the_heatmap_colours_what_is_clear_and_no_collapsed_row():
+    scores = gains_by_category({BEAUTY: 0.25, "Fridges": 0, PHONES: 0})
+    collapse = pd.DataFrame([{"system": "bcrs", "seed": 1, "task": "elicit", "collapsed": True}])
+    for health, coloured, row in ((None, 2, "ALLM-BCRS"), (collapse, 0, "ALLM-BCRS †")):
+        table = category_gains(scores, health)
+        figure = category_heatmap(table, "a corpus")
+        (axes,) = [axes for axes in figure.axes if axes.get_title()]
+        assert [label.get_text() for label in axes.get_yticklabels()] == [row]
+        grey = [text.get_text() for text in axes.texts if text.get_color() == "0.45"]
+        assert len(axes.texts) == 4 and len(grey) == 4 - coloured
+        single = coloured and 1  # of the two coloured cells one is the total, which does not count
+        assert f"{single} intervals exclude zero (coloured), 0 would by chance" in figure.get_suptitle()
+    assert "collapsed" in figure.get_suptitle()
+
+
+def test_levels_leave_collapsed_collaborations_out():
+    scores = pd.concat([gains_by_category({BEAUTY: 0.25}, noise=0), gains_by_category({BEAUTY: 0.5}, noise=0).replace({"system": {"allm": "cllm", "allm-bcrs": "cllm-bcrs"}}).query("system != 'bcrs'")])
+    collapse = pd.DataFrame([{"system": "cllm", "seed": 1, "task": "elicit", "collapsed": True}])
+    gain = [(table["helped"] - table["alone"]).item() for table in (category_levels(scores), category_levels(scores, collapse))]
+    assert gain == exactly([0.375, 0.25])
 
 
 def test_gains_are_corrected_for_the_single_categories_only():

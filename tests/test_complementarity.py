@@ -48,37 +48,74 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     table = pull(scores_of(in_two_runs(values))).set_index("system")
     assert table.loc["ALLM-BCRS", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.2, 0.6, 0.35, 0.15])
     assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
-    assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False}
-    assert claims.towards_the_helper(table).endswith("in 1 of 2 cases")
-    assert claims.towards_the_helper(table.assign(collapsed=["UniMIND(BART)", ""])).endswith("in 0 of 1 cases")
-    controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15]})
+    assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False} and table["clear"].all()
+    assert claims.towards_the_helper(table) == "Of 2 clear changes by help, 1 go towards the helper's score"
+    controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15], "sound": [True, False]})
     (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
     points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
-    assert points["o"] == pytest.approx([0.2, 0.35, 0.6, 0.75]) and points["|"] == pytest.approx([0.6, 0.2]) and points["D"] == pytest.approx([0.6, 0.6])
+    assert points["o"] == pytest.approx([0.2, 0.35, 0.6, 0.75]) and points["|"] == pytest.approx([0.6, 0.2])
+    assert points["D"][0] == pytest.approx(0.6) and np.isnan(points["D"][1])  # a control of a collapsed system is not drawn
     assert [label.get_text() for label in axes.get_yticklabels()] == ["UniMIND(BART)\nwith Chinese-Alpaca", "Chinese-Alpaca\nwith UniMIND(BART)"]
 
 
-def test_titles_count_what_the_tables_say():
+def test_only_changes_that_are_clear_count_as_pulled():
+    """With equal scores nothing is pulled; a change that may be chance, or that of a collapsed system, is not counted."""
+    even = pull(scores_of(in_two_runs({"bcrs": [0.2] * 30, "allm": [0.2] * 30, "allm-bcrs": [0.2] * 30})))
+    assert not even["towards"].any() and not even["clear"].any()
+    unsure = pull(scores_of(in_two_runs({"bcrs": [0, 1] * 15, "allm": [1] * 30, "allm-bcrs": [1, 0] * 14 + [1, 1]})))
+    assert unsure["towards"].all() and not unsure["clear"].any() and claims.towards_the_helper(unsure).startswith("No change by help is clear")
+    values = in_two_runs({"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15})
+    assert pull(scores_of(values))["clear"].all() and not pull(scores_of(values), fallen_in("elicit", "allm"))["clear"].any()
+
+
+def fallen_in(task: str, *systems: str) -> pd.DataFrame:
+    """The health of answers in which these systems have collapsed."""
+    return pd.DataFrame([{"system": system, "seed": 1, "task": task, "collapsed": True} for system in systems])
+
+
+def test_titles_count_what_the_tables_say_and_no_collapsed_row():
     table = pd.DataFrame({"gain": [0.2, -0.1, 0.3, 0.1], "p (Holm)": [0.01, 0.04, 0.2, np.nan]})
     assert claims.changes(table, "scores") == "Of 3 scores, help raises 1 and lowers 1 significantly"
     assert claims.changes(table[2:], "scores") == "Help changes none of 1 scores significantly"
     assert claims.changes(table[3:], "scores") == "None of the changes of 1 scores by help can be tested"
+    beaten = table.assign(sound=[True, True, True, False])
+    assert claims.controls_suffice(beaten) == "Of 3 collaborations, 1 are significantly better than the best control, and 1 worse"
+    assert claims.controls_suffice(beaten.assign(**{"p (Holm)": np.nan})) == "A collaboration scores higher than the best control in 2 of 3 cases (not tested)"
+    assert claims.controls_suffice(beaten[3:]) == claims.ALL_COLLAPSED
     values = {"bcrs": [1, 1, 1, 0, 0, 0, 0, 0], "allm": [1, 0, 0, 1, 0, 0, 0, 0], "allm-bcrs": [1, 0, 0, 1, 1, 0, 0, 0], "bcrs-allm": [1, 1, 1, 0, 0, 0, 0, 0]}
-    scores = scores_of(values)
-    assert "right in 38% of the answers" in claims.only_one_is_right(outcomes(scores))
-    assert "in 1 of 2 cases" in claims.corrected_and_spoiled(help_and_harm(scores))  # 2 corrected and 2 spoiled; 2 corrected and 1 spoiled
-    rooms = headroom(scores)
-    assert f"in {(rooms['realised'] < 0.5).sum()} of 2 cases" in claims.headroom_left(rooms)
+    scores, collapse = scores_of(values), fallen_in("elicit", "bcrs-allm")
+    made = {health is None: [outcomes(scores, health=health), headroom(scores, health), help_and_harm(scores, health=health)] for health in (None, collapse)}
+    right, room, turned = made[True]
+    assert claims.only_one_is_right(right) == "Only one of the two is right in 38% of the questions"
+    assert claims.headroom_left(room).endswith("in 1 of 2 cases")  # gains of 0 and 1/8, headrooms of 1/8 and 2/8: shares of 0 and 1/2
+    assert claims.corrected_and_spoiled(turned).endswith("in 1 of 2 cases")  # 2 corrected and 2 spoiled; 2 corrected and 1 spoiled
+    right, room, turned = made[False]
+    assert claims.only_one_is_right(right) == "Only one of the two is right in 38% of the questions"  # the two alone answer
+    assert claims.headroom_left(room).endswith("in 1 of 1 cases") and claims.corrected_and_spoiled(turned).endswith("in 0 of 1 cases")
+    both = fallen_in("elicit", "bcrs")
+    assert {claims.only_one_is_right(outcomes(scores, health=both)), claims.corrected_and_spoiled(help_and_harm(scores, health=both))} == {claims.ALL_COLLAPSED}
     assert "in 1 of 3 combinations" in claims.categories_raised(pd.DataFrame({"alone": [0.1, 0.2, 0.3], "helped": [0.2, 0.2, 0.1]}))
-    assert "smaller in 2 of 3 cases" in claims.smaller_when_cross_fitted(pd.DataFrame({"change": [-0.1, 0.1, -0.2]}))
-    assert "rises in 1 of 2 cases" in claims.following_the_helper(pd.DataFrame({"moved": [0.1, -0.1]}))
+    crossed = pd.DataFrame({"change": [-0.1, 0.1, -0.2, -0.3], "collapsed": ["", "", "", "ChatGLM"]})
+    assert claims.lower_when_cross_fitted(crossed).endswith("in 2 of 3 cases")
+    assert claims.following_the_helper(pd.DataFrame({"moved": [0.1, -0.1, 0.2], "collapsed": ["", "", "ChatGLM"]})).endswith("in 1 of 2 cases")
+
+
+def test_takeaways_name_the_split_the_collapse_and_the_largest_difference():
+    reached = pd.DataFrame({"metric": ["F1", "BLEU-2"], "value": [0.5, 0.25]}, index=["elicit", "respond"])
+    health = pd.DataFrame({"task": ["elicit", "respond"], "collapsed": [False, True]})
+    assert wording.scored("A|B", reached, "test", health) == "**Takeaway.** On the test dialogues A|B scores F1 0.500 in elicit, BLEU-2 0.250 in respond. It has collapsed in respond, so its score there says nothing."
+    assert "On the held-out dialogues" in wording.scored("A", reached, "held_out", health) and "collapsed" not in wording.scored("A", reached, "test", health[:1])
+    quality = pd.DataFrame({"metric": ["F1", "BLEU-2"], "training": [0.9, 0.3], "test": [0.4, 0.25]}, index=["elicit", "respond"])
+    said = wording.help_in_words("A", quality)
+    assert "in 2 of 2 tasks" in said and "largest in elicit (F1 0.900 against 0.400)" in said
+    assert wording.help_in_words("A", quality.assign(training=0.1)).endswith("in 0 of 2 tasks.")
 
 
 def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_two():
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), gains(scores), over_the_better(scores))
-    assert "in 1 of 2 cases" in said and "**2 above zero**" in said and "**1 of 2** are significantly better than the better" in said
+    assert "Of 2 clear changes by help, 1 go towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
     assert "cannot be tested here" in wording.overview(pull(alone), gains(alone), over_the_better(alone))
 

@@ -290,12 +290,12 @@ def test_collapsed_systems_carry_no_finding():
     assert "every pair has a system that has collapsed" in potential_used(table.assign(sound=False))
     told = potential_used(table.assign(sound=[True, False]))
     assert "union for UniMIND(BART) and Chinese-Alpaca, gains +0.500, 100% of it" in told and "1 of 2 ways" in told
-    beaten = pd.DataFrame({"gain": [-0.1, 0.0, 0.2, -0.3], "sound": [True, True, True, False]})
+    beaten = pd.DataFrame({"gain": [-0.1, 0.0, 0.2, -0.3], "sound": [True, True, True, False], "p (Holm)": np.nan})
     figure = control_figure(table.assign(sound=[True, False]), beaten, "a corpus")
-    assert "at least as good as the collaboration in 2 of 3 cases" in figure.get_suptitle() and "collapsed" in figure.get_suptitle()
+    assert "higher than the best control in 1 of 3 cases" in figure.get_suptitle() and "pale: a system behind it has collapsed" in figure.get_suptitle()
     (axes,) = [axes for axes in figure.axes if axes.get_title()]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["potential: the better answer", "Union", "LLM assisting CRS"]
-    assert "collapsed" not in control_figure(table.assign(sound=True), beaten[:0], "a corpus").get_suptitle()
+    assert "pale" not in control_figure(table.assign(sound=True), beaten, "a corpus").get_suptitle()
 
 
 def test_controls_are_rows_of_the_tables_in_a_block_of_their_own():

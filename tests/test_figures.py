@@ -83,6 +83,16 @@ def test_compared_cells_carry_outputs(path):
     assert [cell.source for cell in compared if not cell.outputs] == []
 
 
+def test_a_committed_notebook_has_no_progress_and_its_imports_are_folded():
+    bar, table = "tuning:  50%|#####     | 3/6\n", "<div><progress value='2' max='4'></progress></div><table></table>"
+    outputs = [nbformat.v4.new_output("stream", text=bar), nbformat.v4.new_output("display_data", {"text/html": table}),
+               nbformat.v4.new_output("display_data", {"text/html": "<table>kept</table>"}), nbformat.v4.new_output("stream", text="kept\n")]  # fmt: skip
+    cells = [nbformat.v4.new_code_cell("start_notebook()\nimport json"), nbformat.v4.new_code_cell("train()", outputs=outputs, metadata={"papermill": {"duration": 3}})]
+    notebook = nbformat.reads(figures.cleaned(nbformat.v4.new_notebook(cells=cells), {}), as_version=4)
+    assert [cell.metadata for cell in notebook.cells] == [{"jupyter": {"source_hidden": True}}, {}]
+    assert ["kept" in str(output) for output in notebook.cells[1].outputs] == [True, True]
+
+
 def test_the_picture_of_the_two_directions_says_what_was_answered_and_counted(monkeypatch, tmp_path):
     """Other words change too few pixels to be seen by comparing pictures."""
     monkeypatch.chdir(ROOT)

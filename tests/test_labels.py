@@ -19,6 +19,7 @@ from llmcrs_utils.corpus.description import render_dialogue
 from llmcrs_utils.evaluation import analysis_figures, figures
 from llmcrs_utils.evaluation.categories import category_gains, category_levels
 from llmcrs_utils.evaluation.complementarity import headroom, help_and_harm, outcomes, pull
+from llmcrs_utils.evaluation.diagram import crs_diagram, llm_diagram
 from llmcrs_utils.evaluation.labels import figure_text, latex_text, markdown_text, shortened, width
 from llmcrs_utils.evaluation.tables import gains, metrics_table, summary_markdown, task_table, write_tables
 from llmcrs_utils.evaluation.wording import findings, markdown
@@ -75,11 +76,19 @@ def test_every_figure_shows_names_as_they_are(scores):
         if name == "outcomes":
             assert "$$ one_\n_two $x$" in texts
     for figure in (
+        crs_diagram("Deals $$ $x_"), llm_diagram("Deals $$ $x_"),
         figures.learning_curve(pd.DataFrame({"epoch": [1], "train_loss": [1.0], "valid_loss": [1.0]}), "Deals $$ $x_"),
         figures.lookup_curve(pd.DataFrame({"exercise_tokens": [1], "accuracy_4": [0.5]}), "Deals $$ $x_"),
         figures.help_figure(pd.DataFrame({"metric": ["F1"], "training": [0.5], "test": [0.4]}, index=["elicit"]), "Deals $$ $x_"),
     ):
-        assert "Deals $$ $x_" in shown(figure)
+        assert any("Deals $$ $x_" in text for text in shown(figure))
+
+
+def test_the_picture_of_an_llm_says_what_is_trained():
+    default, whole, untuned, served = (" ".join(shown(llm_diagram(**given))) for given in ({}, {"whole": ["lm_head"]}, {"tuned": False}, {"tuned": False, "served": True}))
+    assert "LoRA" in default and "whole:" not in default and "whole: lm_head" in whole and "other weights frozen" in whole.replace("\n", " ")
+    assert "LoRA" not in untuned and "frozen" in untuned and "LoRA" not in served and "at an address" in served and "frozen" not in served
+    assert not any("helper chose" in text for text in shown(crs_diagram())) and any("helper chose" in text for text in shown(crs_diagram("Gemma")))
 
 
 @slow

@@ -296,10 +296,10 @@ def test_a_published_adapter_answers_without_tuning_as_the_tuned_model(tmp_path,
         return np.array([[score for _, score in sorted(zip(*row, strict=True))] for row in zip(ranked["ranking"], ranked["scores"], strict=True)])
 
     untuned, tuned = answers("untuned", num_train_epochs=0.0), answers("tuned", num_train_epochs=2.0, learning_rate=0.01, max_samples=8)
-    settings = {"num_train_epochs": 2.0, "modules_to_save": [], "ranking": "likelihood", "model_name_or_path": "base"}
-    changes = {"tuned": {}, "untuned": {"num_train_epochs": 0.0}, "whole": {"modules_to_save": ["lm_head"]}, "scored": {"ranking": "candidates"}}
+    settings = {"num_train_epochs": 2.0, "modules_to_save": [], "ranking": "likelihood", "model_name_or_path": "base", "seed": 1}
+    changes = {"tuned": {}, "second": {"seed": 2}, "untuned": {"num_train_epochs": 0.0}, "whole": {"modules_to_save": ["lm_head"]}, "scored": {"ranking": "candidates"}}
     changes["small"] = {"model_name_or_path": str(tmp_path / "run" / "backbones" / "llama")}  # which nobody else has
-    for name in ("whole", "scored", "small"):
+    for name in ("second", "whole", "scored", "small"):
         shutil.copytree(tmp_path / "run" / "systems" / "tuned", tmp_path / "run" / "systems" / name)
     publish_adapters(tmp_path / "run", tmp_path / "results", {name: {"settings": settings | change} for name, change in changes.items()})
     kept = tmp_path / "results" / "adapters"

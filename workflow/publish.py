@@ -161,7 +161,7 @@ def built(run: Path) -> dict:
 
 
 def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None:
-    """The adapters of a run's tuned LLMs (of the first seed), in bfloat16, if everybody can have the base: enough to answer without tuning (docs/llms.md).
+    """The adapters of a run's tuned LLMs (of seed 1), in bfloat16, if everybody can have the base: enough to answer without tuning (docs/llms.md).
 
     Left out is what ``adapter_name_or_path`` cannot take: layers that were trained whole, and rankings by scores of candidates.
     """

@@ -45,8 +45,8 @@ def gain_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
         _rows(axes, [f"{row.system} {DAGGER}" if row.collapsed else row.system for row in part.itertuples()])
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
-    hollow = f"hollow: no finding (Holm p ≥ 0.05{f', or {DAGGER} collapsed' if gains['collapsed'].any() else ''})"
-    _legend(figure, [*_directions(figure), _mark(figure.axes[0], "o", "0.3", "white", hollow)], 3)
+    hollow = f"hollow: not significant, or not tested{f' ({DAGGER}: collapsed)' if gains['collapsed'].any() else ''}"
+    _legend(figure, [*_directions(figure, gains), _mark(figure.axes[0], "o", "0.3", "white", hollow)], 3)
     return figure
 
 
@@ -55,11 +55,11 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
 
     Args:
         table: what ``complementarity.pull`` returns; the interval is that of the gain, drawn around the score with help.
-        controls: what ``controls.over_the_best_control`` returns, to mark the score of each pair's best control.
+        controls: what ``controls.over_the_best_control`` returns, to mark the score of the control that was best on held-out answers.
     """
     figure, panels = _panels(claims.towards_the_helper(table), corpus_note, table, row_height=0.5)
     if controls is not None:
-        ahead = controls.set_index(["system", "task"])["gain"]
+        ahead = controls[controls["sound"]].set_index(["system", "task"])["gain"]
         table = table.assign(control=table["helped"] - table.set_index(["system", "task"]).index.map(ahead))
     for task, axes in panels.items():
         part = table[table["task"] == task]
@@ -80,7 +80,7 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
         _mark(figure.axes[0], "|", "0.3", "0.3", "its helper, alone", **TICK),
     ]
     if controls is not None:
-        handles.append(_mark(figure.axes[0], "D", "0.25", "none", "best control, no training"))
+        handles.append(_mark(figure.axes[0], "D", "0.25", "none", "best control on validation"))
     _legend(figure, handles, len(handles))
     return figure
 
@@ -134,7 +134,7 @@ def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
         handles.append(_mark(figure.axes[0], "|", "0.35", "0.35", "headroom with another seed of the base (luck)", **TICK))
-    _legend(figure, [*handles, *_directions(figure, "gain: ")], 2)
+    _legend(figure, [*handles, *_directions(figure, table, "gain: ")], 2)
     return figure
 
 
@@ -187,7 +187,7 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains by collaboration, task and category, all on one scale. A cell has a colour where its 95% interval excludes zero, and a star where
-    Holm's correction leaves p below 0.05.
+    Holm's correction leaves p below 0.05. ``health.DAGGER`` marks collaborations in which somebody has collapsed; they have no colour.
 
     Args:
         table: what ``categories.category_gains`` returns; the last category is the total.
@@ -199,7 +199,8 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     tasks = [task for task in TASKS if task in set(table["task"])]
     figure = Figure(figsize=(11, 1.9 + 0.36 * len(systems) * (1 if len(tasks) == 1 else 2)), layout="constrained")
     panels = np.ravel(figure.subplots(-(-len(tasks) // 2), min(len(tasks), 2), squeeze=False))
-    apart = (table["low"] > 0) | (table["high"] < 0)
+    sound = (table["collapsed"] == "") & table["low"].notna()
+    apart = sound & ((table["low"] > 0) | (table["high"] < 0))
     bound = max(table["gain"].abs().max(), 1e-9)
     for task, axes in zip(tasks, panels):
         part = table.assign(apart=apart)[table["task"] == task]
@@ -211,14 +212,16 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
             text.set_color("0.45" if coloured is not True else "white" if abs(value) > 0.65 * bound else "black")
         axes.axvline(len(shown) - 1, color="white", linewidth=4)
         axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
-        axes.set_yticks(np.arange(len(systems)) + 0.5, list(map(figure_text, systems)))
+        fallen = set(part.loc[part["collapsed"] != "", "system"])
+        axes.set_yticks(np.arange(len(systems)) + 0.5, [figure_text(f"{name} {DAGGER}" if name in fallen else name) for name in systems])
         axes.set_xticks(np.arange(len(shown)) + 0.5, list(map(figure_text, shortened(shown, 14))), fontsize=8.5)
         axes.tick_params(length=0)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    single = table[table["category"] != total]
-    about = f"{corpus_note}; {(apart & (table['category'] != total)).sum()} intervals exclude zero (coloured), {0.05 * len(single):.0f} would by chance"
-    figure.suptitle(figure_title(claims.changes(single, "scores of a category"), about))
+    single = table["category"] != total
+    about = f"{corpus_note}; {(apart & single).sum()} intervals exclude zero (coloured), {0.05 * (sound & single).sum():.0f} would by chance"
+    about += f"; {DAGGER} collapsed" if (table["collapsed"] != "").any() else ""
+    figure.suptitle(figure_title(claims.changes(table[single], "scores of a category"), about))
     return figure
 
 
@@ -251,7 +254,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
 
 def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
-    figure, panels = _panels(claims.smaller_when_cross_fitted(table), corpus_note, table)
+    figure, panels = _panels(claims.lower_when_cross_fitted(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
@@ -285,7 +288,7 @@ def attention_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.set(title=f"{TABLES[task].title}\n(n = {part['n'].iloc[0]})", xlabel="layer", ylabel="attention to the help", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(figure_title(claims.attention_falls(table), corpus_note))
+    figure.suptitle(figure_title(claims.attention_to_help(table), corpus_note))
     _legend(figure, panels[0].get_legend_handles_labels()[0], 3)
     return figure
 
@@ -304,10 +307,10 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
     potential = "potential: the better answer"
     ways = [potential, *(way for way in WAYS if way in set(table["way"]))]
     shift = dict(zip(pairs, np.linspace(-0.3, 0.3, len(pairs)) if len(pairs) > 1 else [0.0]))
-    marks = dict(zip(pairs, "os^Dv<>p" * len(pairs)))
+    marks = dict(zip(pairs, "os^Dv<>pP*Xh" * len(pairs)))
     note = corpus_note if table["sound"].all() else f"{corpus_note}; pale: a system behind it has collapsed"
     rows = pd.DataFrame([(task, way) for task in table["task"].unique() for way in ways], columns=["task", "system"])
-    figure, panels = _panels(claims.controls_suffice(beaten), note, rows, row_height=0.24 if len(pairs) == 1 else 0.3)
+    figure, panels = _panels(claims.controls_suffice(beaten), note, rows, row_height=max(0.24, 0.075 * len(pairs)))
     for task, axes in panels.items():
         part = table[table["task"] == task]
         present = [way for way in ways if way == potential or way in set(part["way"])]
@@ -318,7 +321,8 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
             place = present.index(row.way) + shift[pair]
             axes.plot([row.low, row.high], [place] * 2, linewidth=1.6, **looks)
             axes.plot(row.gain, place, marks[pair], markersize=6, **looks)
-            axes.plot(row.potential, shift[pair], marks[pair], color="0.6", markersize=6)
+        for row in part.sort_values("sound").drop_duplicates(["crs", "llm"], keep="last").itertuples():
+            axes.plot(row.potential, shift[row.crs, row.llm], marks[row.crs, row.llm], color="0.6", alpha=1 if row.sound else 0.25, markersize=6)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, present)
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the better of the two")
@@ -354,7 +358,7 @@ def figure_title(claim: str, note: str) -> str:
 
 
 def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3) -> tuple[Figure, dict]:
-    """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale, so that sizes can be compared."""
+    """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale."""
     tasks = [task for task in TASKS if task in set(table["task"])]
     by = [name for name in ("system", "crs", "llm") if name in table]
     lines = len(table[by].drop_duplicates())
@@ -375,9 +379,10 @@ def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3)
     return figure, dict(zip(tasks, panels))
 
 
-def _directions(figure: Figure, before: str = "") -> list:
-    """The legend's entries for the two directions."""
-    named = {"crs": "LLM assists CRS", "llm": "CRS assists LLM"}
+def _directions(figure: Figure, table: pd.DataFrame, before: str = "") -> list:
+    """The legend's entries for the directions of ``table``."""
+    groups = {"crs": "LLM assisting CRS", "llm": "CRS assisting LLM"}
+    named = {family: group for family, group in groups.items() if group in set(table["direction"])}
     return [_mark(figure.axes[0], LOOKS[family][1], LOOKS[family][0], LOOKS[family][0], before + name) for family, name in named.items()]
 
 

@@ -238,12 +238,17 @@ def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFram
     return table.sort_values("vocabulary").rename_axis(None, axis=1)
 
 
-def category_levels(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``."""
+def category_levels(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``.
+
+    Collaborations in which somebody has collapsed (``health.answer_health``) are left out, unless all have.
+    """
+    fallen = collapsed_runs(health)
     names = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
     parts = []
     for task, found in by_task(scores, HEADLINE):
-        for system, values in found:
+        sound = [(system, values) for system, values in found if not collapsed_behind(system, task, fallen)]
+        for system, values in sound or found:
             about = {"direction": system.group, "task": task, "metric": HEADLINE[task], "category": values["sid"].map(names)}
             parts.append(values.assign(**about))
     every = (

@@ -1,12 +1,23 @@
-"""What a figure's title claims, counted in the table that the figure draws, so that it holds for any corpus."""
+"""What a figure's title claims, counted in the table that the figure draws, so that it holds for any corpus.
+
+Rows in which somebody has collapsed (``collapsed`` names them) are never counted.
+"""
 
 import pandas as pd
+
+ALL_COLLAPSED = "In every case one of the systems has collapsed"
 
 
 def span(values: pd.Series, style: str = ".0%") -> str:
     """The smallest and the largest value; one of them where they look alike."""
     least, most = format(values.min(), style), format(values.max(), style)
     return least if least == most else f"{least} to {most}"
+
+
+def counted(table: pd.DataFrame, holds: pd.Series, text: str) -> str:
+    """``text`` and in how many of the sound rows it ``holds``."""
+    sound = table["collapsed"] == ""
+    return f"{text} in {(holds & sound).sum()} of {sound.sum()} cases" if sound.any() else ALL_COLLAPSED
 
 
 def changes(table: pd.DataFrame, what: str) -> str:
@@ -26,52 +37,60 @@ def changes(table: pd.DataFrame, what: str) -> str:
 
 
 def towards_the_helper(table: pd.DataFrame) -> str:
-    """``complementarity.pull``; rows in which a system has collapsed are not counted."""
-    counted = table[table["collapsed"] == ""]
-    return f"Help moves a system's score towards its helper's in {counted['towards'].sum()} of {len(counted)} cases"
+    """``complementarity.pull``."""
+    clear = table[table["clear"]]
+    if clear.empty:
+        return "No change by help is clear: every 95% interval includes zero, or a system has collapsed"
+    return f"Of {len(clear)} clear changes by help, {clear['towards'].sum()} {'go' if len(clear) > 1 else 'goes'} towards the helper's score"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:
     """``complementarity.outcomes``."""
-    alone = table[table["outcome"].str.startswith("only")].groupby(["crs", "llm", "task"])["share"].sum()
-    return f"Only one of the two is right in {span(alone)} of the answers"
+    sound = table[(table["collapsed"] == "") & table["outcome"].str.startswith("only")]
+    if sound.empty:
+        return ALL_COLLAPSED
+    return f"Only one of the two is right in {span(sound.groupby(['crs', 'llm', 'task'])['share'].sum())} of the questions"
 
 
 def headroom_left(table: pd.DataFrame) -> str:
     """``complementarity.headroom``."""
     rooms = table[table["headroom"] > 0]
-    return f"Collaborations use less than half of their headroom in {(rooms['realised'] < 0.5).sum()} of {len(rooms)} cases"
+    return counted(rooms, rooms["realised"] < 0.5, "Collaborations use less than half of their headroom, or lose,") if len(rooms) else "There is no headroom"
 
 
 def following_the_helper(table: pd.DataFrame) -> str:
     """``complementarity.following``."""
-    return f"With help, agreement with the helper rises in {(table['moved'] > 0).sum()} of {len(table)} cases"
+    return counted(table, table["moved"] > 0, "With help, agreement with the helper rises")
 
 
 def corrected_and_spoiled(table: pd.DataFrame) -> str:
     """``complementarity.help_and_harm``."""
-    return f"Help corrects more answers than it spoils in {(table['help'] > table['harm']).sum()} of {len(table)} cases"
+    return counted(table, table["help"] > table["harm"], "Help corrects more answers than it spoils")
 
 
 def categories_raised(table: pd.DataFrame) -> str:
-    """Rows with the mean scores ``alone`` and ``helped`` of a category."""
+    """``categories.category_levels``."""
     return f"Help raises the score in {(table['helped'] > table['alone']).sum()} of {len(table)} combinations of direction, task and category"
 
 
-def smaller_when_cross_fitted(table: pd.DataFrame) -> str:
+def lower_when_cross_fitted(table: pd.DataFrame) -> str:
     """``cross_fitting.both_gains``."""
-    return f"With cross-fitted help the gain is smaller in {(table['change'] < 0).sum()} of {len(table)} cases"
+    return counted(table, table["change"] < 0, "A collaboration scores lower with cross-fitted than with in-sample help")
 
 
 def controls_suffice(table: pd.DataFrame) -> str:
-    """``controls.over_the_best_control``; only its sound rows are counted."""
+    """``controls.over_the_best_control``."""
+    tested = table[table["p (Holm)"].notna()]
+    if len(tested):
+        held = tested[tested["p (Holm)"] < 0.05]
+        return f"Of {len(tested)} collaborations, {(held['gain'] > 0).sum()} are significantly better than the best control, and {(held['gain'] < 0).sum()} worse"
     known = table[table["sound"]]
     if known.empty:
-        return "No collaboration can be compared with a control"
-    return f"The best control, which costs no training, is at least as good as the collaboration in {(known['gain'] <= 0).sum()} of {len(known)} cases"
+        return ALL_COLLAPSED
+    return f"A collaboration scores higher than the best control in {(known['gain'] > 0).sum()} of {len(known)} cases (not tested)"
 
 
-def attention_falls(table: pd.DataFrame) -> str:
-    """The attention that goes to help, by its kind in training (``analysis_figures.attention_figure``)."""
+def attention_to_help(table: pd.DataFrame) -> str:
+    """The means over tasks and layers of ``analysis_figures.attention_figure``'s table."""
     shares = table.groupby("help")["share"].mean()
-    return f"The LLM gives {shares['in-sample']:.0%} of its attention to the help; trained with cross-fitted help, {shares['cross-fitted']:.0%}"
+    return "Attention to the help: " + ", ".join(f"{share:.0%} when trained with {kind} help" for kind, share in shares.sort_index(ascending=False).items())

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from llmcrs_utils.evaluation.health import collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
+from llmcrs_utils.evaluation.health import collapsed_among, collapsed_behind, collapsed_runs, holm_of_healthy, kinds_of
 from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
 from llmcrs_utils.evaluation.pairs import with_floors_in_every_run
 from llmcrs_utils.evaluation.statistics import (
@@ -64,13 +64,17 @@ def judged(values: pd.DataFrame, right_from: float) -> pd.DataFrame:
     return values.assign(**{who: values[who] >= right_from for who in ("pair", "base", "assistant")})
 
 
-def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
+def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """How often both, only one or neither is right, of each CRS and LLM that collaborate, each working alone.
 
+    Args:
+        scores: what ``metrics.score`` returns; ``health``: what ``health.answer_health`` returns, to name who has collapsed.
+
     Returns:
-        ``crs, llm, task, outcome, share, low, high``; the four shares of a CRS, an LLM and a task add up to 1.
+        ``crs, llm, task, outcome, collapsed, share, low, high``; the four shares of a CRS, an LLM and a task add up to 1. ``collapsed`` names
+        those of the two that have collapsed in the task, here and in all tables below.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, JUDGED_BY):
         # A CRS and an LLM may collaborate both ways; each pair is counted once.
         pairs = {}
@@ -78,32 +82,37 @@ def outcomes(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) ->
             crs, llm = ("base", "assistant") if system.family == "crs" else ("assistant", "base")
             pairs.setdefault((getattr(system, crs), getattr(system, llm)), (judged(values, right_from[task]), crs, llm))
         for (crs_key, llm_key), (right, crs, llm) in pairs.items():
-            rows.append(four_outcomes(right[crs], right[llm], right, crs=crs_key, llm=llm_key, task=task))
+            rows.append(four_outcomes(right[crs], right[llm], right, crs=crs_key, llm=llm_key, task=task, fallen=fallen))
     return pd.concat(rows, ignore_index=True)
 
 
-def outcomes_alone(scores: pd.DataFrame, pairs: list[tuple[str, str]], right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
+def outcomes_alone(
+    scores: pd.DataFrame, pairs: list[tuple[str, str]], right_from: dict[str, float] = RIGHT_FROM, health: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """``outcomes`` of these pairs of a CRS and an LLM, whether they collaborate or not."""
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in JUDGED_BY.items():
         part = scores[scores["task"] == task]
         wide = wide_scores(part, metric)
         for crs, llm in pairs if len(part) else ():
             both = on_same_samples(wide, crs=crs, llm=llm)
-            rows.append(four_outcomes(both["crs"] >= right_from[task], both["llm"] >= right_from[task], both, crs=crs, llm=llm, task=task))
+            rows.append(four_outcomes(both["crs"] >= right_from[task], both["llm"] >= right_from[task], both, crs=crs, llm=llm, task=task, fallen=fallen))
     return pd.concat(rows, ignore_index=True)
 
 
-def four_outcomes(one: pd.Series, other: pd.Series, about: pd.DataFrame, *, crs: str, llm: str, task: str) -> pd.DataFrame:
+def four_outcomes(
+    one: pd.Series, other: pd.Series, about: pd.DataFrame, *, crs: str, llm: str, task: str, fallen: Collection[tuple[str, str]]
+) -> pd.DataFrame:
     """The four rows of ``outcomes`` of one pair and task.
 
     Args:
         one, other: whether the CRS's and the LLM's answer is right.
         about: ``sid, seed`` of the same answers.
+        fallen: what ``health.collapsed_runs`` returns.
     """
     table = np.stack([one & other, one & ~other, ~one & other, ~one & ~other], axis=1)
     share, low, high = mean_interval(table, about["sid"], about["seed"])
-    named = {"crs": system_of(crs).name, "llm": system_of(llm).name, "task": task, "outcome": OUTCOMES}
+    named = {"crs": system_of(crs).name, "llm": system_of(llm).name, "task": task, "outcome": OUTCOMES, "collapsed": collapsed_among((crs, llm), task, fallen)}
     return pd.DataFrame(named | {"share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)})
 
 
@@ -129,18 +138,18 @@ def over_others(scores: pd.DataFrame, system: str, others: dict[str, list[str]])
     return pd.DataFrame(rows)
 
 
-def headroom(scores: pd.DataFrame) -> pd.DataFrame:
+def headroom(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """The gain of choosing the better of base and assistant for each sample, and how much of it a collaboration realises.
 
     Some of this headroom is chance: of two runs of the *same* system, too, each is sometimes the better one. The column ``luck``
     measures it: the headroom of a base whose assistant is another seed of the base itself.
 
     Returns:
-        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, direction, task, metric, base, assistant, oracle,
+        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, direction, task, metric, collapsed, base, assistant, oracle,
         headroom`` (oracle less base) ``, luck`` (NaN for one seed), ``gain, realised`` (gain as a share of the headroom) and its
         interval ``low, high`` (NaN where there is no headroom).
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, HEADLINE):
         rooms = [np.maximum(values["base"], values["assistant"]) - values["base"] for _, values in found]
         gained = [values["pair"] - values["base"] for _, values in found]
@@ -151,6 +160,7 @@ def headroom(scores: pd.DataFrame) -> pd.DataFrame:
         bounds = mean_intervals(quantities, *kinds_and_runs(found))
         for (system, values), room, gain, share, (_, low, high, _) in zip(found, rooms, gained, realised, bounds):
             row = {"system": system.name, "direction": system.group, "task": task, "metric": HEADLINE[task]}
+            row |= {"collapsed": collapsed_behind(system, task, fallen)}
             row |= {"base": values["base"].mean(), "assistant": values["assistant"].mean()}
             row |= {"oracle": values["base"].mean() + room.mean(), "headroom": room.mean(), "luck": _chance_headroom(values)}
             row |= {"gain": gain.mean(), "realised": share}
@@ -192,8 +202,10 @@ def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFra
         scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``.
 
     Returns:
-        The rows of ``tables.gains`` with the mean scores ``alone`` (the base), ``helper`` and ``helped``, and ``towards``: whether the gain
-        has the sign of ``helper`` less ``alone``.
+        The rows of ``tables.gains`` with the mean scores ``alone`` (the base), ``helper`` and ``helped``; ``clear``, whether the gain's 95%
+        interval excludes zero and nobody has collapsed; and ``towards``, whether the gain has the sign of ``helper`` less ``alone``. Only of
+        clear gains does ``towards`` mean anything: of three scores that differ by chance alone, two are on the same side of the third in
+        two cases of three.
     """
     rows = []
     for task, found in by_task(scores, HEADLINE):
@@ -201,7 +213,8 @@ def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFra
             means = values[["base", "assistant", "pair"]].mean().set_axis(["alone", "helper", "helped"])
             rows.append({"system": system.name, "task": task} | means.to_dict())
     table = gains(scores, health).merge(pd.DataFrame(rows), on=["system", "task"])
-    return table.assign(towards=np.sign(table["gain"]) == np.sign(table["helper"] - table["alone"]))
+    clear = (table["collapsed"] == "") & ((table["low"] > 0) | (table["high"] < 0))
+    return table.assign(clear=clear, towards=table["gain"] * (table["helper"] - table["alone"]) > 0)
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:
@@ -211,16 +224,16 @@ def _chance_headroom(values: pd.DataFrame) -> float:
     return float(np.mean(rooms)) if rooms else float("nan")
 
 
-def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM) -> pd.DataFrame:
+def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FROM, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """Which samples a collaboration wins and loses, and whether its assistant was right about them.
 
     Returns:
         Per task and collaboration, as shares of all samples: ``help`` (base wrong, pair right), of it ``help, assistant right``;
         ``harm`` (base right, pair wrong), of it ``harm, assistant wrong``; ``gain`` = help - harm, with its interval ``low, high``;
         and ``churn``: how often the base is right with one seed and wrong with another (NaN for one seed). That much changes by
-        training again, without any help.
+        training again, without any help. Also ``collapsed``.
     """
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, found in by_task(scores, JUDGED_BY):
         right = [judged(values, right_from[task]) for _, values in found]
         gained = [(values["pair"].astype(float) - values["base"], values["sid"], values["seed"]) for values in right]
@@ -231,6 +244,7 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
             row = {
                 "system": system.name,
                 "task": task,
+                "collapsed": collapsed_behind(system, task, fallen),
                 "help": won.mean(),
                 "help, assistant right": (won & values["assistant"]).mean(),
             }
@@ -239,7 +253,7 @@ def help_and_harm(scores: pd.DataFrame, right_from: dict[str, float] = RIGHT_FRO
     return pd.DataFrame(rows)
 
 
-def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
+def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str, health: pd.DataFrame | None = None) -> pd.DataFrame:
     """How often a system agrees with its assistant, before and after it reads the assistant's answers.
 
     Agreement is the task's ``JUDGED_BY`` metric of one system's answers, with the other's answers as labels.
@@ -248,7 +262,7 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
         samples: the test samples; ``predictions``: of base, assistant and collaboration, with the same seeds.
 
     Returns:
-        Per task and collaboration: ``system, task, before`` (base and assistant), ``after`` (collaboration and assistant), ``moved``
+        Per task and collaboration: ``system, task, collapsed, before`` (base and assistant), ``after`` (collaboration and assistant), ``moved``
         (after less before) with its interval ``low, high``, and ``kept`` (collaboration and base).
     """
     answers = dict(list(predictions[predictions["split"] == "test"].groupby("system")))
@@ -258,7 +272,7 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
         two = {"before": (base, assistant), "after": (pair, assistant), "kept": (pair, base)}
         parts = [agreement(samples, *both, language).assign(system=name) for name, both in two.items()]
         compared[system] = pd.concat(parts)
-    rows = []
+    rows, fallen = [], collapsed_runs(health)
     for task, metric in JUDGED_BY.items():
         found = {system: table[table["task"] == task] for system, table in compared.items() if task in set(table["task"])}
         pairs = [paired(table, "after", "before", metric) for table in found.values()]
@@ -266,7 +280,7 @@ def following(samples: pd.DataFrame, predictions: pd.DataFrame, language: str) -
         moved = mean_intervals(quantities, *kinds_and_runs(found.items()))
         for system, (change, low, high, _) in zip(found, moved):
             means = found[system].groupby("system")[metric].mean()
-            row = {"system": system.name, "task": task, "before": means["before"], "after": means["after"]}
+            row = {"system": system.name, "task": task, "collapsed": collapsed_behind(system, task, fallen), "before": means["before"], "after": means["after"]}
             rows.append(row | {"moved": change, "low": low, "high": high, "kept": means["kept"]})
     return pd.DataFrame(rows)
 

@@ -1,5 +1,6 @@
 """Pictures drawn by code: the two directions of collaboration, with one question of the reference study as the example; what a CRS and an LLM are made of."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from llmcrs_utils.evaluation.figures import LOOKS
+from llmcrs_utils.evaluation.labels import figure_text
 
 INK, GREY, HELP_COLOUR = "#333333", "#777777", "#AA7700"
 ARROW = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
@@ -78,12 +80,14 @@ def crs_diagram(assistant: str = "") -> Figure:
     return figure
 
 
-def llm_diagram(assistant: str = "", ranking: str = "letter", tuned: bool = True) -> Figure:
+def llm_diagram(assistant: str = "", ranking: str = "letter", tuned: bool = True, whole: Sequence[str] = (), served: bool = False) -> Figure:
     """How an LLM is tuned and asked (paper section 3.2), and where the help of ``assistant`` enters (section 3.4); empty: it works alone.
 
     Args:
         ranking: how the candidates are ranked (``llm.ranking``).
         tuned: False for an LLM that is asked as it is.
+        whole: layers that are trained whole, beside LoRA's matrices.
+        served: True for an LLM that is asked at an address.
     """
     how = {"letter": "by the logits\nof their letters", "candidates": "by a learned score\nof each description", "likelihood": "by how likely the dialogue\nmakes each description"}[ranking]
     figure, axes = _canvas(3.6)
@@ -91,9 +95,11 @@ def llm_diagram(assistant: str = "", ranking: str = "letter", tuned: bool = True
     if assistant:
         box(axes, 0, 4, 25, 10, f"the answer of {assistant}", HELP_COLOUR, 0.12)
         _arrow(axes, (25, 9), (38, 24), HELP_COLOUR)
-    box(axes, 38, 24, 20, 10, "causal language model,\nweights frozen", GREY, 0)
+    model = "language model\nat an address" if served else f"causal language model,\n{'other ' if tuned and whole else ''}weights frozen"
+    box(axes, 38, 24, 20, 10, model, GREY, 0)
     if tuned:
-        box(axes, 42, 4, 20, 10, "LoRA: two small matrices\na layer, which are trained", LOOKS["llm"][0], 0)
+        also = f"\nwhole: {', '.join(whole)}" if whole else ""
+        box(axes, 40, 4, 24, 10, f"LoRA: two small matrices\na layer, which are trained{also}", LOOKS["llm"][0], 0)
         _arrow(axes, (52, 14), (52, 24))
     box(axes, 76, 24, 24, 10, "understand, elicit,\nrespond: a text", LOOKS["llm"][0], 0.2)
     box(axes, 76, 4, 24, 10, f"recommend: the candidates\n{how}", LOOKS["llm"][0], 0.2)
@@ -118,4 +124,4 @@ def box(axes: Axes, left: float, bottom: float, width: float, height: float, tex
     """A box with text in it, filled with ``tint`` (0..1) of its edge's colour."""
     shape = FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=1.2", edgecolor=colour, facecolor=to_rgba(colour, tint), linewidth=1.4)
     axes.add_patch(shape)
-    axes.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", fontsize=9.5, color=INK)
+    axes.text(left + width / 2, bottom + height / 2, figure_text(text), ha="center", va="center", fontsize=9.5, color=INK)

@@ -54,7 +54,7 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return "Nothing can be tested here."
+        return f"Whether {what} cannot be tested here."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
         f"**{held} of {tested}** {what} after Holm's correction. Before the correction it is {before}, and {0.05 * tested:.1f} would be expected by chance."
@@ -197,10 +197,17 @@ def markdown(table: pd.DataFrame, corner: str = "") -> str:
     return "\n".join(markdown_lines(markdown_text(corner), columns, [[name, *row] for name, row in zip(names, table.to_numpy())]))
 
 
-def scored(name: str, table: pd.DataFrame) -> str:
-    """The takeaway of a training: what a system scores. ``table``: what ``tables.headline`` returns for one system."""
+def scored(name: str, table: pd.DataFrame, split: str, health: pd.DataFrame) -> str:
+    """The takeaway of a training: what a system scores, and where it has collapsed.
+
+    Args:
+        table: what ``tables.headline`` returns for one system; ``health``: ``health.health_by_split`` of the same answers.
+        split: the dialogues that are scored.
+    """
     parts = [f"{row['metric']} {row['value']:.3f} in {task}" for task, row in table.iterrows()]
-    return takeaway(f"{markdown_text(name)} scores {', '.join(parts)}")
+    fallen = [task for task in table.index if health.loc[health["task"] == task, "collapsed"].any()]
+    collapse = [f"It has collapsed in {', '.join(fallen)}, so its score there says nothing"] if fallen else []
+    return takeaway(f"On the {split.replace('_', '-')} dialogues {markdown_text(name)} scores {', '.join(parts)}", *collapse)
 
 
 def help_in_words(name: str, table: pd.DataFrame) -> str:
@@ -210,12 +217,14 @@ def help_in_words(name: str, table: pd.DataFrame) -> str:
         table: a row per task with the columns ``metric``, ``training`` and ``test``: its score on the dialogues that teach the helped system, and on new ones.
     """
     better = table[table["training"] > table["test"]]
-    most = (table["training"] - table["test"]).idxmax()
-    row = table.loc[most]
+    first = f"The help of {markdown_text(name)} is better on the training dialogues than on the test dialogues in {len(better)} of {len(table)} tasks"
+    if better.empty:
+        return takeaway(first)
+    most = (better["training"] - better["test"]).idxmax()
+    row = better.loc[most]
     return takeaway(
-        f"The help of {markdown_text(name)} is better on the training dialogues than on the test dialogues in {len(better)} of {len(table)} tasks. "
-        f"The difference is largest in {most} ({row['metric']} {row['training']:.3f} against {row['test']:.3f})",
-        "A system that learns from this help learns to trust it as far as it deserves on the training dialogues",
+        f"{first}. The difference is largest in {most} ({row['metric']} {row['training']:.3f} against {row['test']:.3f})",
+        "A system that is trained with this help learns to trust it as far as it deserves on the training dialogues",
     )
 
 
@@ -227,7 +236,7 @@ def overview(pulled: pd.DataFrame, gained: pd.DataFrame, better: pd.DataFrame) -
     """
     above = ((better["p (Holm)"] < 0.05) & (better["gain"] > 0)).sum()
     compared = better["p (Holm)"].notna().sum()
-    than = f"**{above} of {compared}** are significantly better than the better of their two systems alone." if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here."
+    than = f"**{above} of {compared}** collaborations are significantly better than the better of their two systems alone." if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here."
     return takeaway(towards_the_helper(pulled), findings(gained), than)
 
 
@@ -237,5 +246,5 @@ def opened_on_click(title: str, table: str) -> str:
 
 
 def takeaway(*claims: str) -> str:
-    """The last lines of a notebook, from sentences with or without their full stop."""
+    """What to remember of a notebook, from sentences with or without their full stop."""
     return " ".join(["**Takeaway.**", *(f"{claim.rstrip('.')}." for claim in claims)])

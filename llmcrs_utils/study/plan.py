@@ -276,9 +276,9 @@ class Plan:
         if self.collaborations:
             wanted[0][3].append(f"{self.figures}/gains.png")
             files = self.answers(self.collaborations, self.seeds, CROSS_FITTED) if self.folds else []
-            crossed_here = {"cross_fitted_dir": crossed["cross_fitted_dir"] if self.folds else ""}
+            here = {"cross_fitted_dir": crossed["cross_fitted_dir"] if self.folds else "", "models": self.profile.get("models", {})}
             wanted += [
-                ("overview", "00_overview", files, [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], crossed_here),
+                ("overview", "00_overview", files, [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], here),
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
                 ("controls", "14_controls", [], [f"{self.figures}/controls.csv"], validated),

@@ -190,7 +190,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
                     points["value"],
                     points["score"],
                     error,
-                    fmt=f"{shape}-",
+                    fmt=f"{shape}{'--' if key == 'bcrs-allm' else '-'}",
                     color="#999999" if key in FLOORS else look_of(key)[0],
                     linewidth=1.4,
                     capsize=2,
