@@ -47,10 +47,11 @@ def measured(parameters: dict) -> pd.DataFrame:
 
 
 def main(name: str, system: str) -> None:
-    jobs = Plan(check_profile(profile_of(Path("runs") / name), name)).jobs()
+    profile = profile_of(Path("runs") / name)
+    jobs = Plan(check_profile(profile | {"cross_fit_folds": profile.get("cross_fit_folds") or 2}, name)).jobs()  # no run of a fold is read
     kinds = {"in-sample": "", "cross-fitted": CROSS_FITTED}
     told = {job.kind: with_defaults("04_tune_llm", job.parameters) for job in jobs if job.rule == "tune_llm" and job.name == system}
-    missing = [kind for kind, folder in kinds.items() if folder not in told]
+    missing = [kind for kind, folder in kinds.items() if folder not in told or not Path(told[folder]["predictions_file"]).exists()]
     if missing:
         sys.exit(f"runs/{name}: {system} has no run with {', '.join(missing)} help; call make run with cross_fit_folds first")
     table = pd.concat([measured(told[folder]).assign(help=kind) for kind, folder in kinds.items()])

@@ -41,7 +41,10 @@ def towards_the_helper(table: pd.DataFrame) -> str:
     clear = table[table["clear"]]
     if clear.empty:
         return "No change by help is clear: every 95% interval includes zero, or a system has collapsed"
-    return f"Of {len(clear)} clear changes by help, {clear['towards'].sum()} {'go' if len(clear) > 1 else 'goes'} towards the helper's score"
+    towards = clear["towards"].sum()
+    if towards == len(clear) > 1:
+        return f"All {towards} clear changes by help go towards the helper's score"
+    return f"Of {len(clear)} clear changes by help, {towards} {'goes' if towards == 1 else 'go'} towards the helper's score"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:
