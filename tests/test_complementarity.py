@@ -49,7 +49,8 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert table.loc["ALLM-BCRS", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.2, 0.6, 0.35, 0.15])
     assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
     assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False} and table["clear"].all()
-    assert claims.towards_the_helper(table) == "Of 2 clear changes by help, 1 goes towards the helper's score"
+    assert claims.towards_the_helper(table) == "2 of 2 changes by help are clear; 1 goes towards the helper's score"
+    assert claims.towards_the_helper(table.assign(towards=True)).endswith("are clear; all go towards the helper's score")
     controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15], "sound": [True, False]})
     (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
     points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
@@ -115,7 +116,7 @@ def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_t
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), gains(scores), over_the_better(scores))
-    assert "Of 2 clear changes by help, 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "2 of 2 changes by help are clear; 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
     assert "cannot be tested here" in wording.overview(pull(alone), gains(alone), over_the_better(alone))
 

@@ -41,10 +41,9 @@ def towards_the_helper(table: pd.DataFrame) -> str:
     clear = table[table["clear"]]
     if clear.empty:
         return "No change by help is clear: every 95% interval includes zero, or a system has collapsed"
-    towards = clear["towards"].sum()
-    if towards == len(clear) > 1:
-        return f"All {towards} clear changes by help go towards the helper's score"
-    return f"Of {len(clear)} clear changes by help, {towards} {'goes' if towards == 1 else 'go'} towards the helper's score"
+    sound, towards = (table["collapsed"] == "").sum(), clear["towards"].sum()
+    which = "all go" if towards == len(clear) > 1 else f"{towards} {'goes' if towards == 1 else 'go'}"
+    return f"{len(clear)} of {sound} changes by help {'is' if len(clear) == 1 else 'are'} clear; {which} towards the helper's score"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:
