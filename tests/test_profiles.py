@@ -99,6 +99,14 @@ def test_a_notebook_registers_the_models_that_it_is_told_of():
     assert SYSTEMS["qwen-ccrs"].assistant == "qwen"
 
 
+def test_a_profile_s_models_replace_those_that_a_committed_notebook_names():
+    """00_overview is committed with Gemma. Neither is another model refused, nor does Gemma join it."""
+    qwen = {"qwen": {"name": "Qwen", "family": "llm"}}
+    assert list(with_defaults("00_overview", {})["models"]) == ["gemma"]
+    assert with_defaults("00_overview", {"models": qwen})["models"] == qwen and with_defaults("00_overview", {"models": {}})["models"] == {}
+    assert with_defaults("06_typical_systems", {"bert": {"num_train_epochs": 1.0}})["bert"]["learning_rate"] > 0  # a group is completed
+
+
 def test_tables_show_a_model_of_one_s_own_beside_the_papers():
     register({"qwen": {"name": "Qwen", "family": "llm"}})
     samples = pd.DataFrame(

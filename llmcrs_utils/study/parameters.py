@@ -9,7 +9,7 @@ import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -91,7 +91,8 @@ def register_models(models: dict[str, dict[str, str]], source: str | Path) -> No
 
 
 def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> dict[str, Any]:
-    """``values``, checked. Groups of settings are completed with the notebook's defaults.
+    """``values``, checked. Groups of settings are completed with the notebook's defaults; a dict of dicts (``models``) is no such group, its
+    keys are the user's.
 
     Raises:
         ParameterError: for a value that is not a parameter of the notebook or has another type.
@@ -99,15 +100,16 @@ def check_parameters(notebook: Path, values: dict[str, Any], source: str) -> dic
     if not isinstance(values, dict):
         raise ParameterError(f"{source}: holds no parameters; write name: value lines")
     declared = notebook_parameters(notebook)
+    groups = {name for name, (expected, default) in declared.items() if isinstance(default, dict) and not any(get_origin(part) is dict for part in get_args(expected))}
     for name, value in values.items():
         if name not in declared:
             raise ParameterError(f"{source}: {unknown('parameter', name, declared)}")
         expected, default = declared[name]
         check_value(f"{source}, parameter {name}", value, expected)
-        if isinstance(default, dict) and default:
+        if name in groups and default:
             for setting in value.keys() - default.keys():
                 raise ParameterError(f"{source}, parameter {name}: {unknown('setting', setting, default)}")
-    return {name: {**declared[name][1], **value} if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: {**declared[name][1], **value} if name in groups else value for name, value in values.items()}
 
 
 def check_value(where: str, value: Any, expected: Any) -> None:
