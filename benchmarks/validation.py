@@ -1,0 +1,46 @@
+"""What each CRS and LLM of a run reaches on its validation dialogues, alone, beside the floors: is it good enough to be compared?
+
+    python benchmarks/validation.py runs/readers
+
+Prints each system's gain over each floor of its tasks with a 95% interval over dialogues and seeds. Half a minute.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from llmcrs_utils.corpus.faults import Report
+from llmcrs_utils.corpus.sources import read_source
+from llmcrs_utils.evaluation.complementarity import over_others
+from llmcrs_utils.evaluation.floors import floor_predictions
+from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.study.profile import check_profile
+from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.systems.registry import FLOORS, working_alone
+from llmcrs_utils.text.prompts import prompts_of
+
+
+def main(run: Path) -> None:
+    profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
+    check_profile(profile, run.name)  # registers the profile's models
+    language = with_defaults("01_build_data", profile["01_build_data"])["language"]
+    samples, items = (read_parquet(run / "data" / name) for name in ("samples.parquet", "items.parquet"))
+    answers = read_predictions(run / "predictions").query("split == 'valid'")
+    # The floors answer the split that is called test.
+    asked = samples[samples["split"] != "test"].replace({"split": {"valid": "test"}})
+    corpus = read_source("u_need", run / "data" / "corpus", report=Report("stop", run / "set_aside.jsonl"))
+    floors = pd.concat(floor_predictions(asked, items, corpus, prompts_of(language)).values())
+    scores = pd.concat([score(samples, answers, language, "valid"), score(asked, floors, language)])
+    floors_of = {task: [key for key in FLOORS if key in set(part["system"])] for task, part in scores.groupby("task")}
+    for system in (*working_alone("crs"), *working_alone("llm")):
+        if (scores["system"] == system.key).any():
+            table = over_others(scores, system.key, floors_of)
+            print(f"\n{system.name}, {scores['sid'].nunique()} validation dialogues\n{table.round(3).to_string(index=False)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
