@@ -16,11 +16,11 @@ from llmcrs_utils.corpus.sources import read_source
 from llmcrs_utils.evaluation.complementarity import over_others
 from llmcrs_utils.evaluation.floors import floor_predictions
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import FLOORS, working_alone
+from llmcrs_utils.tasks.dataset import read_dataset
 from llmcrs_utils.text.prompts import prompts_of
 
 
@@ -28,12 +28,13 @@ def main(run: Path) -> None:
     profile = json.loads((run / "profile.json").read_text(encoding="utf-8"))
     check_profile(profile, run.name)  # registers the profile's models
     language = with_defaults("01_build_data", profile["01_build_data"])["language"]
-    samples, items = (read_parquet(run / "data" / name) for name in ("samples.parquet", "items.parquet"))
+    dataset = read_dataset(run / "data")
+    samples = dataset.samples
     answers = read_predictions(run / "predictions").query("split == 'valid'")
     # The floors answer the split that is called test.
     asked = samples[samples["split"] != "test"].replace({"split": {"valid": "test"}})
     corpus = read_source("u_need", run / "data" / "corpus", report=Report("stop", run / "set_aside.jsonl"))
-    floors = pd.concat(floor_predictions(asked, items, corpus, prompts_of(language)).values())
+    floors = pd.concat(floor_predictions(asked, dataset.items, corpus, prompts_of(language)).values())
     scores = pd.concat([score(samples, answers, language, "valid"), score(asked, floors, language)])
     floors_of = {task: [key for key in FLOORS if key in set(part["system"])] for task, part in scores.groupby("task")}
     for system in (*working_alone("crs"), *working_alone("llm")):

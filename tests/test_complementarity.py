@@ -24,7 +24,6 @@ from llmcrs_utils.evaluation.complementarity import (
 )
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import wide_scores
-from llmcrs_utils.evaluation.tables import gains
 from llmcrs_utils.systems.registry import system_of
 
 STUDY = ("bcrs", "ccrs", "allm", "allm-bcrs", "allm-ccrs", "bcrs-allm")
@@ -115,10 +114,10 @@ def test_takeaways_name_the_split_the_collapse_and_the_largest_difference():
 def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_two():
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
-    said = wording.overview(pull(scores), gains(scores), over_the_better(scores))
+    said = wording.overview(pull(scores), over_the_better(scores))
     assert "2 of 2 changes by help are clear; 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
-    assert "cannot be tested here" in wording.overview(pull(alone), gains(alone), over_the_better(alone))
+    assert "cannot be tested here" in wording.overview(pull(alone), over_the_better(alone))
 
 
 # --- who is right

@@ -69,7 +69,7 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
             axes.plot([row.alone, row.helped], [place] * 2, color=colour, linewidth=1.6)
             axes.plot(row.alone, place, "o", color=colour, markerfacecolor="white", markersize=8, zorder=3)
             axes.plot(row.helped, place, "o", color=colour, markersize=8, zorder=3)
-            axes.plot(row.helper, place, "|", color=_other(colour), zorder=4, **TICK | {"markersize": 18, "markeredgewidth": 2.4})
+            axes.plot(row.helper, place, "|", color=look_of(SYSTEMS[row.system.lower()].assistant)[0], zorder=4, **TICK | {"markersize": 18, "markeredgewidth": 2.4})
             if controls is not None:
                 axes.plot(row.control, place, "D", color="0.25", markerfacecolor="none", markersize=6, zorder=4)
         _rows(axes, [_spelt(row) for row in part.itertuples()])
@@ -384,11 +384,6 @@ def _directions(figure: Figure, table: pd.DataFrame, before: str = "") -> list:
     groups = {"crs": "LLM assisting CRS", "llm": "CRS assisting LLM"}
     named = {family: group for family, group in groups.items() if group in set(table["direction"])}
     return [_mark(figure.axes[0], LOOKS[family][1], LOOKS[family][0], LOOKS[family][0], before + name) for family, name in named.items()]
-
-
-def _other(colour: str) -> str:
-    """The colour of the other kind of system, which helps."""
-    return LLM_COLOUR if colour == CRS_COLOUR else CRS_COLOUR
 
 
 def _spelt(row) -> str:

@@ -20,6 +20,12 @@ def counted(table: pd.DataFrame, holds: pd.Series, text: str) -> str:
     return f"{text} in {(holds & sound).sum()} of {sound.sum()} cases" if sound.any() else ALL_COLLAPSED
 
 
+def significant(table: pd.DataFrame) -> tuple[int, int, int]:
+    """How many rows are tested (``p (Holm)`` is a number), and of these how many gains are significantly above and below zero."""
+    held = table["p (Holm)"] < 0.05
+    return table["p (Holm)"].notna().sum(), (held & (table["gain"] > 0)).sum(), (held & (table["gain"] < 0)).sum()
+
+
 def changes(table: pd.DataFrame, what: str) -> str:
     """How many gains and losses are significant.
 
@@ -27,13 +33,12 @@ def changes(table: pd.DataFrame, what: str) -> str:
         table: ``gain, p (Holm)``, the latter NaN where nothing is tested.
         what: what each row is a change of, in the plural.
     """
-    tested = table[table["p (Holm)"].notna()]
-    if tested.empty:
+    tested, up, down = significant(table)
+    if not tested:
         return f"None of the changes of {len(table)} {what} by help can be tested"
-    held = tested[tested["p (Holm)"] < 0.05]
-    if held.empty:
-        return f"Help changes none of {len(tested)} {what} significantly"
-    return f"Of {len(tested)} {what}, help raises {(held['gain'] > 0).sum()} and lowers {(held['gain'] < 0).sum()} significantly"
+    if not up + down:
+        return f"Help changes none of {tested} {what} significantly"
+    return f"Of {tested} {what}, help raises {up} and lowers {down} significantly"
 
 
 def towards_the_helper(table: pd.DataFrame) -> str:
@@ -82,10 +87,9 @@ def lower_when_cross_fitted(table: pd.DataFrame) -> str:
 
 def controls_suffice(table: pd.DataFrame) -> str:
     """``controls.over_the_best_control``."""
-    tested = table[table["p (Holm)"].notna()]
-    if len(tested):
-        held = tested[tested["p (Holm)"] < 0.05]
-        return f"Of {len(tested)} collaborations, {(held['gain'] > 0).sum()} are significantly better than the best control, and {(held['gain'] < 0).sum()} worse"
+    tested, up, down = significant(table)
+    if tested:
+        return f"Of {tested} collaborations, {up} are significantly better than the best control, and {down} worse"
     known = table[table["sound"]]
     if known.empty:
         return ALL_COLLAPSED

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmcrs_utils.evaluation.claims import span, towards_the_helper
+from llmcrs_utils.evaluation.claims import significant, span, towards_the_helper
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import markdown_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
@@ -228,16 +228,15 @@ def help_in_words(name: str, table: pd.DataFrame) -> str:
     )
 
 
-def overview(pulled: pd.DataFrame, gained: pd.DataFrame, better: pd.DataFrame) -> str:
+def overview(pulled: pd.DataFrame, better: pd.DataFrame) -> str:
     """The takeaway of a whole run.
 
     Args:
-        pulled: what ``complementarity.pull`` returns; ``gained``: ``tables.gains``; ``better``: ``complementarity.over_the_better``.
+        pulled: what ``complementarity.pull`` returns; ``better``: ``complementarity.over_the_better``.
     """
-    above = ((better["p (Holm)"] < 0.05) & (better["gain"] > 0)).sum()
-    compared = better["p (Holm)"].notna().sum()
+    compared, above, _ = significant(better)
     than = f"**{above} of {compared}** collaborations are significantly better than the better of their two systems alone." if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here."
-    return takeaway(towards_the_helper(pulled), findings(gained), than)
+    return takeaway(towards_the_helper(pulled), findings(pulled), than)
 
 
 def opened_on_click(title: str, table: str) -> str:
