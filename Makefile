@@ -19,7 +19,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run answer weights import validate score compare report lab figures test test-slow publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run answer weights import validate score compare report further lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -96,6 +96,10 @@ compare: $(INSTALLED) ## ~10 s | gains of one run over another, and the answers 
 
 report: $(INSTALLED) ## ~1 min | a run's executed notebooks, tables and figures as linked pages: runs/PROFILE/report/index.html (PROFILE=demo)
 	@$(VENV_PYTHON) workflow/report.py "runs/$$PROFILE"
+
+further: $(INSTALLED) ## - | trained systems of a run answer a larger test part, without training (docs/runs.md): PROFILE=demo LARGER=runs/folder
+	@test -n "$$LARGER" || { echo "usage: make further PROFILE=demo LARGER=runs/folder" >&2; exit 2; }
+	@$(VENV_PYTHON) -m llmcrs_utils.study.further "runs/$$PROFILE" "$$LARGER"
 
 chat: $(INSTALLED) ## - | talk to a trained system as a shopper, after make demo (docs/runs.md): SYSTEM=key [PROFILE=demo] [SHOPPER=0] [SEED=1]
 	@test -n "$$SYSTEM" || { echo "usage: make chat SYSTEM=key [PROFILE=demo] [SHOPPER=0] [SEED=1]" >&2; exit 2; }

@@ -6,7 +6,7 @@ import pytest
 from made_up import random_scores, scores_of
 from scipy import stats
 
-from llmcrs_utils.evaluation.analysis_figures import category_heatmap
+from llmcrs_utils.evaluation.analysis_figures import category_heatmap, category_slopes
 from llmcrs_utils.evaluation.categories import (
     better_assistant,
     category_gains,
@@ -65,8 +65,19 @@ def test_the_heatmap_colours_what_is_clear_and_no_collapsed_row():
 def test_levels_leave_collapsed_collaborations_out():
     scores = pd.concat([gains_by_category({BEAUTY: 0.25}, noise=0), gains_by_category({BEAUTY: 0.5}, noise=0).replace({"system": {"allm": "cllm", "allm-bcrs": "cllm-bcrs"}}).query("system != 'bcrs'")])
     collapse = pd.DataFrame([{"system": "cllm", "seed": 1, "task": "elicit", "collapsed": True}])
-    gain = [(table["helped"] - table["alone"]).item() for table in (category_levels(scores), category_levels(scores, collapse))]
-    assert gain == exactly([0.375, 0.25])
+    levels = [category_levels(scores, health) for health in (None, collapse, pd.concat([collapse, collapse.assign(system="bcrs")]))]
+    assert [(table["helped"] - table["alone"]).item() for table in levels] == exactly([0.375, 0.25, 0.375])
+    assert [table[["pairs", "of"]].iloc[0].tolist() for table in levels] == [[2, 2], [1, 2], [0, 2]]
+    titles = [category_slopes(table, "a corpus").axes[0].get_title() for table in levels]
+    assert titles == ["elicit", "elicit\n1 of 2 pairs", "elicit\nall have collapsed"]
+
+
+def test_levels_of_one_direction_do_not_depend_on_a_collapse_in_the_other():
+    one = gains_by_category({BEAUTY: 0.25}, noise=0)
+    other = one[one["system"] == "allm-bcrs"].assign(system="bcrs-allm")
+    collapse = pd.DataFrame([{"system": "allm-bcrs", "seed": 1, "task": "elicit", "collapsed": True}])
+    table = category_levels(pd.concat([one, other]), collapse)
+    assert dict(zip(table["direction"], table["pairs"])) == {"LLM assisting CRS": 0, "CRS assisting LLM": 1}
 
 
 def test_gains_are_corrected_for_the_single_categories_only():

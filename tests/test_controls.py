@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.controls import (
 )
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.tables import WITHOUT_TRAINING, summaries
-from llmcrs_utils.evaluation.wording import potential_used
+from llmcrs_utils.evaluation.wording import pair_markdown, potential_used
 from llmcrs_utils.systems.predictions import SCHEMA
 from llmcrs_utils.systems.registry import control_name
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH
@@ -314,3 +314,20 @@ def test_every_control_s_headline_is_the_one_of_its_task():
     assert set(made.chosen["control"]) == {"copy_crs", "copy_llm", "router", "union", "intersection"}
     told = made.chosen.set_index("control")["held_out"]
     assert told["copy_crs"] == pytest.approx(score(samples, pd.concat(answers), "zh", "valid").query("system == 'bcrs'")[HEADLINE["elicit"]].mean())
+
+
+def test_a_pair_in_one_table_says_what_each_scores_alone_with_help_and_what_needs_no_training():
+    rows = [
+        ("ALLM-BCRS", "UniMIND(BART)", "LLM assisting CRS", "elicit", 0.31, 0.21, -0.10, False),
+        ("BCRS-ALLM", "Chinese-Alpaca", "CRS assisting LLM", "elicit", 0.11, 0.33, 0.22, True),
+        ("ALLM-BCRS", "UniMIND(BART)", "LLM assisting CRS", "respond", 0.15, 0.16, 0.01, False),
+        ("BCRS-ALLM", "Chinese-Alpaca", "CRS assisting LLM", "respond", 0.19, 0.17, -0.02, False),
+    ]
+    pulled = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "alone", "helped", "gain", "holds"])
+    pulled = pulled.assign(low=pulled["gain"] - 0.05, high=pulled["gain"] + 0.05, metric=pulled["task"].map({"elicit": "F1", "respond": "BLEU-2"}))
+    ways = {"elicit": "Copy of UniMIND(BART) (beside Chinese-Alpaca)", "respond": "Router of UniMIND(BART) and Chinese-Alpaca"}
+    beaten = pulled[["system", "task"]].assign(control=pulled["task"].map(ways), gain=[-0.10, 0.02, -0.03, -0.02])
+    header, _, elicit, respond = pair_markdown(pulled, beaten).splitlines()
+    assert header == "|  | UniMIND(BART) alone | Chinese-Alpaca alone | Chinese-Alpaca with help | UniMIND(BART) with help | best control, no training |"
+    assert elicit == "| elicit (F1) | **0.310** | 0.110 | 0.330 (+0.220* [+0.170, +0.270]) | 0.210 (-0.100 [-0.150, -0.050]) | 0.310 (copy of UniMIND(BART)) |"
+    assert respond == "| respond (BLEU-2) | 0.150 | **0.190** | 0.170 (-0.020 [-0.070, +0.030]) | 0.160 (+0.010 [-0.040, +0.060]) | 0.190 (router) |"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import slow
 
-from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.plan import Job, Plan
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
@@ -239,6 +239,7 @@ def test_every_trained_system_talks(undisturbed, system):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"The desk is {'QWEN-BCRS' if system == 'qwen-bcrs' else 'Qwen' if system == 'qwen' else 'UniMIND(BART)'}, in ")
+    assert "A model this small" in lines[0]
     assert sum(line.startswith("desk> ") for line in lines) == sum(line.startswith("  understood: ") for line in lines) == 4
     assert sum(line.startswith(("  asks for: ", "  recommends: ")) for line in lines) == 4
     recommended = [line.split()[1] for line in lines if line.startswith("  recommends: ")]
@@ -258,6 +259,43 @@ def test_a_talk_that_cannot_be_is_refused(undisturbed):
     ):
         done = talk_in(folder, system, "你好", options=options)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def further_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "llmcrs_utils.study.further", *arguments]
+    return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, timeout=300)
+
+
+def test_trained_systems_answer_further_test_dialogues_as_their_own_run_would_have(undisturbed, tmp_path):
+    """Of a copy of the run one test dialogue is taken away, and asked again from a larger data set."""
+    folder = tmp_path / "project"
+    shutil.copytree(undisturbed[0], folder)
+    run, larger = folder / "runs/toy", folder / "runs/larger"
+    shutil.copytree(run / "data", larger / "data")
+    samples = read_parquet(run / "data/samples.parquet")
+    gone = samples.loc[samples["sid"] == samples.loc[samples["split"] == "test", "sid"].iloc[-1], "sample_id"]
+    write_parquet(samples[~samples["sample_id"].isin(gone)], run / "data/samples.parquet")
+    expected = {}
+    for file in [*run.glob("predictions/*.parquet"), *run.glob("predictions/catalogue/*.parquet")]:
+        answers = read_parquet(file)
+        expected[file.relative_to(run)] = answers
+        write_parquet(answers[~answers["sample_id"].isin(gone)], file)
+    done = further_in(folder, "runs/toy", "runs/larger")
+    assert done.returncode == 0, done.stderr
+    compared = [path for path in expected if path.stem in TRAINED]
+    assert len(compared) == len(TRAINED) + 2, "of two the rankings of the catalogue, too"
+    for path in compared:
+        columns = [name for name in ("sample_id", "split", "seed", "text", "ranking", "raw", "valid") if name in expected[path]]
+        was, now = (table[columns].sort_values("sample_id", ignore_index=True) for table in (expected[path], read_parquet(larger / path)))
+        pd.testing.assert_frame_equal(was, now, obj=str(path))
+    assert json.loads((larger / "further/provenance.json").read_text())["of"] == "runs/toy"
+    again = further_in(folder, "runs/toy", "runs/larger")
+    assert [line.split()[-1] for line in again.stdout.splitlines()[1:]] == ["0"] * len(TRAINED), "nothing is asked twice"
+    write_parquet(read_parquet(larger / "data/items.parquet").iloc[1:], larger / "data/items.parquet")
+    refused = further_in(folder, "runs/toy", "runs/larger")
+    assert refused.returncode == 2 and "runs/larger/data/items.parquet: differs from runs/toy/data/items.parquet" in refused.stderr
+    refused = further_in(folder, "runs/toy", "runs/toy")
+    assert refused.returncode == 2 and "no test question that runs/toy/data/samples.parquet has not" in refused.stderr
 
 
 @pytest.fixture(scope="module")

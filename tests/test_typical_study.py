@@ -12,7 +12,7 @@ from llmcrs_utils.evaluation.figures import learning_curve
 from llmcrs_utils.evaluation.floors import floor_predictions
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.parameters import notebook_parameters
-from llmcrs_utils.study.typical import beside_the_floors, open_study, train_and_answer, worked_example
+from llmcrs_utils.study.typical import beside_the_floors, loss_histories, open_study, train_and_answer, worked_example
 from llmcrs_utils.systems.predictions import catalogue_file, write_predictions
 from llmcrs_utils.systems.registry import TYPICAL
 from llmcrs_utils.tasks.dataset import write_dataset
@@ -87,3 +87,12 @@ def test_stages_of_a_training_fill_rows_of_three_panels():
     figure = learning_curve(history, "title")
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "d", "", ""]
     assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
+
+
+def test_the_losses_of_all_systems_fill_one_figure():
+    """Of a system that is trained in stages the first stage is drawn; one that is not trained has no panel."""
+    whole = pd.DataFrame({"epoch": [1.0, 2.0], "train_loss": [3.0, 2.0], "valid_loss": [4.0, 3.0]})
+    staged = pd.concat([whole.assign(stage="all"), whole.assign(stage="Shoes", train_loss=9.0)])
+    figure = learning_curve(loss_histories({"bert": whole, "dia_multiclass": staged, "kbrd": None}), "title", columns=5)
+    assert [axes.get_title() for axes in figure.axes] == ["bert", "dia_multiclass"]
+    assert [list(axes.lines[0].get_ydata()) for axes in figure.axes] == [[3.0, 2.0]] * 2

@@ -680,6 +680,13 @@ def test_same_seed_same_world_other_seed_another():
     assert not one & other
 
 
+def test_more_test_dialogues_change_none_of_the_others():
+    """So trained systems can answer a larger test part (``study.further``)."""
+    few, many = (generate({**SMALL, "test": count}, 1, 20)[0] for count in (5, 9))
+    assert len(many.dialogues["test"]) == 9 and many.dialogues["test"][:5] == few.dialogues["test"]
+    assert many.dialogues["train"] == few.dialogues["train"] and many.knowledge.equals(few.knowledge)
+
+
 def test_another_process_with_other_hashes_makes_the_same_world():
     code = f"from test_world import fingerprint, generate; print(fingerprint(generate({SMALL}, 1, 20)))"
     folders = os.pathsep.join(map(str, Path(__file__).parents[:2]))

@@ -24,6 +24,7 @@ from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
+from llmcrs_utils.evaluation.wording import markdown, pair_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
@@ -40,8 +41,8 @@ FROM_RESULTS = {
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {
-    "docs/findings.md": ("cross_fitting",),
-    "docs/results.md": ("gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
+    "docs/findings.md": ("readers", "cross_fitting"),
+    "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
 EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
@@ -85,17 +86,25 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in docs -> the Markdown that belongs there."""
-    chinese, english, readers = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
+    chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
+        "readers": pair_markdown(pd.read_csv(figures / READERS / "pull.csv"), pd.read_csv(figures / READERS / "over_controls.csv")),
+        "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
-        "pscon_readers": summary_markdown(metrics_table(readers, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
+        "pscon_readers": summary_markdown(metrics_table(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
         "pscon_en": summary_markdown(metrics_table(english, pd.read_csv(f"results/pscon/{HEALTH}"))),
     }
+
+
+def costs_markdown(table: pd.DataFrame) -> str:
+    """What each system took, and its scores, as Markdown; ``table``: what ``costs.costs`` returns."""
+    shown = table.drop(columns="seeds").map(lambda value: f"{value:.3f}")
+    return markdown(shown.assign(**{name: table[name].map("{:.0f}".format) for name in ("minutes", "in all")}, **{"memory (GiB)": table["memory (GiB)"].map("{:.1f}".format)}))
 
 
 def disliked_markdown(scores: pd.DataFrame) -> str:

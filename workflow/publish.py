@@ -22,6 +22,7 @@ from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.llm.system import CURVE, read_curve
+from llmcrs_utils.study.further import NEW
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.study.run import PROVENANCE, USUAL_SEED
@@ -39,6 +40,7 @@ SHOWN = {
     "05_collaborate": "05_collaborate_allm-bcrs",
     "06_typical_systems": "06_typical_systems",
 }
+LARGER = "-more"  # end of the name of a run in which `make further` had another's systems answer more test dialogues
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 
 
@@ -46,10 +48,22 @@ def provenance(run: Path) -> dict[str, dict]:
     """What was run, a record per trained model; of clean checkouts only."""
     records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob(f"systems/*/{PROVENANCE}"))}
     records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
-    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", {}).get("dirty") is not False]
+    if larger(run) != run:
+        records[NEW] = json.loads((larger(run) / NEW / PROVENANCE).read_text(encoding="utf-8"))
+    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", record["git"])["dirty"] is not False]
     if unclear:
         sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
     return records
+
+
+def larger(run: Path) -> Path:
+    """Where the answers of a run's systems are: in a run with more test dialogues, if they have answered these."""
+    more = run.with_name(run.name + LARGER)
+    if not (more / NEW).is_dir():
+        return run
+    if not (more / NEW / PROVENANCE).is_file():
+        sys.exit(f"{more}: not all systems of {run} have answered; call python -m llmcrs_utils.study.further {run} {more} again")
+    return more
 
 
 def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems=None) -> None:
@@ -68,10 +82,11 @@ def publish_run(name: str, validation: bool = False) -> Path:
     With ``validation`` the same of the validation dialogues, answered by systems that work alone: notebooks 14 and 15 choose parameters on them.
     """
     run, results = RUNS / name, RESULTS / name
+    answered = larger(run)
     results.mkdir(parents=True, exist_ok=True)
-    publish_split(run / "predictions", results / "predictions", "test")
+    publish_split(answered / "predictions", results / "predictions", "test")
     write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
-    samples = read_parquet(run / "data" / "samples.parquet")
+    samples = read_parquet(answered / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
     kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["valid", "test"] if validation else ["test"])
     write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
@@ -92,7 +107,7 @@ def publish_study() -> None:
 
 def publish_cross_fitting(run: Path, results: Path) -> None:
     """Test answers with cross-fitted help, and what the help was worth: answers of assistants, and of their folds, to training dialogues."""
-    publish_split(run / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
+    publish_split(larger(run) / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
     publish_split(run / "predictions", results / "training", "train")
 

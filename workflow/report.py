@@ -16,6 +16,7 @@ from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from tqdm import tqdm
 
+from figures import shows_progress
 from llmcrs_utils.files.atomic import write_atomically
 
 # Without these addresses a page fetches nothing; the notebooks have neither widgets nor formulas.
@@ -39,6 +40,9 @@ def page_of(notebook: nbformat.NotebookNode, title: str, pages: dict[str, str]) 
     Args:
         pages: number of a notebook, "04" -> file name of its first page here.
     """
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # the learning curve draws what the Trainer's table of losses says
+            cell.outputs = [output for output in cell.outputs if not shows_progress(output)]
     page, _ = EXPORTER.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     page = re.sub(r'<a href="(?![a-z]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', lambda link: relinked(*link.groups(default=""), pages), page, flags=re.DOTALL)
     back = '<p style="margin:12px 16px"><a href="index.html" style="text-decoration:underline">all notebooks and tables of this run</a></p>'

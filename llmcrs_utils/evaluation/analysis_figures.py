@@ -16,7 +16,7 @@ from llmcrs_utils.evaluation.figures import LOOKS, look_of
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
-from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, TABLES, total_name
+from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, total_name
 from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
 
 CRS_COLOUR, LLM_COLOUR = LOOKS["crs"][0], LOOKS["llm"][0]
@@ -211,7 +211,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
         for text, value, coloured in zip(axes.texts, gain.stack(future_stack=True), clear.stack(future_stack=True)):
             text.set_color("0.45" if coloured is not True else "white" if abs(value) > 0.65 * bound else "black")
         axes.axvline(len(shown) - 1, color="white", linewidth=4)
-        axes.set(title=f"{TABLES[task].title}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
+        axes.set(title=f"{task}: gain in {HEADLINE[task]}", xlabel="", ylabel="")
         fallen = set(part.loc[part["collapsed"] != "", "system"])
         axes.set_yticks(np.arange(len(systems)) + 0.5, [figure_text(f"{name} {DAGGER}" if name in fallen else name) for name in systems])
         axes.set_xticks(np.arange(len(shown)) + 0.5, list(map(figure_text, shortened(shown, 14))), fontsize=8.5)
@@ -229,7 +229,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
     """Scores alone and with help: a line per category, a panel per direction and task; each score is the mean of a direction's collaborations.
 
     Args:
-        scores: mean scores ``direction, task, metric, category, alone, helped``.
+        scores: what ``categories.category_levels`` returns.
     """
     categories = list(scores["category"].unique())
     label = dict(zip(categories, map(figure_text, shortened(categories, 24))))
@@ -243,7 +243,9 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
                 colour = CATEGORY_COLOURS.get(line.category, f"C{place}")
                 axes.plot([0, 1], [line.alone, line.helped], "o-", color=colour, linewidth=1.8, markersize=5, label=label[line.category])
             axes.set_xticks([0, 1], ["alone", "with help"])
-            axes.set(xlim=(-0.25, 1.25), title=task if row == 0 else "")
+            pairs, of = part[["pairs", "of"]].iloc[0]
+            left_out = "" if pairs == of else f"{pairs} of {of} pairs" if pairs else "all have collapsed"
+            axes.set(xlim=(-0.25, 1.25), title="\n".join(filter(None, [task if row == 0 else "", left_out])))
             axes.set_ylabel(f"{direction}\n{part['metric'].iloc[0]}" if axes is axes_of[row][0] else part["metric"].iloc[0])
             axes.spines[["top", "right"]].set_visible(False)
     handles = list(axes_of[0][0].lines)  # matplotlib's own list would leave out a category that begins with _
@@ -285,7 +287,7 @@ def attention_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             line = part[part["help"] == kind]
             axes.plot(line["layer"], line["share"], shape + style, color=LLM_COLOUR, markersize=5, linewidth=1.4, label=f"trained with {kind} help")
         axes.axhline(part["tokens"].iloc[0], color="0.5", linewidth=1.2, linestyle=":", label="the help's share of the prompt")
-        axes.set(title=f"{TABLES[task].title}\n(n = {part['n'].iloc[0]})", xlabel="layer", ylabel="attention to the help", ylim=(0, None))
+        axes.set(title=f"{task} (n = {part['n'].iloc[0]})", xlabel="layer", ylabel="attention to the help", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(figure_title(claims.attention_to_help(table), corpus_note))
@@ -369,7 +371,7 @@ def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for task, axes in zip(tasks, panels):
-        axes.set_title(TABLES[task].title)
+        axes.set_title(task)
         axes.grid(axis="x", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)

@@ -239,20 +239,21 @@ def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFram
 
 
 def category_levels(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped``.
+    """Mean scores alone and with help, the collaborations of a direction together: ``direction, task, metric, category, alone, helped, pairs, of``.
 
-    Collaborations in which somebody has collapsed (``health.answer_health``) are left out, unless all have.
+    Of each direction ``pairs`` of all ``of`` are in the mean: those in which somebody has collapsed (``health.answer_health``) are left out, unless all have.
     """
     fallen = collapsed_runs(health)
     names = scores.drop_duplicates("sid").set_index("sid")["domain"].map(category_name)
     parts = []
     for task, found in by_task(scores, HEADLINE):
-        sound = [(system, values) for system, values in found if not collapsed_behind(system, task, fallen)]
-        for system, values in sound or found:
-            about = {"direction": system.group, "task": task, "metric": HEADLINE[task], "category": values["sid"].map(names)}
-            parts.append(values.assign(**about))
+        for direction in dict.fromkeys(system.group for system, _ in found):
+            own = [(system, values) for system, values in found if system.group == direction]
+            sound = [(system, values) for system, values in own if not collapsed_behind(system, task, fallen)]
+            about = {"direction": direction, "task": task, "metric": HEADLINE[task], "pairs": len(sound), "of": len(own)}
+            parts += [values.assign(**about, category=values["sid"].map(names)) for _, values in sound or own]
     every = (
-        pd.concat(parts).groupby(["direction", "task", "metric", "category"], sort=False)[["base", "pair"]].mean().reset_index()
+        pd.concat(parts).groupby(["direction", "task", "metric", "category", "pairs", "of"], sort=False)[["base", "pair"]].mean().reset_index()
     )
     order = {name: place for place, name in enumerate(category_names(scores))}
     every = every.rename(columns={"base": "alone", "pair": "helped"})

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.labels import figure_text
-from llmcrs_utils.evaluation.tables import TABLES
 from llmcrs_utils.files.atomic import replacing
 from llmcrs_utils.systems.registry import TASKS, system_of
 
@@ -22,12 +21,12 @@ def look_of(key: str) -> tuple[str, str]:
     return LOOKS[system_of(key).family]
 
 
-def learning_curve(history: pd.DataFrame, title: str) -> Figure:
-    """Training and validation loss by epoch (``training.train``'s history), a panel per stage where there are stages."""
+def learning_curve(history: pd.DataFrame, title: str, columns: int = 3) -> Figure:
+    """Training and validation loss by epoch (``training.train``'s history), a panel per stage where there are stages, ``columns`` in a row."""
     stages = list(history.groupby("stage", sort=False)) if "stage" in history else [("", history)]
-    columns = min(len(stages), 3)
+    columns = min(len(stages), columns)
     rows = -(-len(stages) // columns)
-    figure = Figure(figsize=(4.2 * columns + 0.6, 3.0 * rows), layout="constrained")
+    figure = Figure(figsize=(min(4.2 * columns + 0.6, 13.2), 3.0 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (stage, part) in zip(panels, stages):
         axes.plot(part["epoch"], part["train_loss"], color="0.6", marker="o", markersize=3, label="training")
@@ -35,7 +34,7 @@ def learning_curve(history: pd.DataFrame, title: str) -> Figure:
         axes.set(xlabel="epoch", ylabel="loss (nats)", title=stage, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+    panels[0].legend(frameon=False)
     for axes in panels[len(stages) :]:
         axes.set_axis_off()
     figure.suptitle(figure_text(title))
@@ -56,7 +55,7 @@ def skill_curve(curve: pd.DataFrame, title: str) -> Figure:
             axes.plot(line["samples"], line["value"], color=colour, marker="o", markersize=4, label=metric)
             if metric in CHANCE:
                 axes.axhline(CHANCE[metric], color=colour, linewidth=1, linestyle="--")
-        axes.set(xlabel="training samples", title=f"{TABLES[task].title}\n(n = {part['n'].iloc[0]})", ylim=(0, None))
+        axes.set(xlabel="training samples", title=f"{task} (n = {part['n'].iloc[0]})", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     figure.suptitle(figure_text(title))

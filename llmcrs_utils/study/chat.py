@@ -50,6 +50,7 @@ class Desk:
         system: who answers; ``asks`` has the functions by which it, its assistant and the CRS that picks candidates are asked, by key.
         shopper: the row of a test question whose shopper this is: ``domain``, clicks before it (``history``), ``seller_id``.
         shown_history: whether products that were shown join the clicks, as in data that was built so.
+        small: whether one of its models is a small one that the run trained from nothing.
     """
 
     system: System
@@ -58,6 +59,7 @@ class Desk:
     prompts: Prompts
     shopper: dict
     shown_history: bool = False
+    small: bool = False
     turns: list[Turn] = field(default_factory=list)
     helped_by: dict[str, str] = field(default_factory=dict)  # task -> the help of this turn
 
@@ -175,7 +177,7 @@ def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> 
         raise ParameterError(f"{key}: no CRS, LLM or collaboration of {folder}; it has {', '.join(talking) or 'none'}")
     jobs = plan.jobs()
     runs = {job.name: run_of(job.notebook, job.parameters) for job in jobs if job.rule in ("train_crs", "tune_llm") and not job.kind}
-    asks, parameters = {}, {}
+    asks, parameters, small = {}, {}, False
     for part in filter(None, (key, SYSTEMS[key].assistant)):
         name = run_name(part, seed)
         if name not in runs:
@@ -187,12 +189,13 @@ def open_desk(folder: str | Path, key: str, seed: int = 1, shopper: int = 0) -> 
             raise ParameterError(f"{folder}: {name} is not trained yet; run the profile to its end")
         family = import_module(f"llmcrs_utils.{SYSTEMS[part].family}.system")  # loads torch
         asks[part] = family.asked_live(parameters)
+        small = small or Path(parameters["model_name_or_path"]).is_relative_to(folder / "backbones")
     questions = read_parquet(folder / "data" / "samples.parquet").query("split == 'test' and task == 'recommend'").drop_duplicates("sid")
     if not 0 <= shopper < len(questions):
         raise ParameterError(f"shopper {shopper}: {folder} has {len(questions)} shoppers, counted from 0")
     build = next(job for job in jobs if job.rule == "build_data")
     shown_history = run_of(build.notebook, build.parameters).parameters["shown_history"]
-    return Desk(SYSTEMS[key], asks, read_dataset(folder / "data"), prompts_of(parameters["language"]), questions.iloc[shopper].to_dict(), shown_history)
+    return Desk(SYSTEMS[key], asks, read_dataset(folder / "data"), prompts_of(parameters["language"]), questions.iloc[shopper].to_dict(), shown_history, small)
 
 
 def talk(desk: Desk, lines: Iterable[str], show: Callable[[str], None]) -> None:
@@ -228,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         desk = open_desk(chosen.folder, chosen.system, chosen.seed, chosen.shopper)
         domain = desk.shopper.get("told_domain", desk.shopper["domain"])
-        print(f"The desk is {desk.system.name}, in {CATEGORIES.get(domain, domain)} ({domain}). You are a shopper with {len(desk.history)} clicks. {SMALL}")
+        print(f"The desk is {desk.system.name}, in {CATEGORIES.get(domain, domain)} ({domain}). You are a shopper with {len(desk.history)} clicks.{f' {SMALL}' if desk.small else ''}")
         if sys.stdin.isatty():
             print("Type as the shopper; an empty line ends the talk.")
         talk(desk, prompted() if sys.stdin.isatty() else sys.stdin, lambda line: print(line, flush=True))

@@ -45,6 +45,16 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
     return history.assign(stage=history["stage"].map(category_name)) if "stage" in history else history
 
 
+def loss_histories(histories: dict[str, pd.DataFrame | None]) -> pd.DataFrame:
+    """The training histories of several systems as one, a ``stage`` per system; of one trained in stages the first, which all data share."""
+    parts = []
+    for key, history in histories.items():
+        if history is not None:
+            first = history[history["stage"] == history["stage"].iloc[0]] if "stage" in history else history
+            parts.append(first.assign(stage=key))
+    return pd.concat(parts, ignore_index=True)
+
+
 def worked_example(study: Study, key: str) -> str:
     """One test sample as text: the system's input, its answer, and the right answer."""
     if key not in study.runs:
