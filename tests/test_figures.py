@@ -28,7 +28,8 @@ def again(tmp_path_factory):
     folder = tmp_path_factory.mktemp("again")
     for name in ("docs", "llmcrs_utils", "notebooks", "params", "workflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "README.md", "README.zh-CN.md"):
+        shutil.copy(ROOT / name, folder)
     (folder / "results").symlink_to(ROOT / "results")
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     nbval = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--nbval-lax", *(f"notebooks/{path.name}" for path in COMPARED)]
@@ -71,7 +72,7 @@ def test_figures_are_those_of_the_committed_predictions(again):
         assert np.abs(made - committed).mean() < 1e-3, name
 
 
-@pytest.mark.parametrize("name", ["docs/findings.md", "docs/results.md"])
+@pytest.mark.parametrize("name", sorted(figures.PROSE))
 def test_prose_shows_the_committed_numbers(again, name):
     assert (again[0] / name).read_text("utf-8") == (ROOT / name).read_text("utf-8")
 

@@ -41,11 +41,18 @@ FROM_RESULTS = {
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {
+    "README.md": ("answer",),
+    "README.zh-CN.md": ("answer_zh",),
     "docs/findings.md": ("readers", "cross_fitting"),
     "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
 EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
+# Words of the table in the READMEs.
+IN_CHINESE = {
+    "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
+    "best control, no training": "最佳对照，不经训练",
+}  # fmt: skip
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
 
@@ -86,19 +93,28 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in docs -> the Markdown that belongs there."""
+    pulled, beaten = (pd.read_csv(figures / READERS / f"{name}.csv") for name in ("pull", "over_controls"))
     chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
-        "readers": pair_markdown(pd.read_csv(figures / READERS / "pull.csv"), pd.read_csv(figures / READERS / "over_controls.csv")),
+        "answer": pair_markdown(pulled, beaten, brief=True),
+        "answer_zh": translated(pair_markdown(pulled, beaten, brief=True), IN_CHINESE),
+        "readers": pair_markdown(pulled, beaten),
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
         "pscon_readers": summary_markdown(metrics_table(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
         "pscon_en": summary_markdown(metrics_table(english, pd.read_csv(f"results/pscon/{HEALTH}"))),
     }
+
+
+def translated(text: str, words: dict[str, str]) -> str:
+    for english, other in words.items():
+        text = text.replace(english, other)
+    return text
 
 
 def costs_markdown(table: pd.DataFrame) -> str:

@@ -47,7 +47,7 @@ def prepare(parameters: dict) -> Material:
     prompts, dataset = prompts_of(parameters["language"]), read_dataset(parameters["dataset_dir"])
     helped = read_parquet(parameters["assistance_file"]) if parameters["assistance_file"] else None
     tokenizer = load_tokenizer(parameters["model_name_or_path"], segments=True)
-    splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
+    splits = {name: part for name, part in dataset.splits(parameters["folds"], parameters["held_out_fold"]).items() if len(part)}
     limits = parameters["cutoff_len"], parameters["max_target_len"]
     encoded = {name: encode_samples(part, tokenizer, prompts, dataset.index, *limits, helped) for name, part in splits.items()}
     examples, fits = ({name: pair[place] for name, pair in encoded.items()} for place in (0, 1))

@@ -241,23 +241,28 @@ def overview(pulled: pd.DataFrame, better: pd.DataFrame) -> str:
     return takeaway(towards_the_helper(pulled), findings(pulled), than)
 
 
-def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame) -> str:
+def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = False) -> str:
     """A CRS and an LLM that help each other, as GitHub Markdown: each alone, each with the other's help, and the best control. A row per task.
 
-    In brackets stands the gain over the base alone with its interval, with a star where it is significant after Holm's correction.
+    The better of the two alone is bold. A star says that help changes the score significantly after Holm's correction.
 
     Args:
         pulled: what ``complementarity.pull`` returns, for the two collaborations of one pair.
         beaten: ``controls.over_the_best_control`` of the same.
+        brief: leave out the gains over the base alone, with their intervals, and the names of the controls.
     """
     lines, crs, llm = [], *(pulled.loc[pulled["direction"] == direction, "over"].iloc[0] for direction in ("LLM assisting CRS", "CRS assisting LLM"))
     for task, part in pulled.groupby("task", sort=False):
         with_help = part.set_index("over")
         alone = [f"**{one:.3f}**" if one >= other else f"{one:.3f}" for one, other in zip(with_help.loc[[crs, llm], "alone"], with_help.loc[[llm, crs], "alone"])]
-        helped = [f"{row.helped:.3f} ({row.gain:+.3f}{'*' if row.holds else ''} [{row.low:+.3f}, {row.high:+.3f}])" for row in with_help.loc[[llm, crs]].itertuples()]
+        helped = []
+        for row in with_help.loc[[llm, crs]].itertuples():
+            star = "*" if row.holds else ""
+            helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({row.gain:+.3f}{star} [{row.low:+.3f}, {row.high:+.3f}])")
         control = beaten[(beaten["task"] == task) & (beaten["system"] == with_help.loc[llm, "system"])].iloc[0]
         way = control["control"].split(" (beside ")[0] if control["control"].startswith("Copy") else control["control"].split(" of ")[0]
-        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, f"{with_help.loc[llm, 'helped'] - control['gain']:.3f} ({way[0].lower()}{way[1:]})"])
+        best = f"{with_help.loc[llm, 'helped'] - control['gain']:.3f}"
+        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way[0].lower()}{way[1:]})"])
     heads = [f"{crs} alone", f"{llm} alone", f"{llm} with help", f"{crs} with help", "best control, no training"]
     return "\n".join(markdown_lines("", heads, lines))
 

@@ -74,7 +74,7 @@ def prepare(parameters: dict) -> Material:
     tokenizer = load_tokenizer(base)
     if ranking == "letter":
         letter_tokens(tokenizer)  # a tokenizer that does not tell letters apart is refused before tuning
-    splits = dataset.splits(parameters["folds"], parameters["held_out_fold"])
+    splits = {name: part for name, part in dataset.splits(parameters["folds"], parameters["held_out_fold"]).items() if len(part)}
     shape = parameters["template"], parameters["cutoff_len"], parameters["max_new_tokens"]
     instructions = {name: build_instructions(part, dataset.facts, prompts, helped, ranking) for name, part in splits.items()}
     encoded = {name: encode_instructions(part, tokenizer, prompts, *shape) for name, part in instructions.items()}

@@ -126,11 +126,9 @@ def answers_of(run: Run, asked: Dataset, larger: Path) -> pd.DataFrame:
 
 
 def with_catalogue(path: Path) -> pd.DataFrame:
-    """The predictions of a file, with their rankings of the whole catalogue, if there are any, as the column ``CATALOGUE``."""
-    predictions = read_parquet(path)
-    if not catalogue_file(path).is_file():
-        return predictions
-    ranked = read_parquet(catalogue_file(path)).set_index("sample_id")["ranking"].to_dict()
+    """The predictions of a file, with their rankings of the whole catalogue as the column ``CATALOGUE``; empty where there is none."""
+    predictions, rankings = read_parquet(path), catalogue_file(path)
+    ranked = dict(read_parquet(rankings)[["sample_id", "ranking"]].itertuples(index=False)) if rankings.is_file() else {}
     return predictions.assign(**{CATALOGUE: [ranked.get(sample, []) for sample in predictions["sample_id"]]})
 
 
