@@ -48,8 +48,8 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert table.loc["ALLM-BCRS", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.2, 0.6, 0.35, 0.15])
     assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
     assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False} and table["clear"].all()
-    assert claims.towards_the_helper(table) == "2 of 2 changes by help are clear; 1 goes towards the helper's score"
-    assert claims.towards_the_helper(table.assign(towards=True)).endswith("are clear; all go towards the helper's score")
+    assert claims.towards_the_helper(table) == "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards the helper's score"
+    assert claims.towards_the_helper(table.assign(towards=True)).endswith("excludes zero; all 2 go towards the helper's score")
     controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15], "sound": [True, False]})
     (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
     points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
@@ -63,7 +63,7 @@ def test_only_changes_that_are_clear_count_as_pulled():
     even = pull(scores_of(in_two_runs({"bcrs": [0.2] * 30, "allm": [0.2] * 30, "allm-bcrs": [0.2] * 30})))
     assert not even["towards"].any() and not even["clear"].any()
     unsure = pull(scores_of(in_two_runs({"bcrs": [0, 1] * 15, "allm": [1] * 30, "allm-bcrs": [1, 0] * 14 + [1, 1]})))
-    assert unsure["towards"].all() and not unsure["clear"].any() and claims.towards_the_helper(unsure).startswith("No change by help is clear")
+    assert unsure["towards"].all() and not unsure["clear"].any() and claims.towards_the_helper(unsure) == "For none of 1 changes by help the 95% interval excludes zero"
     values = in_two_runs({"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15})
     assert pull(scores_of(values))["clear"].all() and not pull(scores_of(values), fallen_in("elicit", "allm"))["clear"].any()
 
@@ -115,7 +115,7 @@ def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_t
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), over_the_better(scores))
-    assert "2 of 2 changes by help are clear; 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
     said = wording.overview(pull(alone), over_the_better(alone))
     assert said.count("tested") == 1 and "Nothing can be tested here (one seed" in said, "it is said once"
@@ -350,7 +350,7 @@ def test_findings_name_what_is_beyond_doubt():
     said = wording.findings(table)
     assert said.startswith("Of 3 comparisons")
     assert "**1 above zero**: A in elicit (+0.200)" in said and "**1 below zero**: B in elicit (-0.100)" in said
-    assert "C" not in said.replace("Holm's correction", "") and "**0 above zero**;" in wording.findings(table[2:])
+    assert "C" not in said.replace("Holm's correction", "") and "**None of 1** comparisons is significant" in wording.findings(table[2:])
 
 
 def test_a_grid_has_a_star_where_the_gain_is_sure():
@@ -375,6 +375,20 @@ def test_sentences_hold_the_tables_numbers():
     assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
     assert "In 1 of 2 cases" in wording.who_follows(followed(SAID | {"r1": ["i2", "i1"], "e1": "产地"}).reset_index().assign(moved=[-0.1, 0.2]))
     assert claims.span(pd.Series([0.101, 0.104])) == "10%" and claims.span(pd.Series([0.1, 0.2])) == "10% to 20%"
+
+
+def test_sentences_leave_out_who_has_collapsed_and_say_so():
+    table = pd.DataFrame({
+        "system": ["A", "B"], "crs": ["a", "b"], "llm": ["c", "d"], "task": "elicit", "metric": "F1", "collapsed": ["", "B"], "outcome": "both", "share": [0.25, 0.5],
+        "headroom": [0.2, 0.4], "luck": [0.1, 0.3], "gain": [0.05, 0.3], "realised": [0.25, 0.75], "before": [0.2, 0.1], "after": [0.4, 0.9], "moved": [0.2, 0.8],
+        "help": [0.1, 0.6], "harm": [0.05, 0.7], "churn": [0.02, 0.9],
+    })  # fmt: skip
+    others = pd.DataFrame({"outcome": ["only CRS", "only LLM", "neither"], "crs": "a", "llm": "c", "task": "elicit", "collapsed": "", "share": 0.25})
+    said = [wording.headroom_used(table), wording.who_follows(table), wording.won_and_lost(table), wording.who_is_right(pd.concat([table, others]))]
+    assert all(text.endswith("\n\nCases in which a system has collapsed (†) are left out.") for text in said)
+    assert "worth 0.200 (another seed of the base: 0.100)" in said[0] and "the best of them, A, being 25%" in said[0]
+    assert "In 1 of 1 cases" in said[1] and "of A in elicit" in said[1] and "win 10% of the samples and lose 5%" in said[2] and "both on 25%, neither" in said[3]
+    assert "left out" not in wording.headroom_used(table[:1])
 
 
 def test_p_values_are_shown_as_far_as_they_say_something():

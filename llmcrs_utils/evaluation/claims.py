@@ -43,12 +43,12 @@ def changes(table: pd.DataFrame, what: str) -> str:
 
 def towards_the_helper(table: pd.DataFrame) -> str:
     """``complementarity.pull``."""
-    clear = table[table["clear"]]
+    clear, sound = table[table["clear"]], (table["collapsed"] == "").sum()
     if clear.empty:
-        return "No change by help is clear: every 95% interval includes zero, or a system has collapsed"
-    sound, towards = (table["collapsed"] == "").sum(), clear["towards"].sum()
-    which = "all go" if towards == len(clear) > 1 else f"{towards} {'goes' if towards == 1 else 'go'}"
-    return f"{len(clear)} of {sound} changes by help {'is' if len(clear) == 1 else 'are'} clear; {which} towards the helper's score"
+        return f"For none of {sound} changes by help the 95% interval excludes zero"
+    towards = clear["towards"].sum()
+    which = f"all {len(clear)} go" if towards == len(clear) > 1 else f"{towards} {'goes' if towards == 1 else 'go'}"
+    return f"For {len(clear)} of {sound} changes by help the 95% interval excludes zero; {which} towards the helper's score"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:

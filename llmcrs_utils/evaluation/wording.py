@@ -37,27 +37,35 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
 def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
     """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
     excluded = (table["collapsed"] != "").sum() if "collapsed" in table else (~table["sound"]).sum() if "sound" in table else 0
-    left_out = f" {excluded} more are left out ({DAGGER}): a system in them has collapsed." if excluded else ""
+    left_out = f" {excluded} more {'is' if excluded == 1 else 'are'} not tested ({DAGGER}), because a system has collapsed there." if excluded else ""
     untested = int(table[sure].isna().sum()) - excluded
     if not table[sure].notna().any():
         return f"Nothing can be tested here{WHY_NOT if untested else ''}.{left_out}"
     left_out += f" {untested} cannot be tested{WHY_NOT}." if untested else ""
-    held = table[table[sure] < 0.05]
+    tested, held = int(table[sure].notna().sum()), table[table[sure] < 0.05]
+    if held.empty:
+        return f"**None of {tested}** comparisons is significant after Holm's correction.{left_out}"
     parts = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
         named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
-        parts.append(f"**{len(part)} {word}**" + (f": {named}" if named else ""))
-    return f"Of {int(table[sure].notna().sum())} comparisons, these are significant after Holm's correction: " + "; ".join(parts) + f".{left_out}"
+        parts += [f"**{len(part)} {word}**: {named}"] if len(part) else []
+    return f"Of {tested} comparisons, these are significant after Holm's correction: {'; '.join(parts)}.{left_out}"
+
+
+def only_sound(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows in which nobody has collapsed, and a sentence in Markdown that says so if others are left out."""
+    sound = table[table["collapsed"] == ""]
+    return sound, "" if len(sound) == len(table) else f"\n\nCases in which a system has collapsed ({DAGGER}) are left out."
 
 
 def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return f"Whether {what} cannot be tested here."
+        return f"Whether {what} cannot be tested here: no case has several seeds, enough dialogues and only systems that have not collapsed."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
-        f"**{held} of {tested}** {what} after Holm's correction. Before the correction it is {before}, and {0.05 * tested:.1f} would be expected by chance."
+        f"**{held} of {tested}** {what} after Holm's correction. Before the correction {before} {'does' if before == 1 else 'do'}; {0.05 * tested:.1f} would by chance."
     )
 
 
@@ -78,20 +86,22 @@ def sizes(scores: pd.DataFrame) -> pd.DataFrame:
 
 def who_is_right(table: pd.DataFrame) -> str:
     """The result of ``complementarity.outcomes``, a line per task."""
+    sound, left_out = only_sound(table)
     lines = []
-    for task, part in table.groupby("task", sort=False):
+    for task, part in sound.groupby("task", sort=False):
         share = {outcome: span(rows["share"]) for outcome, rows in part.groupby("outcome")}
         lines.append(
             f"* *{task}*: only the CRS is right on {share['only CRS']} of the samples, only the LLM on {share['only LLM']}, "
             f"both on {share['both']}, neither on {share['neither']}."
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + left_out
 
 
 def headroom_used(table: pd.DataFrame) -> str:
     """The result of ``complementarity.headroom``, a line per task."""
+    sound, left_out = only_sound(table)
     lines = []
-    for task, part in table.groupby("task", sort=False):
+    for task, part in sound.groupby("task", sort=False):
         best = part.loc[part["gain"].idxmax()]
         luck = f" (another seed of the base: {span(part['luck'], '.3f')})" if part["luck"].notna().any() else ""
         lines.append(
@@ -99,7 +109,7 @@ def headroom_used(table: pd.DataFrame) -> str:
             f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {markdown_text(best['system'])}, "
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + left_out
 
 
 def potential_used(table: pd.DataFrame) -> str:
@@ -112,11 +122,12 @@ def potential_used(table: pd.DataFrame) -> str:
             lines.append(f"* *{task}*: every pair has a system that has collapsed.")
             continue
         best = good.loc[good["gain"].idxmax()]
-        share = f", {best['realised']:.0%} of it [{best['realised low']:.0%}, {best['realised high']:.0%}]" if pd.notna(best["realised"]) else ""
+        known = pd.notna(best["realised"]) and best["gain"] > 0
+        share = f", {best['realised']:.0%} of it [{best['realised low']:.0%}, {best['realised high']:.0%}]" if known else ""
         lines.append(
             f"* *{task}* ({best['metric']}): the potential above the better of the two is {span(good['potential'], '.3f')}; the best way, "
             f"{best['way'].lower() if best['system'] not in SYSTEMS else markdown_text(SYSTEMS[best['system']].name)} for "
-            f"{markdown_text(both_names(best))}, gains {best['gain']:+.3f}{share}.{left_out}"
+            f"{markdown_text(both_names(best))}, {'gains' if best['gain'] > 0 else 'gains nothing:'} {best['gain']:+.3f}{share}.{left_out}"
         )
     return "\n".join(lines)
 
@@ -140,25 +151,29 @@ def both_names(row, between: str = " and ") -> str:
 
 def who_follows(table: pd.DataFrame) -> str:
     """The result of ``complementarity.following``."""
-    more = (table["moved"] > 0).sum()
-    most = table.loc[table["moved"].idxmax()]
+    sound, left_out = only_sound(table)
+    if sound.empty:
+        return left_out.strip()
+    more = (sound["moved"] > 0).sum()
+    most = sound.loc[sound["moved"].idxmax()]
     return (
-        f"In {more} of {len(table)} cases a system agrees more with its assistant after reading it than before. The agreement of "
-        f"{markdown_text(most['system'])} in {most['task']} rises most, from {most['before']:.0%} to {most['after']:.0%}."
+        f"In {more} of {len(sound)} cases a system agrees more with its assistant after reading it than before. The agreement of "
+        f"{markdown_text(most['system'])} in {most['task']} rises most, from {most['before']:.0%} to {most['after']:.0%}.{left_out}"
     )
 
 
 def won_and_lost(table: pd.DataFrame) -> str:
     """The result of ``complementarity.help_and_harm``, a line per task."""
+    sound, left_out = only_sound(table)
     lines = []
-    for task, part in table.groupby("task", sort=False):
+    for task, part in sound.groupby("task", sort=False):
         churn = (
             f"; a base trained with another seed turns {span(part['churn'])} from right to wrong"
             if part["churn"].notna().any()
             else ""
         )
         lines.append(f"* *{task}*: collaborations win {span(part['help'])} of the samples and lose {span(part['harm'])}{churn}.")
-    return "\n".join(lines)
+    return "\n".join(lines) + left_out
 
 
 def p_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +239,7 @@ def help_in_words(name: str, table: pd.DataFrame) -> str:
     row = better.loc[most]
     return takeaway(
         f"{first}. The difference is largest in {most} ({row['metric']} {row['training']:.3f} against {row['test']:.3f})",
-        "A system that is trained with this help learns to trust it as far as it deserves on the training dialogues",
+        "So a system that is trained with this help learns to trust it more than the help on new dialogues deserves",
     )
 
 
