@@ -108,6 +108,24 @@ def test_a_fusion_s_curve_goes_from_the_one_to_the_other():
         assert curve["allm", metric].max() > alone[metric]["allm"] + 0.3 and curve["matcher", metric].idxmax() < 0.5
 
 
+def test_the_crs_orders_what_the_llm_cannot_tell_apart():
+    """The LLM gives the right item and four others one score, as if the catalogue described them alike."""
+    samples = asked("recommend")
+    crs, llm = ranks(samples, "bcrs", np.full(2 * EACH, 2.0), 1), ranks(samples, "allm", np.zeros(2 * EACH), 2)
+    alike = [[label, *(item for item in ITEMS if item != label)][:5] for label in samples["label"]]
+    rankings = [sorted(ITEMS, key=lambda item: (item not in some, -ITEMS.index(item))) for some in alike]
+    tied = llm.assign(ranking=rankings, scores=[[0.0] * 5 + [-9.0] * 15] * len(llm), text=[ranking[0] for ranking in rankings])
+    made, scores = made_of(samples, crs, tied)
+    broken = made.predictions[made.predictions["system"] == "tiebreak:bcrs+allm"].set_index("sample_id")["ranking"]
+    place = dict(zip(samples["sample_id"], alike))
+    by_crs = crs.set_index("sample_id")["ranking"]
+    assert all(ranking[:5] == [item for item in by_crs[name] if item in place[name]] for name, ranking in broken.items())
+    reached = scores.groupby("system")["MRR@5"].mean()
+    assert reached["tiebreak:bcrs+allm"] > max(reached["bcrs"], reached["allm"])
+    without, _ = made_of(samples, crs, llm)
+    assert "tiebreak" not in set(without.chosen["control"]) and not [note for note in without.notes if "equal" in note], "no scores are equal"
+
+
 def test_a_router_of_replies_takes_the_confident_one():
     samples = asked("respond")
     knows = halves(samples)

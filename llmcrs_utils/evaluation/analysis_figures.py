@@ -295,7 +295,7 @@ def attention_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     return figure
 
 
-WAYS = ("Router", "Fusion", "Rerank", "Union", "Intersection", "LLM assisting CRS", "CRS assisting LLM")
+WAYS = ("Router", "Fusion", "Tiebreak", "Rerank", "Union", "Intersection", "LLM assisting CRS", "CRS assisting LLM")
 
 
 def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) -> Figure:

@@ -8,6 +8,8 @@ Every CRS is combined with every LLM from saved predictions alone. Parameters ar
   among the candidates.
 * ``fusion`` (recommend): candidates by ``(1 - s) log p_crs + s log p_llm``, which orders them as ``log p_crs + w log p_llm`` with
   ``w = s / (1 - s)``. A log-linear opinion pool; share ``s`` from ``SHARES``.
+* ``tiebreak`` (recommend): the LLM's order, and the CRS's among candidates with equal scores. An LLM that ranks by likelihood gives equal scores to products
+  that the catalogue describes alike. Left out where no scores are equal.
 * ``rerank`` (recommend): the CRS's first ``k`` in the LLM's order, then the CRS's others (as in CRAG, Zhu et al. 2025); ``k`` from ``FIRST``.
 * ``union``, ``intersection`` (understand, elicit): of the two sets, in the order of the CRS's answer, then the LLM's.
 """
@@ -40,7 +42,7 @@ FIRST = (1, 2, 3, 5, 10, 20)
 OF_TASK = {
     "understand": ("copy_crs", "copy_llm", "router", "union", "intersection"),
     "elicit": ("copy_crs", "copy_llm", "router", "union", "intersection"),
-    "recommend": ("copy_crs", "copy_llm", "router", "fusion", "rerank"),
+    "recommend": ("copy_crs", "copy_llm", "router", "fusion", "tiebreak", "rerank"),
     "respond": ("copy_crs", "copy_llm", "router"),
 }
 
@@ -90,6 +92,8 @@ def controls(
             if now.empty:
                 continue
             for kind in kinds:
+                if kind == "tiebreak" and not has_ties(now):
+                    continue
                 where = f"{control_name(control_key(kind, crs, llm))}, {task}"
                 missing = lacking(kind, tune, now)
                 if missing:
@@ -148,11 +152,16 @@ def lacking(kind: str, tune: pd.DataFrame, now: pd.DataFrame) -> str:
     for table, of in ((tune, "held-out"), (now, "test")):
         ranked = table["task"].iloc[0] == "recommend"
         for side in ("crs", "llm"):
-            if kind in ("fusion", "rerank") and not (table[f"scores_{side}"].map(len) > 1).any():
+            if kind in ("fusion", "tiebreak", "rerank") and not (table[f"scores_{side}"].map(len) > 1).any():
                 return f"the {side.upper()}'s {of} answers have no scores"
             if kind == "router" and confidences(table, side).isna().all():
                 return f"the {side.upper()}'s {of} answers have no {'scores' if ranked else 'confidence'}"
     return ""
+
+
+def has_ties(table: pd.DataFrame) -> bool:
+    """Whether the LLM gives any two candidates of a question the same score."""
+    return any(len(set(scores)) < len(scores) for scores in table["scores_llm"])
 
 
 def fitted(kind: str, tune: pd.DataFrame, prompts: Prompts, language: str) -> tuple:
@@ -183,7 +192,8 @@ def combined(kind: str, both: pd.DataFrame, parameter, prompts: Prompts) -> pd.D
     if kind in ("union", "intersection"):
         texts = [joined_sets(kind, *pair, prompts) for pair in zip(*(usable_text(answers_of_one(both, side)).to_list() for side in ("crs", "llm")))]
         return answers_of_one(both, "crs").assign(text=texts, raw=texts, valid=[bool(text) for text in texts], confidence=None)
-    ordered = [fused(*row, parameter) if kind == "fusion" else reranked(*row[:3], parameter) for row in ranked_rows(both)]
+    share = {"fusion": parameter, "tiebreak": 1.0}.get(kind)  # of the LLM; a fusion keeps the CRS's order among equals
+    ordered = [reranked(*row[:3], parameter) if share is None else fused(*row, share) for row in ranked_rows(both)]
     rankings, scores = [[list(part) for part in column] for column in zip(*ordered)]
     first = [ranking[0] if ranking else "" for ranking in rankings]
     return answers_of_one(both, "crs").assign(

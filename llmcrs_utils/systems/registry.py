@@ -86,6 +86,7 @@ CONTROLS = {
     "copy_llm": "Copy of {llm} (beside {crs})",
     "router": "Router of {crs} and {llm}",
     "fusion": "Fusion of {crs} and {llm}",
+    "tiebreak": "{llm}, equal scores ordered by {crs}",
     "rerank": "{crs} reranked by {llm}",
     "union": "Union of {crs} and {llm}",
     "intersection": "Intersection of {crs} and {llm}",
