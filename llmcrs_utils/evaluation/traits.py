@@ -10,7 +10,7 @@ TRAITS = {
     "needs": "needs named so far",
     "behaviour": "actions of the shopper before it",
     "popularity": "times its item was recommended in training",
-    "cold": "whether its item was never recommended in training",
+    "cold": "its item was never recommended in training",
 }
 
 OF_CATEGORIES = ("vocabulary",)  # the same for all samples of a category
