@@ -28,4 +28,5 @@ def test_what_tells_of_a_part_only_is_not_counted():
     records = {"allm": record("allm", 1, 1, answered="b"), "folds/bcrs_fold1": record("bcrs", 1, 1), "bcrs": record("bcrs", 5, 1), "further": further}
     table = costs(records, SCORES)
     assert list(table.index) == ["UniMIND(BART)"] and table["minutes"].item() == pytest.approx(5)
+    assert costs({}, SCORES).empty
     assert pd.isna(costs({"bcrs-allm": record("bcrs-allm", 30, 4)}, SCORES)["in all"].item()), "its assistant's time is not known"

@@ -23,11 +23,11 @@ def costs(records: dict[str, dict], scores: pd.DataFrame) -> pd.DataFrame:
         for name, record in records.items()
         if "/" not in name and record.get("model_made_at", {}).get("commit") == record["git"]["commit"] and record["settings"]["system"] in SYSTEMS
     ]
-    told = pd.DataFrame(rows).groupby("system").agg(seeds=("minutes", "size"), minutes=("minutes", "mean"), memory=("memory", "max"))
+    told = pd.DataFrame(rows, columns=["system", "minutes", "memory"]).groupby("system").agg(seeds=("minutes", "size"), minutes=("minutes", "mean"), memory=("memory", "max"))
     told = told.loc[[key for key in SYSTEMS if key in told.index and SYSTEMS[key].family != "typical"]]
     of_helper = [told["minutes"].get(SYSTEMS[key].assistant, float("nan")) if SYSTEMS[key].assistant else 0.0 for key in told.index]
     table = told.rename(columns={"memory": "memory (GiB)"})
     table.insert(2, "in all", told["minutes"] + of_helper)
     for task, metric in HEADLINE.items():
-        table[f"{task} ({metric})"] = scores[scores["task"] == task].groupby("system")[metric].mean()
+        table[f"{task} ({metric})"] = scores[scores["task"] == task].groupby("system")[metric].mean().reindex(table.index)
     return table.rename(index=lambda key: SYSTEMS[key].name).rename_axis(None)

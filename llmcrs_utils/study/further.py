@@ -64,11 +64,14 @@ def trained_runs(folder: Path) -> list[Run]:
     """The runs of CRSs and LLMs that are finished in ``folder``, assistants before those they help; models of folds are left out.
 
     Raises:
-        ParameterError: if there is none, or if answers or files of one are missing.
+        ParameterError: if there is none, if answers or files of one are missing, or if help was withheld or replaced.
     """
     if not (folder / "profile.json").is_file():
         raise ParameterError(f"{folder}: no run; give the folder of a finished one, such as runs/demo after `make demo`")
-    check_profile(json.loads((folder / "profile.json").read_text(encoding="utf-8")), folder / "profile.json")  # registers its models
+    profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+    check_profile(profile, folder / "profile.json")  # registers its models
+    if profile.get("05_collaborate", {}).keys() & {"fallback", "withheld"}:
+        raise ParameterError(f"{folder}: its help was changed (fallback, withheld of 05_collaborate), which is not done again here; run its profile on the larger data set instead")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(f"systems/*/{PROVENANCE}")) if folder / FOLDS not in path.parents]
     settings = [record["settings"] for record in records if SYSTEMS[record["settings"]["system"]].family in ("crs", "llm")]
     runs = [run_of(TRAINED_BY[SYSTEMS[own["system"]].family], own) for own in sorted(settings, key=lambda own: bool(own["assistance_file"]))]
