@@ -22,7 +22,8 @@ def test_pages_link_to_each_other_and_to_an_index_with_tables(tmp_path):
     (run / "report" / "03_old.html").write_text("of an earlier run")
     first = new_notebook(cells=[new_markdown_cell("# 1. The data\n\nThen [the CRS](03_train_crs.ipynb#loss), [the tables](07_tables.ipynb), [a module](../llmcrs_utils/x.py), [a page](https://example.org).")])
     table = new_output("display_data", {"text/html": "<progress value='1'></progress> Training Loss"})
-    crs = new_notebook(cells=[new_markdown_cell("# 3. A CRS & more"), new_code_cell("1 + 1", outputs=[table, new_output("stream", text="kept 1 of 2\n")])])
+    folded = new_code_cell("import hidden_module", metadata={"jupyter": {"source_hidden": True}})
+    crs = new_notebook(cells=[new_markdown_cell("# 3. A CRS & more"), folded, new_code_cell("1 + 1", outputs=[table, new_output("stream", text="kept 1 of 2\n")])])
     for name, notebook in (("01_build_data", first), ("03_train_crs_bcrs", crs), ("03_train_crs_ccrs", crs)):
         nbformat.write(notebook, run / "notebooks" / f"{name}.ipynb")
     (run / "figures" / "table1.md").write_text("# Table 1\n\n| a | b |\n|---|---|\n| x<y | 0.5 |\n")
@@ -35,7 +36,7 @@ def test_pages_link_to_each_other_and_to_an_index_with_tables(tmp_path):
     assert links == {"03_train_crs_bcrs.html#loss", "index.html", "https://example.org"} and "the tables" in page and "a module" in page
     assert "<title>1. The data</title>" in page and not re.search(r'<(script|link|img)[^>]*(src|href)="http', page)
     trained = (run / "report" / "03_train_crs_bcrs.html").read_text("utf-8")
-    assert "kept 1 of 2" in trained and "Training Loss" not in trained, "the Trainer's table of losses is left out, as in the repository"
+    assert "kept 1 of 2" in trained and "Training Loss" not in trained and "hidden_module" not in trained, "imports are folded, and the Trainer's table of losses is left out, as in the repository"
     index = (run / "report" / "index.html").read_text("utf-8")
     assert '<a href="03_train_crs_ccrs.html">3. A CRS &amp; more</a>' in index and "<h1>Run runs &lt;b&gt;</h1>" in index
     assert "<td>0.5</td>" in index and 'src="figures/gains.png"' in index and (run / "report/figures/gains.png").exists()

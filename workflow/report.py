@@ -43,6 +43,7 @@ def page_of(notebook: nbformat.NotebookNode, title: str, pages: dict[str, str]) 
     for cell in notebook.cells:
         if cell.cell_type == "code":  # the learning curve draws what the Trainer's table of losses says
             cell.outputs = [output for output in cell.outputs if not shows_progress(output)]
+            cell.metadata["transient"] = {"remove_source": cell.metadata.get("jupyter", {}).get("source_hidden", False)}  # imports
     page, _ = EXPORTER.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     page = re.sub(r'<a href="(?![a-z]+:|#)([^"#]*)(#[^"]*)?"[^>]*>(.*?)</a>', lambda link: relinked(*link.groups(default=""), pages), page, flags=re.DOTALL)
     back = '<p style="margin:12px 16px"><a href="index.html" style="text-decoration:underline">all notebooks and tables of this run</a></p>'
