@@ -181,7 +181,7 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
     Left out is what ``adapter_name_or_path`` cannot take: layers that were trained whole, and rankings by scores of candidates.
     """
     shutil.rmtree(results / "adapters", ignore_errors=True)
-    for name, settings in ((name, record["settings"]) for name, record in records.items()):
+    for name, settings in ((name, record["settings"]) for name, record in records.items() if "settings" in record):
         source, target = run / "systems" / name, results / "adapters" / name
         whole = settings.get("modules_to_save") or settings.get("ranking") == "candidates"
         first = settings.get("seed") == USUAL_SEED
