@@ -346,7 +346,7 @@ def test_a_pair_in_one_table_says_what_each_scores_alone_with_help_and_what_need
     ways = {"elicit": "Copy of UniMIND(BART) (beside Chinese-Alpaca)", "respond": "Router of UniMIND(BART) and Chinese-Alpaca"}
     beaten = pulled[["system", "task"]].assign(control=pulled["task"].map(ways), gain=[-0.10, 0.02, -0.03, -0.02])
     header, _, elicit, respond = pair_markdown(pulled, beaten).splitlines()
-    assert header == "|  | UniMIND(BART) alone | Chinese-Alpaca alone | Chinese-Alpaca with help | UniMIND(BART) with help | best control, no training |"
+    assert header == "|  | UniMIND(BART) alone | Chinese-Alpaca alone | Chinese-Alpaca with help | UniMIND(BART) with help | control chosen on validation |"
     assert elicit == "| elicit (F1) | **0.310** | 0.110 | 0.330 (+0.220* [+0.170, +0.270]) | 0.210 (-0.100 [-0.150, -0.050]) | 0.310 (copy of UniMIND(BART)) |"
     assert respond == "| respond (BLEU-2) | 0.150 | **0.190** | 0.170 (-0.020 [-0.070, +0.030]) | 0.160 (+0.010 [-0.040, +0.060]) | 0.190 (router) |"
     assert pair_markdown(pulled, beaten, brief=True).splitlines()[2:] == [

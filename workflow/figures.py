@@ -51,7 +51,7 @@ EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
-    "best control, no training": "最佳对照，不经训练",
+    "control chosen on validation": "按验证集选出的对照",
 }  # fmt: skip
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")

@@ -278,7 +278,7 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
         way = control["control"].split(" (beside ")[0] if control["control"].startswith("Copy") else control["control"].split(" of ")[0]
         best = f"{with_help.loc[llm, 'helped'] - control['gain']:.3f}"
         lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way[0].lower()}{way[1:]})"])
-    heads = [f"{crs} alone", f"{llm} alone", f"{llm} with help", f"{crs} with help", "best control, no training"]
+    heads = [f"{crs} alone", f"{llm} alone", f"{llm} with help", f"{crs} with help", "control chosen on validation"]
     return "\n".join(markdown_lines("", heads, lines))
 
 
