@@ -93,7 +93,7 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in docs -> the Markdown that belongs there."""
-    pulled, beaten = (pd.read_csv(figures / READERS / f"{name}.csv") for name in ("pull", "over_controls"))
+    pulled, beaten = (pd.read_csv(figures / READERS / f"{name}.csv") for name in ("confirmed", "over_controls"))
     chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {

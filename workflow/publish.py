@@ -90,6 +90,10 @@ def publish_run(name: str, validation: bool = False) -> Path:
     cross_fitted = (run / "cross_fitted").is_dir()
     kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["valid", "test"] if validation else ["test"])
     write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
+    if answered != run:  # the dialogues that were added after a first look at the others
+        first = set(read_parquet(run / "data" / "samples.parquet")["sid"])
+        added = samples.loc[(samples["split"] == "test") & ~samples["sid"].isin(first), ["sid"]].drop_duplicates()
+        write_atomically(results / "added.csv", added.to_csv(index=False, lineterminator="\n"))
     if validation:
         alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
         publish_split(run / "predictions", results / "validation", "valid", systems=alone)
