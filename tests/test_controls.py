@@ -342,7 +342,7 @@ def test_a_pair_in_one_table_says_what_each_scores_alone_with_help_and_what_need
         ("BCRS-ALLM", "Chinese-Alpaca", "CRS assisting LLM", "respond", 0.19, 0.17, -0.02, False),
     ]
     pulled = pd.DataFrame(rows, columns=["system", "over", "direction", "task", "alone", "helped", "gain", "holds"])
-    pulled = pulled.assign(low=pulled["gain"] - 0.05, high=pulled["gain"] + 0.05, metric=pulled["task"].map({"elicit": "F1", "respond": "BLEU-2"}))
+    pulled = pulled.assign(low=pulled["gain"] - 0.05, high=pulled["gain"] + 0.05, metric=pulled["task"].map({"elicit": "F1", "respond": "BLEU-2"}), collapsed="")
     ways = {"elicit": "Copy of UniMIND(BART) (beside Chinese-Alpaca)", "respond": "Router of UniMIND(BART) and Chinese-Alpaca"}
     beaten = pulled[["system", "task"]].assign(control=pulled["task"].map(ways), gain=[-0.10, 0.02, -0.03, -0.02])
     header, _, elicit, respond = pair_markdown(pulled, beaten).splitlines()
@@ -353,3 +353,9 @@ def test_a_pair_in_one_table_says_what_each_scores_alone_with_help_and_what_need
         "| elicit (F1) | **0.310** | 0.110 | 0.330* | 0.210 | 0.310 |",
         "| respond (BLEU-2) | 0.150 | **0.190** | 0.170 | 0.160 | 0.190 |",
     ]
+    for name, said in (("Chinese-Alpaca, equal scores ordered by UniMIND(BART)", "(tiebreak)"), ("UniMIND(BART) reranked by Chinese-Alpaca", "(rerank)")):
+        assert said in pair_markdown(pulled, beaten.assign(control=name)).splitlines()[2]
+    fallen = pulled.assign(collapsed=["", "Chinese-Alpaca", "", ""])
+    assert "(+0.220*† [" in pair_markdown(fallen, beaten).splitlines()[2]
+    with pytest.raises(ValueError, match="ALLM-BCRS: give the two collaborations of one CRS and one LLM"):
+        pair_markdown(pulled[pulled["system"] == "ALLM-BCRS"], beaten)

@@ -266,6 +266,12 @@ def further_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, timeout=300)
 
 
+def answered_in(done: subprocess.CompletedProcess) -> dict[str, int]:
+    """Run -> how many questions it was asked now."""
+    assert done.returncode == 0, done.stderr
+    return {Path(line.split()[0]).name: int(line.split()[-1]) for line in done.stdout.splitlines()[1:]}
+
+
 def test_trained_systems_answer_further_test_dialogues_as_their_own_run_would_have(undisturbed, tmp_path):
     """Of a copy of the run one test dialogue is taken away, and asked again from a larger data set."""
     folder = tmp_path / "project"
@@ -273,24 +279,39 @@ def test_trained_systems_answer_further_test_dialogues_as_their_own_run_would_ha
     run, larger = folder / "runs/toy", folder / "runs/larger"
     shutil.copytree(run / "data", larger / "data")
     samples = read_parquet(run / "data/samples.parquet")
-    gone = samples.loc[samples["sid"] == samples.loc[samples["split"] == "test", "sid"].iloc[-1], "sample_id"]
+    last = samples[samples["sid"] == samples.loc[samples["split"] == "test", "sid"].iloc[-1]]
+    gone, shopper = last["sample_id"], last["user_id"].iloc[0]
     write_parquet(samples[~samples["sample_id"].isin(gone)], run / "data/samples.parquet")
     expected = {}
     for file in [*run.glob("predictions/*.parquet"), *run.glob("predictions/catalogue/*.parquet")]:
         answers = read_parquet(file)
         expected[file.relative_to(run)] = answers
         write_parquet(answers[~answers["sample_id"].isin(gone)], file)
-    done = further_in(folder, "runs/toy", "runs/larger")
-    assert done.returncode == 0, done.stderr
+    refused = further_in(folder, "runs/toy", "runs/larger")
+    assert refused.returncode == 2 and f"runs/toy/data/corpus: holds clicks of {shopper}, the shopper of a further question" in refused.stderr
+    clicks = run / "data/corpus/user_action.txt"
+    clicks.write_text("".join(line for line in clicks.read_text("utf-8").splitlines(keepends=True) if shopper not in line), "utf-8")
+    assert answered_in(further_in(folder, "runs/toy", "runs/larger")) == dict.fromkeys(TRAINED, len(gone))
     compared = [path for path in expected if path.stem in TRAINED]
     assert len(compared) == len(TRAINED) + 2, "of two the rankings of the catalogue, too"
     for path in compared:
-        columns = [name for name in ("sample_id", "split", "seed", "text", "ranking", "raw", "valid") if name in expected[path]]
-        was, now = (table[columns].sort_values("sample_id", ignore_index=True) for table in (expected[path], read_parquet(larger / path)))
-        pd.testing.assert_frame_equal(was, now, obj=str(path))
-    assert json.loads((larger / "further/provenance.json").read_text())["of"] == "runs/toy"
-    again = further_in(folder, "runs/toy", "runs/larger")
-    assert [line.split()[-1] for line in again.stdout.splitlines()[1:]] == ["0"] * len(TRAINED), "nothing is asked twice"
+        columns = [name for name in ("sample_id", "split", "seed", "text", "ranking", "raw", "valid", "confidence") if name in expected[path]]
+        was, now = (table.sort_values("sample_id", ignore_index=True) for table in (expected[path], read_parquet(larger / path)))
+        pd.testing.assert_frame_equal(was[columns], now[columns], obj=str(path), rtol=1e-4)
+        for one, other in zip(was.get("scores", []), now.get("scores", []), strict=True):
+            assert list(other) == pytest.approx(list(one), rel=1e-4)
+    assert set(answered_in(further_in(folder, "runs/toy", "runs/larger")).values()) == {0}, "nothing is asked twice"
+
+    (larger / "further/made/predictions/qwen.json").unlink()  # as if it had been killed there
+    assert answered_in(further_in(folder, "runs/toy", "runs/larger")) == {"bcrs": 0, "qwen": len(gone), "qwen-bcrs": 0}
+    key = run / "systems/bcrs/key.json"
+    key.write_text(json.dumps(json.loads(key.read_text()) | {"recipe": 99}))
+    published = "import sys; sys.path.insert(0, 'workflow'); import publish; from pathlib import Path; print(publish.larger(Path('runs/toy')))"
+    shutil.copytree(larger, folder / "runs/toy-more")
+    told = subprocess.run([sys.executable, "-c", published], cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True)
+    assert told.returncode == 1 and "runs/toy-more: bcrs of runs/toy have not answered all its questions" in told.stderr
+    assert answered_in(further_in(folder, "runs/toy", "runs/larger")) == {"bcrs": len(gone), "qwen": 0, "qwen-bcrs": 0}, "a new model answers again"
+
     write_parquet(read_parquet(larger / "data/items.parquet").iloc[1:], larger / "data/items.parquet")
     refused = further_in(folder, "runs/toy", "runs/larger")
     assert refused.returncode == 2 and "runs/larger/data/items.parquet: differs from runs/toy/data/items.parquet" in refused.stderr

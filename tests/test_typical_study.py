@@ -12,7 +12,7 @@ from llmcrs_utils.evaluation.figures import learning_curve
 from llmcrs_utils.evaluation.floors import floor_predictions
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.parameters import notebook_parameters
-from llmcrs_utils.study.typical import beside_the_floors, loss_histories, open_study, train_and_answer, worked_example
+from llmcrs_utils.study.typical import OWN_STAGES, beside_the_floors, loss_histories, open_study, train_and_answer, worked_example
 from llmcrs_utils.systems.predictions import catalogue_file, write_predictions
 from llmcrs_utils.systems.registry import TYPICAL
 from llmcrs_utils.tasks.dataset import write_dataset
@@ -90,9 +90,12 @@ def test_stages_of_a_training_fill_rows_of_three_panels():
 
 
 def test_the_losses_of_all_systems_fill_one_figure():
-    """Of a system that is trained in stages the first stage is drawn; one that is not trained has no panel."""
+    """Of a system that is trained in stages the one on its own task is drawn, first or last; one that is not trained has no panel."""
     whole = pd.DataFrame({"epoch": [1.0, 2.0], "train_loss": [3.0, 2.0], "valid_loss": [4.0, 3.0]})
-    staged = pd.concat([whole.assign(stage="all"), whole.assign(stage="Shoes", train_loss=9.0)])
-    figure = learning_curve(loss_histories({"bert": whole, "dia_multiclass": staged, "kbrd": None}), "title", columns=5)
-    assert [axes.get_title() for axes in figure.axes] == ["bert", "dia_multiclass"]
-    assert [list(axes.lines[0].get_ydata()) for axes in figure.axes] == [[3.0, 2.0]] * 2
+    other = whole.assign(train_loss=9.0)
+    orders = {"dia_multiclass": ("all categories", "Shoes"), "tg_crs": ("behaviour", "all"), "kbrd": ("recommender", "reply")}
+    staged = {key: pd.concat([(whole if stage in OWN_STAGES else other).assign(stage=stage) for stage in stages]) for key, stages in orders.items()}
+    figure = learning_curve(loss_histories({"bert": whole, **staged, "gpt2": None}), "title", columns=5)
+    assert [axes.get_title() for axes in figure.axes] == ["bert", *orders]
+    assert [list(axes.lines[0].get_ydata()) for axes in figure.axes] == [[3.0, 2.0]] * 4
+    assert loss_histories({"gpt2": None}).empty

@@ -119,8 +119,9 @@ def translated(text: str, words: dict[str, str]) -> str:
 
 def costs_markdown(table: pd.DataFrame) -> str:
     """What each system took, and its scores, as Markdown; ``table``: what ``costs.costs`` returns."""
-    shown = table.drop(columns="seeds").map(lambda value: f"{value:.3f}")
-    return markdown(shown.assign(**{name: table[name].map("{:.0f}".format) for name in ("minutes", "in all")}, **{"memory (GiB)": table["memory (GiB)"].map("{:.1f}".format)}))
+    digits = {"minutes": 0, "in all": 0, "memory (GiB)": 1}
+    shown = {name: ["–" if pd.isna(value) else f"{value:.{digits.get(name, 3)}f}" for value in table[name]] for name in table if name != "seeds"}
+    return markdown(pd.DataFrame(shown, index=table.index))
 
 
 def disliked_markdown(scores: pd.DataFrame) -> str:

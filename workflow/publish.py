@@ -22,7 +22,7 @@ from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.llm.system import CURVE, read_curve
-from llmcrs_utils.study.further import NEW
+from llmcrs_utils.study.further import NEW, records_of, unanswered
 from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.study.run import PROVENANCE, USUAL_SEED
@@ -48,21 +48,24 @@ def provenance(run: Path) -> dict[str, dict]:
     """What was run, a record per trained model; of clean checkouts only."""
     records = {str(path.parent.relative_to(run)): path for path in sorted(run.rglob(f"systems/*/{PROVENANCE}"))}
     records = {name.replace("systems/", ""): json.loads(path.read_text(encoding="utf-8")) for name, path in records.items()}
-    if larger(run) != run:
-        records[NEW] = json.loads((larger(run) / NEW / PROVENANCE).read_text(encoding="utf-8"))
-    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", record["git"])["dirty"] is not False]
-    if unclear:
-        sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
+    check_clean(run, records)
     return records
 
 
+def check_clean(run: Path, records: dict[str, dict]) -> None:
+    unclear = [name for name, record in records.items() if record["git"]["dirty"] is not False or record.get("model_made_at", record["git"])["dirty"] is not False]
+    if unclear:
+        sys.exit(f"{run}: {', '.join(unclear)}: made with uncommitted changes; commit them and run it again")
+
+
 def larger(run: Path) -> Path:
-    """Where the answers of a run's systems are: in a run with more test dialogues, if they have answered these."""
+    """Where the answers of a run's systems are: in the run beside it with more test dialogues, if there is one, which all of them must have answered."""
     more = run.with_name(run.name + LARGER)
     if not (more / NEW).is_dir():
         return run
-    if not (more / NEW / PROVENANCE).is_file():
-        sys.exit(f"{more}: not all systems of {run} have answered; call python -m llmcrs_utils.study.further {run} {more} again")
+    missing = unanswered(run, more)
+    if missing:
+        sys.exit(f"{more}: {', '.join(missing)} of {run} have not answered all its questions; call python -m llmcrs_utils.study.further {run} {more} again")
     return more
 
 
@@ -76,16 +79,19 @@ def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems
             write_parquet(chosen, target / f"{system}.parquet", schema)
 
 
-def publish_run(name: str, validation: bool = False) -> Path:
-    """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in.
+def publish_run(name: str, validation: bool = False, answered: Path | None = None) -> Path:
+    """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in. ``answered``: the run with more test dialogues.
 
     With ``validation`` the same of the validation dialogues, answered by systems that work alone: notebooks 14 and 15 choose parameters on them.
     """
     run, results = RUNS / name, RESULTS / name
-    answered = larger(run)
+    answered, records = answered or run, provenance(run)
+    if answered != run:
+        records[NEW] = records_of(run, answered)
+        check_clean(answered, records[NEW])
     results.mkdir(parents=True, exist_ok=True)
     publish_split(answered / "predictions", results / "predictions", "test")
-    write_atomically(results / "provenance.json", json.dumps(provenance(run), ensure_ascii=False, indent=1) + "\n")
+    write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
     samples = read_parquet(answered / "data" / "samples.parquet")
     cross_fitted = (run / "cross_fitted").is_dir()
     kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["valid", "test"] if validation else ["test"])
@@ -109,9 +115,9 @@ def publish_study() -> None:
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
 
 
-def publish_cross_fitting(run: Path, results: Path) -> None:
+def publish_cross_fitting(run: Path, results: Path, answered: Path | None = None) -> None:
     """Test answers with cross-fitted help, and what the help was worth: answers of assistants, and of their folds, to training dialogues."""
-    publish_split(larger(run) / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
+    publish_split((answered or run) / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
     publish_split(run / "predictions", results / "training", "train")
 
@@ -146,9 +152,10 @@ def publish_readers(name: str) -> None:
     """Answers of a run with real LLMs on a synthetic corpus, their adapters, and the learning curves that were measured."""
     run, records = RUNS / name, provenance(RUNS / name)
     check_profile(profile_of(run), name)  # registers the profile's LLMs
-    results = publish_run(name, validation=True)
+    answered = larger(run)
+    results = publish_run(name, validation=True, answered=answered)
     if (run / "cross_fitted").is_dir():
-        publish_cross_fitting(run, results)
+        publish_cross_fitting(run, results, answered)
     publish_adapters(run, results, records)
     curves = [read_curve(path.parent).assign(system=path.parent.name) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
     if curves:
@@ -185,7 +192,7 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
     Left out is what ``adapter_name_or_path`` cannot take: layers that were trained whole, and rankings by scores of candidates.
     """
     shutil.rmtree(results / "adapters", ignore_errors=True)
-    for name, settings in ((name, record["settings"]) for name, record in records.items() if "settings" in record):
+    for name, settings in ((name, record["settings"]) for name, record in records.items()):
         source, target = run / "systems" / name, results / "adapters" / name
         whole = settings.get("modules_to_save") or settings.get("ranking") == "candidates"
         first = settings.get("seed") == USUAL_SEED

@@ -54,7 +54,7 @@ class Controls(NamedTuple):
         predictions: the controls' test answers, columns of ``predictions.SCHEMA``, systems as ``fusion:bcrs+cllm``.
         chosen: ``crs, llm, task, control, system, parameter`` (as text) and ``held_out``, the mean ``HEADLINE`` score on held-out answers.
             A router's parameter is each system's expected score by its confidence c.
-        notes: a line for each control that had to be left out, and why.
+        notes: a line for each control that had to be left out, and why; none for a tiebreak where no scores are equal.
     """
 
     predictions: pd.DataFrame

@@ -7,11 +7,12 @@ from llmcrs_utils.systems.registry import SYSTEMS
 
 
 def costs(records: dict[str, dict], scores: pd.DataFrame) -> pd.DataFrame:
-    """Time and memory of each system, mean over the seeds that were trained and answered in one go, and its score on each task.
+    """Time and memory of each system, mean over the seeds whose model and answers were made at the same commit, and its score on each task.
 
     Args:
-        records: name of a run -> its provenance (``study.provenance``). A record tells of the last process of a run. Runs whose model is of an earlier
-            commit than their answers are left out, as are cross-fitted ones and folds, whose names have a folder before them.
+        records: name of a run -> its provenance (``study.provenance``). A record tells of the last process of a run only, so a run that was
+            stopped and went on counts too little. Runs whose model is of another commit than their answers surely did, and are left out, as are cross-fitted ones
+            and folds, whose names have a folder before them.
         scores: what ``metrics.score`` returns.
 
     Returns:
@@ -21,7 +22,7 @@ def costs(records: dict[str, dict], scores: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {"system": record["settings"]["system"], "minutes": record["wall_seconds"] / 60, "memory": record["peak_memory_mib"] / 1024}
         for name, record in records.items()
-        if "/" not in name and record.get("model_made_at", {}).get("commit") == record["git"]["commit"] and record["settings"]["system"] in SYSTEMS
+        if "/" not in name and "settings" in record and record.get("model_made_at", {}).get("commit") == record["git"]["commit"] and record["settings"]["system"] in SYSTEMS
     ]
     told = pd.DataFrame(rows, columns=["system", "minutes", "memory"]).groupby("system").agg(seeds=("minutes", "size"), minutes=("minutes", "mean"), memory=("memory", "max"))
     told = told.loc[[key for key in SYSTEMS if key in told.index and SYSTEMS[key].family != "typical"]]

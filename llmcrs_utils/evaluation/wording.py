@@ -11,7 +11,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.statistics import FEW_DIALOGUES
 from llmcrs_utils.evaluation.tables import category_name, category_names, csv_text, markdown_lines
 from llmcrs_utils.files.atomic import write_atomically
-from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
+from llmcrs_utils.systems.registry import CONTROLS, FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
 
 WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
 NOT_TESTED = f"; none for one seed or fewer than {FEW_DIALOGUES} dialogues"
@@ -239,7 +239,7 @@ def help_in_words(name: str, table: pd.DataFrame) -> str:
     row = better.loc[most]
     return takeaway(
         f"{first}. The difference is largest in {most} ({row['metric']} {row['training']:.3f} against {row['test']:.3f})",
-        "So a system that is trained with this help learns to trust it more than the help on new dialogues deserves",
+        "So a system that is trained with this help may learn to trust it more than the help on new dialogues deserves (12_cross_fitting)",
     )
 
 
@@ -262,22 +262,28 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
     The better of the two alone is bold. A star says that help changes the score significantly after Holm's correction.
 
     Args:
-        pulled: what ``complementarity.pull`` returns, for the two collaborations of one pair.
+        pulled: what ``complementarity.pull`` returns, for the two collaborations of one pair. ``health.DAGGER`` marks those in which somebody has collapsed.
         beaten: ``controls.over_the_best_control`` of the same.
         brief: leave out the gains over the base alone, with their intervals, and the names of the controls.
+
+    Raises:
+        ValueError: unless there is exactly one pair, in both directions.
     """
+    if len(pulled["system"].unique()) != 2 or len(pulled["direction"].unique()) != 2:
+        raise ValueError(f"{', '.join(pulled['system'].unique()) or 'nothing'}: give the two collaborations of one CRS and one LLM")
     lines, crs, llm = [], *(pulled.loc[pulled["direction"] == direction, "over"].iloc[0] for direction in ("LLM assisting CRS", "CRS assisting LLM"))
     for task, part in pulled.groupby("task", sort=False):
         with_help = part.set_index("over")
         alone = [f"**{one:.3f}**" if one >= other else f"{one:.3f}" for one, other in zip(with_help.loc[[crs, llm], "alone"], with_help.loc[[llm, crs], "alone"])]
         helped = []
         for row in with_help.loc[[llm, crs]].itertuples():
-            star = "*" if row.holds else ""
+            star = ("*" if row.holds else "") + (DAGGER if isinstance(row.collapsed, str) and row.collapsed else "")
             helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({row.gain:+.3f}{star} [{row.low:+.3f}, {row.high:+.3f}])")
         control = beaten[(beaten["task"] == task) & (beaten["system"] == with_help.loc[llm, "system"])].iloc[0]
-        way = control["control"].split(" (beside ")[0] if control["control"].startswith("Copy") else control["control"].split(" of ")[0]
+        way = next(kind for kind, name in CONTROLS.items() if control["control"] in (name.format(crs=crs, llm=llm), name.format(crs=llm, llm=crs)))
+        way = {"copy_crs": f"copy of {crs}", "copy_llm": f"copy of {llm}"}.get(way, way)
         best = f"{with_help.loc[llm, 'helped'] - control['gain']:.3f}"
-        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way[0].lower()}{way[1:]})"])
+        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way})"])
     heads = [f"{crs} alone", f"{llm} alone", f"{llm} with help", f"{crs} with help", "control chosen on validation"]
     return "\n".join(markdown_lines("", heads, lines))
 

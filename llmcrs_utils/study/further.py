@@ -3,9 +3,11 @@
     python -m llmcrs_utils.study.further runs/readers runs/readers-more
 
 The second folder is where ``01_build_data`` put the larger data set: ``data/``, and the floors' ``predictions/``. Its catalogue must be the run's, and
-questions that are in both must be the same. Answers that the run has given are copied, and the systems answer what is left of the test part, each with the
-help of its own assistant. The second folder then holds what a run holds that is read by the notebooks of saved predictions. A call after a kill goes on with
-the first system that has not answered everything.
+questions that are in both must be the same. Answers that the run has given are copied, and the CRSs, LLMs and collaborations answer what is left of the test
+part, each with the help of its own assistant. A call after a kill goes on with the first system that has not answered everything.
+
+Beside the answers, ``further/made/`` says of each file by which model and to which questions they were given. Answers of another model, or to a question that has
+changed, are asked again.
 """
 
 import argparse
@@ -17,13 +19,15 @@ import pandas as pd
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from llmcrs_utils.files.atomic import write_json
+from llmcrs_utils.corpus.u_need import read_corpus
+from llmcrs_utils.files.atomic import read_json_or_none, write_json
+from llmcrs_utils.files.locks import Busy, held
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.parameters import ParameterError, hide_notices
 from llmcrs_utils.study.plan import FOLDS
 from llmcrs_utils.study.profile import TRAINED_BY, check_profile
 from llmcrs_utils.study.provenance import device_name, git_state
-from llmcrs_utils.study.run import FINISHED, PROVENANCE, Run, family_of, run_name, run_of
+from llmcrs_utils.study.run import FINISHED, KEY_FILE, PROVENANCE, Run, digest, family_of, run_name, run_of
 from llmcrs_utils.systems.predictions import CATALOGUE, catalogue_file, label_run, write_predictions
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.tasks.collaboration import merge_assistant
@@ -39,25 +43,69 @@ def answer_further(folder: str | Path, larger: str | Path) -> pd.DataFrame:
         Per run of a system: ``run, copied, answered`` (numbers of answers).
 
     Raises:
+        Busy: if another process does the same.
         ParameterError: if the run has no trained system, or if ``larger`` is not a data set with the same catalogue and the same questions, and more of them.
     """
     folder, larger = Path(folder), Path(larger)
     runs = trained_runs(folder)
-    new = further_questions(folder / "data", larger / "data")
+    new = further_questions(folder, larger)
     counts = []
-    for run in tqdm(runs, desc="systems"):
-        path = larger / Path(run.predictions_file).relative_to(folder)
-        given = with_catalogue(Path(run.predictions_file))
-        earlier = with_catalogue(path) if path.is_file() else given[:0]
-        given = pd.concat([given, earlier[earlier["sample_id"].isin(new.samples["sample_id"])]], ignore_index=True)
-        asked = Dataset(new.samples[~new.samples["sample_id"].isin(given["sample_id"])].reset_index(drop=True), new.items)
-        counts.append((path.relative_to(larger).with_suffix(""), len(given), len(asked.samples)))
-        if len(asked.samples):
-            (larger / NEW / PROVENANCE).unlink(missing_ok=True)
-            write_predictions(pd.concat([given, answers_of(run, asked, larger)], ignore_index=True), path)
-    if not (larger / NEW / PROVENANCE).is_file():
-        write_json(larger / NEW / PROVENANCE, {"run": NEW, "of": str(folder), "git": git_state(), "device": device_name()})
+    with held(larger / ".further.lock", f"{larger} is being answered"):
+        for run in tqdm(runs, desc="systems"):
+            path = larger / answers_file(run, folder)
+            own, kept = with_catalogue(Path(run.predictions_file)), still_valid(run, folder, larger, new)
+            asked = Dataset(new.samples[~new.samples["sample_id"].isin(kept["sample_id"])].reset_index(drop=True), new.items)
+            counts.append((path.relative_to(larger).with_suffix(""), len(own) + len(kept), len(asked.samples)))
+            parts = [own, kept, *([answers_of(run, asked, larger)] if len(asked.samples) else [])]
+            write_predictions(pd.concat(parts, ignore_index=True), path)
+            made = {"model": model_of(run), "questions": hashes(new.samples), "of": str(folder), "git": git_state(), "device": device_name()}
+            if len(asked.samples):
+                write_json(record_file(run, folder, larger), made)
     return pd.DataFrame(counts, columns=["run", "copied", "answered"])
+
+
+def still_valid(run: Run, folder: Path, larger: Path, new: Dataset) -> pd.DataFrame:
+    """The answers to ``new`` questions that this very model has given below ``larger`` already."""
+    path, made = larger / answers_file(run, folder), read_json_or_none(record_file(run, folder, larger)) or {}
+    if not path.is_file() or made.get("model") != model_of(run):
+        return with_catalogue(Path(run.predictions_file))[:0]
+    answered, now = made["questions"], hashes(new.samples)
+    answers = with_catalogue(path)
+    return answers[[sample in now and answered.get(sample) == now[sample] for sample in answers["sample_id"]]]
+
+
+def unanswered(folder: str | Path, larger: str | Path) -> list[str]:
+    """Names of the runs in ``folder`` whose systems have not answered every further question below ``larger``."""
+    folder, larger = Path(folder), Path(larger)
+    new = further_questions(folder, larger)
+    return [run.name for run in trained_runs(folder) if set(still_valid(run, folder, larger, new)["sample_id"]) != set(new.samples["sample_id"])]
+
+
+def records_of(folder: str | Path, larger: str | Path) -> dict[str, dict]:
+    """Answers file without ending -> by which commit, on which device and by which run's model its further answers were given."""
+    pairs = [(run, record_file(run, Path(folder), Path(larger))) for run in trained_runs(Path(folder))]
+    records = {str(answers_file(run, Path(folder)).with_suffix("")): json.loads(file.read_text(encoding="utf-8")) for run, file in pairs if file.is_file()}
+    return {name: {part: record[part] for part in ("model", "of", "git", "device")} for name, record in records.items()}
+
+
+def answers_file(run: Run, folder: Path) -> Path:
+    """Where the run's answers are, below its own folder and below the larger one."""
+    return Path(run.predictions_file).relative_to(folder)
+
+
+def record_file(run: Run, folder: Path, larger: Path) -> Path:
+    return larger / NEW / "made" / answers_file(run, folder).with_suffix(".json")
+
+
+def model_of(run: Run) -> str:
+    """Twelve hexadecimal digits that identify the trained model."""
+    return digest(json.loads((Path(run.output_dir) / KEY_FILE).read_text(encoding="utf-8")))
+
+
+def hashes(samples: pd.DataFrame) -> dict[str, str]:
+    """Sample id -> twelve hexadecimal digits that identify all that may be read of it."""
+    rows = samples.astype(str).to_dict("records")
+    return {row["sample_id"]: digest(row) for row in rows}
 
 
 def trained_runs(folder: Path) -> list[Run]:
@@ -73,6 +121,9 @@ def trained_runs(folder: Path) -> list[Run]:
     if profile.get("05_collaborate", {}).keys() & {"fallback", "withheld"}:
         raise ParameterError(f"{folder}: its help was changed (fallback, withheld of 05_collaborate), which is not done again here; run its profile on the larger data set instead")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob(f"systems/*/{PROVENANCE}")) if folder / FOLDS not in path.parents]
+    unknown = next((record["settings"]["system"] for record in records if record["settings"]["system"] not in SYSTEMS), None)
+    if unknown:
+        raise ParameterError(f"{folder}: system {unknown} is trained there, but profile.json does not name it; name it under models again, or move its folder away")
     settings = [record["settings"] for record in records if SYSTEMS[record["settings"]["system"]].family in ("crs", "llm")]
     runs = [run_of(TRAINED_BY[SYSTEMS[own["system"]].family], own) for own in sorted(settings, key=lambda own: bool(own["assistance_file"]))]
     for run in runs:
@@ -88,12 +139,13 @@ def trained_runs(folder: Path) -> list[Run]:
     return runs
 
 
-def further_questions(known: Path, larger: Path) -> Dataset:
-    """The test samples of the second data set that the first has not.
+def further_questions(folder: Path, larger: Path) -> Dataset:
+    """The test samples of the data set in ``larger`` that the one in ``folder`` has not.
 
     Raises:
-        ParameterError: if the catalogues differ, if a question that is in both differs, or if there is no further one.
+        ParameterError: if the catalogues differ, if a question that is in both differs, if there is no further one, or if its shopper's clicks may have been learned.
     """
+    known, larger = folder / "data", larger / "data"
     for name in (SAMPLES, ITEMS):
         if not (larger / name).is_file():
             raise ParameterError(f"{larger / name}: no such file; build the larger data set there with 01_build_data")
@@ -111,6 +163,10 @@ def further_questions(known: Path, larger: Path) -> Dataset:
     further = after.samples[(after.samples["split"] == "test") & ~after.samples["sample_id"].isin(before.samples["sample_id"])]
     if further.empty:
         raise ParameterError(f"{larger / SAMPLES}: no test question that {known / SAMPLES} has not; build it with more test dialogues")
+    # A CRS leaves the shoppers of its own validation and test dialogues out of what it learns, but cannot know those of later ones.
+    learned = set(read_corpus(known / "corpus").behaviour["user_id_encrypt"]) & set(further["user_id"])
+    if learned:
+        raise ParameterError(f"{known / 'corpus'}: holds clicks of {min(learned)}, the shopper of a further question, which the systems may have learned from; leave such dialogues out")
     return Dataset(further.reset_index(drop=True), after.items)
 
 
@@ -144,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     disable_progress_bar()  # of the loading of weights
     try:
         print(answer_further(chosen.folder, chosen.larger).to_string(index=False))
-    except (ParameterError, ValueError, FileNotFoundError) as error:
+    except (ParameterError, Busy, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -45,14 +45,17 @@ def train_and_answer(study: Study, key: str) -> pd.DataFrame | None:
     return history.assign(stage=history["stage"].map(category_name)) if "stage" in history else history
 
 
+OWN_STAGES = ("all categories", "all", "reply")  # of systems trained in stages: on their own task, with all data
+
+
 def loss_histories(histories: dict[str, pd.DataFrame | None]) -> pd.DataFrame:
-    """The training histories of several systems as one, a ``stage`` per system; of one trained in stages the first, which all data share."""
+    """The training histories of several systems as one, a ``stage`` per system; of one trained in stages the one of ``OWN_STAGES``."""
     parts = []
     for key, history in histories.items():
         if history is not None:
-            first = history[history["stage"] == history["stage"].iloc[0]] if "stage" in history else history
-            parts.append(first.assign(stage=key))
-    return pd.concat(parts, ignore_index=True)
+            own = history[history["stage"].isin(OWN_STAGES)] if "stage" in history else history
+            parts.append(own.assign(stage=key))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["stage", "epoch", "train_loss", "valid_loss"])
 
 
 def worked_example(study: Study, key: str) -> str:
