@@ -7,17 +7,21 @@ import sys
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import tiny
 import torch
 from conftest import slow
+from jupyter_client.manager import KernelManager
+from nbclient.exceptions import DeadKernelError
 from safetensors.torch import load_file
 
 from llmcrs_utils.corpus.schema import write_corpus
 from llmcrs_utils.crs.unimind import UniMind
 from llmcrs_utils.files.locks import Busy, held
 from llmcrs_utils.files.parquet import read_parquet
+from llmcrs_utils.study import job
 from llmcrs_utils.study import run as study_run
 from llmcrs_utils.study.run import (
     FINISHED,
@@ -326,3 +330,30 @@ def test_a_lock_file_left_behind_means_nothing(tmp_path):
     (tmp_path / ".lock").write_text("")
     with held(tmp_path / ".lock", "x"):
         pass
+
+
+def dying_kernels(monkeypatch, number: int) -> list[int]:
+    """The next ``number`` kernels end at once, as one does whose port was taken; the list grows with each start."""
+    starts, command = [], KernelManager.format_kernel_cmd
+
+    def started(manager, extra_arguments=None):
+        starts.append(1)
+        return [sys.executable, "-c", ""] if len(starts) <= number else command(manager, extra_arguments)
+
+    monkeypatch.setattr(KernelManager, "format_kernel_cmd", started)
+    return starts
+
+
+def test_a_kernel_that_dies_at_its_start_is_started_again(monkeypatch, tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)"), nbformat.v4.new_code_cell("import os; os.abort()")])
+    nbformat.write(notebook, tmp_path / "question.ipynb")
+    monkeypatch.setattr(job, "notebook_path", lambda name: tmp_path / f"{name}.ipynb")
+    starts = dying_kernels(monkeypatch, job.STARTS)
+    with pytest.raises(RuntimeError, match="Kernel died before replying"):
+        job.execute("question", str(tmp_path / "log.ipynb"), {})
+    assert len(starts) == job.STARTS, "it does not try for ever"
+    starts = dying_kernels(monkeypatch, 1)
+    with pytest.raises(DeadKernelError):
+        job.execute("question", str(tmp_path / "log.ipynb"), {})
+    assert len(starts) == 2, "a kernel that dies at work is not started again: its cells would run twice"
+    assert "42" in nbformat.read(tmp_path / "log.ipynb", 4).cells[0].outputs[0].text

@@ -19,15 +19,24 @@ from llmcrs_utils.files.atomic import first_process
 from llmcrs_utils.study.parameters import notebook_path
 
 SECONDS_BETWEEN_LOOKS = 0.5
+STARTS = 3
+DIED_AT_START = "Kernel died before replying"
 
 
 def execute(notebook: str, log: str, parameters: dict) -> None:
-    """Run the notebook in the current folder and save the executed notebook as ``log``, also after an error."""
+    """Run the notebook in the current folder and save the executed notebook as ``log``, also after an error.
+
+    Kernels choose free ports, and two that start at the same moment can choose the same. The one that dies of it is started again.
+    """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        str(notebook_path(notebook)), log if first_process() else os.devnull, parameters, kernel_name="python3", progress_bar=False,
-        cwd=".",
-    )  # fmt: skip
+    written = log if first_process() else os.devnull
+    for start in range(STARTS):
+        try:
+            papermill.execute_notebook(str(notebook_path(notebook)), written, parameters, kernel_name="python3", progress_bar=False, cwd=".")
+            return
+        except RuntimeError as error:
+            if DIED_AT_START not in str(error) or start == STARTS - 1:
+                raise
 
 
 def end_with(*processes: int) -> None:
