@@ -1,8 +1,9 @@
-"""What each CRS and LLM of a run reaches on its validation dialogues, alone, beside the floors: is it good enough to be compared?
+"""What each system of a run reaches on its validation dialogues, alone, beside the floors: is it good enough to be compared?
 
     python benchmarks/validation.py runs/readers
+    python benchmarks/validation.py runs/levers-*    # what longer training and more dialogues give (README.md)
 
-Prints each system's gain over each floor of its tasks with a 95% interval over dialogues and seeds. Half a minute.
+Prints each system's gain over each floor of its tasks with a 95% interval over dialogues and seeds. Half a minute a run.
 """
 
 import json
@@ -36,12 +37,15 @@ def main(run: Path) -> None:
     corpus = read_source("u_need", run / "data" / "corpus", report=Report("stop", run / "set_aside.jsonl"))
     floors = pd.concat(floor_predictions(asked, dataset.items, corpus, prompts_of(language)).values())
     scores = pd.concat([score(samples, answers, language, "valid"), score(asked, floors, language)])
-    floors_of = {task: [key for key in FLOORS if key in set(part["system"])] for task, part in scores.groupby("task")}
-    for system in (*working_alone("crs"), *working_alone("llm")):
-        if (scores["system"] == system.key).any():
-            table = over_others(scores, system.key, floors_of)
-            print(f"\n{system.name}, {scores['sid'].nunique()} validation dialogues\n{table.round(3).to_string(index=False)}")
+    trained, validated = (samples.loc[samples["split"] == split, "sid"].nunique() for split in ("train", "valid"))
+    print(f"\n{run}: {trained} training dialogues, {validated} validation dialogues")
+    for system in (*working_alone("crs"), *working_alone("llm"), *working_alone("typical")):
+        answered = scores[scores["system"] == system.key]
+        if len(answered):
+            floors_of = {task: [key for key in FLOORS if ((scores["system"] == key) & (scores["task"] == task)).any()] for task in answered["task"].unique()}
+            print(f"\n{system.name}\n{over_others(scores, system.key, floors_of).round(3).to_string(index=False)}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for folder in sys.argv[1:]:
+        main(Path(folder))

@@ -353,7 +353,8 @@ def test_a_pair_in_one_table_says_what_each_scores_alone_with_help_and_what_need
         "| elicit (F1) | **0.310** | 0.110 | 0.330* | 0.210 | 0.310 |",
         "| respond (BLEU-2) | 0.150 | **0.190** | 0.170 | 0.160 | 0.190 |",
     ]
-    for name, said in (("Chinese-Alpaca, equal scores ordered by UniMIND(BART)", "(tiebreak)"), ("UniMIND(BART) reranked by Chinese-Alpaca", "(rerank)")):
+    kinds = {"{llm}, equal scores ordered by {crs}": "tiebreak", "{crs} reranked by {llm}": "rerank", "Copy of {llm} (beside {crs})": "copy of Chinese-Alpaca"}
+    for name, said in ((kind.format(crs="UniMIND(BART)", llm="Chinese-Alpaca"), f"({way})") for kind, way in kinds.items()):
         assert said in pair_markdown(pulled, beaten.assign(control=name)).splitlines()[2]
     fallen = pulled.assign(collapsed=["", "Chinese-Alpaca", "", ""])
     assert "(+0.220*† [" in pair_markdown(fallen, beaten).splitlines()[2]

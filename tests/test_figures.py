@@ -77,6 +77,19 @@ def test_prose_shows_the_committed_numbers(again, name):
     assert (again[0] / name).read_text("utf-8") == (ROOT / name).read_text("utf-8")
 
 
+QUOTED = re.compile(r"([+-]\d\.\d{3})[*†]* \[([+-]\d\.\d{3}), ([+-]\d\.\d{3})\]")
+
+
+@pytest.mark.parametrize("name", ["docs/findings.md", "notebooks/15_readers.ipynb"])
+def test_a_gain_that_is_quoted_is_in_a_committed_table(name):
+    tables = [pd.read_csv(path).select_dtypes("number") for path in (ROOT / "figures").rglob("*.csv")]
+    rows = [{f"{value:+.3f}" for value in row} for table in tables for row in table.to_numpy()]
+    text = re.sub(r"<!-- (\w+): .*?<!-- end of \1 -->", "", (ROOT / name).read_text("utf-8"), flags=re.DOTALL)  # written by make figures itself
+    quoted = set(QUOTED.findall(text))
+    assert len(quoted) > 20
+    assert [numbers for numbers in sorted(quoted) if not any(set(numbers) <= row for row in rows)] == []
+
+
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_compared_cells_carry_outputs(path):
     compared = [cell for cell in nbformat.read(path, as_version=4).cells if "nbval-check-output" in cell.metadata.get("tags", [])]

@@ -19,9 +19,11 @@ import papermill
 from matplotlib.figure import Figure
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+from llmcrs_utils.evaluation.complementarity import pull
 from llmcrs_utils.evaluation.diagram import Partner, two_directions
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
+from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
 from llmcrs_utils.evaluation.wording import markdown, pair_markdown
@@ -43,7 +45,7 @@ FROM_RESULTS = {
 PROSE = {
     "README.md": ("answer",),
     "README.zh-CN.md": ("answer_zh",),
-    "docs/findings.md": ("readers", "cross_fitting"),
+    "docs/findings.md": ("readers", "real", "cross_fitting"),
     "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
@@ -103,6 +105,12 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "answer": pair_markdown(pulled, beaten, brief=True),
         "answer_zh": translated(pair_markdown(pulled, beaten, brief=True), IN_CHINESE),
         "readers": pair_markdown(pulled, beaten),
+        "real": gains_beside(
+            {
+                "synthetic, Gemma 3 270M": pulled[pulled["direction"] == "CRS assisting LLM"],
+                "PSCon English, SmolLM2-135M": pull(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}")),
+            }
+        ),
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
@@ -122,6 +130,16 @@ def costs_markdown(table: pd.DataFrame) -> str:
     digits = {"minutes": 0, "in all": 0, "memory (GiB)": 1}
     shown = {name: ["–" if pd.isna(value) else f"{value:.{digits.get(name, 3)}f}" for value in table[name]] for name in table if name != "seeds"}
     return markdown(pd.DataFrame(shown, index=table.index))
+
+
+def gains_beside(studies: dict[str, pd.DataFrame]) -> str:
+    """The gain of one collaboration over its base in several studies, as Markdown; heading -> what ``complementarity.pull`` returns, a row per task."""
+    cells = {}
+    for heading, table in studies.items():
+        marks = ["*" * bool(row.holds) + DAGGER * (isinstance(row.collapsed, str) and row.collapsed != "") for row in table.itertuples()]
+        texts = [f"{row.gain:+.3f}{mark} [{row.low:+.3f}, {row.high:+.3f}]" for row, mark in zip(table.itertuples(), marks)]
+        cells[heading] = pd.Series(texts, index=[f"{row.task} ({row.metric})" for row in table.itertuples()])
+    return markdown(pd.DataFrame(cells))
 
 
 def disliked_markdown(scores: pd.DataFrame) -> str:

@@ -280,7 +280,7 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
             star = ("*" if row.holds else "") + (DAGGER if isinstance(row.collapsed, str) and row.collapsed else "")
             helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({row.gain:+.3f}{star} [{row.low:+.3f}, {row.high:+.3f}])")
         control = beaten[(beaten["task"] == task) & (beaten["system"] == with_help.loc[llm, "system"])].iloc[0]
-        way = next(kind for kind, name in CONTROLS.items() if control["control"] in (name.format(crs=crs, llm=llm), name.format(crs=llm, llm=crs)))
+        way = next(kind for kind, name in CONTROLS.items() if control["control"] == name.format(crs=crs, llm=llm))
         way = {"copy_crs": f"copy of {crs}", "copy_llm": f"copy of {llm}"}.get(way, way)
         best = f"{with_help.loc[llm, 'helped'] - control['gain']:.3f}"
         lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way})"])

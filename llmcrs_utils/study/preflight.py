@@ -14,6 +14,7 @@ import yaml
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_adapter, check_checkpoint
 from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
+from llmcrs_utils.corpus.schema import SPLITS
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root, with_defaults
 from llmcrs_utils.study.plan import Plan
@@ -53,7 +54,8 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     for key, values in trained.items():
         check_choices(key, values, path)
     check_accelerate(profile.get("accelerate", ""), trained, path)
-    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data")
+    learns = len(trained) < len(profile["systems"]) or any(values.get("num_train_epochs", 1) for values in trained.values())
+    report = check_data(profile["01_build_data"], f"{path}: section 01_build_data", learns)
     for key, values in trained.items():
         if values.get("served"):
             check_served(key, values, path)
@@ -237,8 +239,8 @@ def check_typical_backbone(profile: dict, backbone: str, path: str) -> None:
         raise ParameterError(f"{path}: section {section}: {parameter} is missing; give it, or {backbone}_model=...")
 
 
-def check_data(build: dict, where: str) -> Report:
-    """The report on the data that the section ``build`` of a profile names. Nothing is written.
+def check_data(build: dict, where: str, learns: bool = False) -> Report:
+    """The report on the data that the section ``build`` of a profile names. Nothing is written. ``learns``: whether any system will be trained on them.
 
     Raises:
         ParameterError, CorpusError: as ``check``.
@@ -253,17 +255,22 @@ def check_data(build: dict, where: str) -> Report:
         Knobs(**{name: build[name] for name in vars(Knobs()) if name in build})
     except ValueError as error:
         raise ParameterError(f"{where}: {error}") from None
+    sizes = {split: build[f"{split}_dialogues"] for split in SPLITS}
     if corpus != "generated":
         if not build.get("data_dir"):
             raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
         try:
-            read_source(
+            found = read_source(
                 corpus, build["data_dir"], language=build["language"], shares=build["split_shares"], encoding=build["encoding"], report=report
             )
+            sizes = {split: len(dialogues) for split, dialogues in found.dialogues.items()}
         except CorpusError:
             raise
         except (LookupError, ValueError) as error:
             raise ParameterError(f"{where}: {error.args[0]}") from None
+    empty = [split for split in ("train", "valid") if learns and not sizes[split]]
+    if empty:
+        raise ParameterError(f"{where}: there are no dialogues in {' and '.join(empty)}; systems learn from train, and valid says which epoch is kept")
     return report
 
 
