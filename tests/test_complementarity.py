@@ -95,8 +95,10 @@ def test_titles_count_what_the_tables_say_and_no_collapsed_row():
     both = fallen_in("elicit", "bcrs")
     assert {claims.only_one_is_right(outcomes(scores, health=both)), claims.corrected_and_spoiled(help_and_harm(scores, health=both))} == {claims.ALL_COLLAPSED}
     assert "in 1 of 3 combinations" in claims.categories_raised(pd.DataFrame({"alone": [0.1, 0.2, 0.3], "helped": [0.2, 0.2, 0.1]}))
-    crossed = pd.DataFrame({"change": [-0.1, 0.1, -0.2, -0.3], "collapsed": ["", "", "", "ChatGLM"]})
-    assert claims.lower_when_cross_fitted(crossed).endswith("in 2 of 3 cases")
+    crossed = pd.DataFrame({"change": [-0.1, 0.1, -0.2, -0.3], "collapsed": ["", "", "", "ChatGLM"], "change p (Holm)": float("nan")})
+    assert claims.cross_fitting_changes(crossed).endswith("in 2 of 3 cases")
+    tested = crossed.assign(**{"change p (Holm)": [0.3, 0.01, 0.02, float("nan")]})
+    assert claims.cross_fitting_changes(tested) == "With cross-fitted instead of in-sample help, 1 of 3 scores are significantly higher, and 1 lower"
     assert claims.following_the_helper(pd.DataFrame({"moved": [0.1, -0.1, 0.2], "collapsed": ["", "", "ChatGLM"]})).endswith("in 1 of 2 cases")
 
 

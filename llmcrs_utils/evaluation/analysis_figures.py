@@ -256,7 +256,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
 
 def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
-    figure, panels = _panels(claims.lower_when_cross_fitted(table), corpus_note, table)
+    figure, panels = _panels(claims.cross_fitting_changes(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task].to_dict("records")
         for place, row in enumerate(part):
