@@ -98,7 +98,7 @@ def test_titles_count_what_the_tables_say_and_no_collapsed_row():
     crossed = pd.DataFrame({"change": [-0.1, 0.1, -0.2, -0.3], "collapsed": ["", "", "", "ChatGLM"], "change p (Holm)": float("nan")})
     assert claims.cross_fitting_changes(crossed).endswith("in 2 of 3 cases")
     tested = crossed.assign(**{"change p (Holm)": [0.3, 0.01, 0.02, float("nan")]})
-    assert claims.cross_fitting_changes(tested) == "With cross-fitted instead of in-sample help, 1 of 3 scores are significantly higher, and 1 lower"
+    assert claims.cross_fitting_changes(tested) == "Cross-fitted instead of in-sample help: 1 of 3 scores significantly higher, 1 lower"
     assert claims.following_the_helper(pd.DataFrame({"moved": [0.1, -0.1, 0.2], "collapsed": ["", "", "ChatGLM"]})).endswith("in 1 of 2 cases")
 
 

@@ -80,14 +80,23 @@ def test_prose_shows_the_committed_numbers(again, name):
 QUOTED = re.compile(r"([+-]\d\.\d{3})[*†]* \[([+-]\d\.\d{3}), ([+-]\d\.\d{3})\]")
 
 
-@pytest.mark.parametrize("name", ["docs/findings.md", "notebooks/15_readers.ipynb"])
-def test_a_gain_that_is_quoted_is_in_a_committed_table(name):
-    tables = [pd.read_csv(path).select_dtypes("number") for path in (ROOT / "figures").rglob("*.csv")]
-    rows = [{f"{value:+.3f}" for value in row} for table in tables for row in table.to_numpy()]
-    text = re.sub(r"<!-- (\w+): .*?<!-- end of \1 -->", "", (ROOT / name).read_text("utf-8"), flags=re.DOTALL)  # written by make figures itself
-    quoted = set(QUOTED.findall(text))
-    assert len(quoted) > 20
-    assert [numbers for numbers in sorted(quoted) if not any(set(numbers) <= row for row in rows)] == []
+def written_in(path: Path) -> str:
+    """The text of a page without the tables that make figures writes, or of a notebook without its outputs."""
+    if path.suffix == ".ipynb":
+        return "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    return re.sub(r"<!-- (\w+): .*?<!-- end of \1 -->", "", path.read_text("utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "least"), [("docs/findings.md", 20), ("notebooks/15_readers.ipynb", 6)])
+def test_a_gain_that_is_quoted_is_in_a_committed_table(name, least):
+    """Gain, low and high stand side by side there."""
+    known = set()
+    for path in (ROOT / "figures").rglob("*.csv"):
+        for row in pd.read_csv(path).select_dtypes("number").to_numpy():
+            said = [f"{value:+.3f}" for value in row]
+            known |= set(zip(said, said[1:], said[2:]))
+    quoted = set(QUOTED.findall(written_in(ROOT / name)))
+    assert len(quoted) >= least and quoted <= known, sorted(quoted - known)
 
 
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)

@@ -269,4 +269,9 @@ def test_a_server_that_is_down_or_lacks_the_model_is_told_before_anything_runs(r
         with pytest.raises(ParameterError, match=message) as error:
             check(**changes)
         assert "\n" not in str(error.value)
+    profile |= {"systems": ["gpt"], "01_build_data": {"train_dialogues": 0, "valid_dialogues": 0}}
+    assert check()["systems"] == ["gpt"], "what is not trained needs test dialogues alone"
+    profile["01_build_data"]["test_dialogues"] = 0
+    with pytest.raises(ParameterError, match="there are no dialogues in test"):
+        check()
     assert load_profile(tmp_path / "mine.yaml")["profile"] == "mine" and isinstance(served.summary(tmp_path), pd.DataFrame)

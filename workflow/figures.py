@@ -10,6 +10,7 @@ Two minutes, no model, no GPU; the same bytes on the same machine.
 import os
 import re
 import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +46,7 @@ FROM_RESULTS = {
 PROSE = {
     "README.md": ("answer",),
     "README.zh-CN.md": ("answer_zh",),
-    "docs/findings.md": ("readers", "real", "cross_fitting"),
+    "docs/findings.md": ("readers", "cross_fitted", "real", "cross_fitting"),
     "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
@@ -95,7 +96,9 @@ def execute(name: str, root: Path) -> None:
 
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in docs -> the Markdown that belongs there."""
-    pulled, beaten = (pd.read_csv(figures / READERS / f"{name}.csv") for name in ("confirmed", "over_controls"))
+    pulled, beaten, both, added, beaten_cross_fitted = (
+        pd.read_csv(figures / READERS / f"{name}.csv") for name in ("confirmed", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
+    )
     chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
@@ -105,6 +108,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "answer": pair_markdown(pulled, beaten, brief=True),
         "answer_zh": translated(pair_markdown(pulled, beaten, brief=True), IN_CHINESE),
         "readers": pair_markdown(pulled, beaten),
+        "cross_fitted": textwrap.indent(cross_fitting_markdown(both, added, beaten_cross_fitted), "   "),
         "real": gains_beside(
             {
                 "synthetic, Gemma 3 270M": pulled[pulled["direction"] == "CRS assisting LLM"],
@@ -132,14 +136,34 @@ def costs_markdown(table: pd.DataFrame) -> str:
     return markdown(pd.DataFrame(shown, index=table.index))
 
 
+def interval_text(gain: float, low: float, high: float, marks: str = "") -> str:
+    return f"{gain:+.3f}{marks} [{low:+.3f}, {high:+.3f}]"
+
+
 def gains_beside(studies: dict[str, pd.DataFrame]) -> str:
     """The gain of one collaboration over its base in several studies, as Markdown; heading -> what ``complementarity.pull`` returns, a row per task."""
     cells = {}
     for heading, table in studies.items():
-        marks = ["*" * bool(row.holds) + DAGGER * (isinstance(row.collapsed, str) and row.collapsed != "") for row in table.itertuples()]
-        texts = [f"{row.gain:+.3f}{mark} [{row.low:+.3f}, {row.high:+.3f}]" for row, mark in zip(table.itertuples(), marks)]
-        cells[heading] = pd.Series(texts, index=[f"{row.task} ({row.metric})" for row in table.itertuples()])
-    return markdown(pd.DataFrame(cells))
+        rows = table.fillna({"collapsed": ""}).itertuples()
+        cells[heading] = {f"{row.task} ({row.metric})": interval_text(row.gain, row.low, row.high, "*" * int(row.holds == True) + DAGGER * bool(row.collapsed)) for row in rows}  # noqa: E712 - NaN is no star
+    return markdown(pd.DataFrame(cells, index=list(dict.fromkeys(name for column in cells.values() for name in column))).fillna("–"))
+
+
+def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.DataFrame) -> str:
+    """One collaboration with in-sample and with cross-fitted help, as Markdown: a column per task.
+
+    Args:
+        both, added: what ``cross_fitting.both_gains`` returns, for all dialogues and for those that were added later; what is significant in both has a star.
+        beaten: ``controls.over_the_best_control`` with cross-fitted help; significant rows have a star.
+    """
+    heads = [f"{task} ({metric})" for task, metric in zip(both["task"], both["metric"])]
+    added, beaten = added.set_index("task").loc[both["task"]], beaten.set_index("task").loc[both["task"]]
+    rows = {}
+    for name, kind, value in (("gain, in-sample help", "in-sample", "in-sample gain"), ("gain, cross-fitted help", "cross-fitted", "cross-fitted gain"), ("cross-fitted minus in-sample", "change", "change")):
+        stars = (both[f"{kind} p (Holm)"].to_numpy() < 0.05) & (added[f"{kind} p (Holm)"].to_numpy() < 0.05)
+        rows[name] = [interval_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
+    rows["cross-fitted minus control"] = [interval_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
+    return markdown(pd.DataFrame(rows, index=heads).T, f"{both['over'].iloc[0]} with help")
 
 
 def disliked_markdown(scores: pd.DataFrame) -> str:

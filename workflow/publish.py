@@ -23,7 +23,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.llm.system import CURVE, read_curve
 from llmcrs_utils.study.further import NEW, records_of, unanswered
-from llmcrs_utils.study.parameters import with_defaults
+from llmcrs_utils.study.parameters import ParameterError, with_defaults
 from llmcrs_utils.study.profile import check_profile
 from llmcrs_utils.study.run import PROVENANCE, USUAL_SEED
 from llmcrs_utils.systems.predictions import CATALOGUE, CATALOGUE_SCHEMA, SCHEMA, read_all, read_predictions
@@ -61,11 +61,14 @@ def check_clean(run: Path, records: dict[str, dict]) -> None:
 def larger(run: Path) -> Path:
     """Where the answers of a run's systems are: in the run beside it with more test dialogues, if there is one, which all of them must have answered."""
     more = run.with_name(run.name + LARGER)
-    if not (more / NEW).is_dir():
+    if not (more / "data").is_dir():
         return run
-    missing = unanswered(run, more)
+    try:
+        missing = unanswered(run, more)
+    except ParameterError as error:
+        sys.exit(str(error))
     if missing:
-        sys.exit(f"{more}: {', '.join(missing)} of {run} have not answered all its questions; call python -m llmcrs_utils.study.further {run} {more} again")
+        sys.exit(f"{more}: lacks further answers, or has outdated ones, in {', '.join(missing)}; call make further PROFILE={run.name} LARGER={more}, or move the folder away")
     return more
 
 

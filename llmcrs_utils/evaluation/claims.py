@@ -84,7 +84,7 @@ def cross_fitting_changes(table: pd.DataFrame) -> str:
     """``cross_fitting.both_gains``."""
     tested, up, down = significant(table.assign(**{"gain": table["change"], "p (Holm)": table["change p (Holm)"]}))
     if tested:
-        return f"With cross-fitted instead of in-sample help, {up} of {tested} scores are significantly higher, and {down} lower"
+        return f"Cross-fitted instead of in-sample help: {up} of {tested} scores significantly higher, {down} lower"
     return counted(table, table["change"] < 0, "A collaboration scores lower with cross-fitted than with in-sample help")
 
 

@@ -6,8 +6,8 @@ The second folder is where ``01_build_data`` put the larger data set: ``data/``,
 questions that are in both must be the same. Answers that the run has given are copied, and the CRSs, LLMs and collaborations answer what is left of the test
 part, each with the help of its own assistant. A call after a kill goes on with the first system that has not answered everything.
 
-Beside the answers, ``further/made/`` says of each file by which model and to which questions they were given. Answers of another model, or to a question that has
-changed, are asked again.
+Beside the answers, ``further/made/`` says of each file by which model and to which questions they were given. If the model, a question or the help has changed,
+the system is asked all further questions again.
 """
 
 import argparse
@@ -52,40 +52,50 @@ def answer_further(folder: str | Path, larger: str | Path) -> pd.DataFrame:
     counts = []
     with held(larger / ".further.lock", f"{larger} is being answered"):
         for run in tqdm(runs, desc="systems"):
-            path = larger / answers_file(run, folder)
-            own, kept = with_catalogue(Path(run.predictions_file)), still_valid(run, folder, larger, new)
-            asked = Dataset(new.samples[~new.samples["sample_id"].isin(kept["sample_id"])].reset_index(drop=True), new.items)
-            counts.append((path.relative_to(larger).with_suffix(""), len(own) + len(kept), len(asked.samples)))
-            parts = [own, kept, *([answers_of(run, asked, larger)] if len(asked.samples) else [])]
-            write_predictions(pd.concat(parts, ignore_index=True), path)
-            made = {"model": model_of(run), "questions": hashes(new.samples), "of": str(folder), "git": git_state(), "device": device_name()}
-            if len(asked.samples):
-                write_json(record_file(run, folder, larger), made)
+            own, path, asked = with_catalogue(Path(run.predictions_file)), larger / answers_file(run, folder), identity(run, new, larger)
+            known = is_answered(run, folder, larger, asked)
+            if known:
+                earlier = with_catalogue(path)
+                further = earlier[earlier["sample_id"].isin(new.samples["sample_id"])]
+            else:
+                further = answers_of(run, new, larger)
+            write_predictions(pd.concat([own, further], ignore_index=True), path)
+            if not known:
+                write_json(record_file(run, folder, larger), asked | {"of": str(folder), "git": git_state(), "device": device_name()})
+            counts.append((path.relative_to(larger).with_suffix(""), len(own) + len(further) * known, len(further) * (not known)))
     return pd.DataFrame(counts, columns=["run", "copied", "answered"])
 
 
-def still_valid(run: Run, folder: Path, larger: Path, new: Dataset) -> pd.DataFrame:
-    """The answers to ``new`` questions that this very model has given below ``larger`` already."""
-    path, made = larger / answers_file(run, folder), read_json_or_none(record_file(run, folder, larger)) or {}
-    if not path.is_file() or made.get("model") != model_of(run):
-        return with_catalogue(Path(run.predictions_file))[:0]
-    answered, now = made["questions"], hashes(new.samples)
-    answers = with_catalogue(path)
-    return answers[[sample in now and answered.get(sample) == now[sample] for sample in answers["sample_id"]]]
+def identity(run: Run, new: Dataset, larger: Path) -> dict[str, str]:
+    """Of which ``model``, with which settings of decoding, and to which ``questions``, with which help, answers are: twelve hexadecimal digits each."""
+    key = json.loads((Path(run.output_dir) / KEY_FILE).read_text(encoding="utf-8"))
+    decoding = {name: run.parameters[name] for name in ("num_beams", "candidate_orders") if name in run.parameters}  # not in the key
+    rows, assistant = new.samples.astype(str).to_dict("records"), system_of(run.system).assistant
+    help_file = larger / "predictions" / f"{run_name(assistant, run.seed)}.parquet" if assistant else None
+    if help_file and help_file.is_file():
+        said = read_parquet(help_file)
+        rows += said.loc[said["sample_id"].isin(new.samples["sample_id"]), ["sample_id", "text", "ranking"]].astype(str).to_dict("records")
+    return {"model": digest([key, decoding]), "questions": digest(rows)}
+
+
+def is_answered(run: Run, folder: Path, larger: Path, asked: dict[str, str]) -> bool:
+    """Whether the answers below ``larger`` are those of this very model to these very questions."""
+    made = read_json_or_none(record_file(run, folder, larger)) or {}
+    return (larger / answers_file(run, folder)).is_file() and made.items() >= asked.items()
 
 
 def unanswered(folder: str | Path, larger: str | Path) -> list[str]:
-    """Names of the runs in ``folder`` whose systems have not answered every further question below ``larger``."""
+    """The runs in ``folder`` whose systems have not answered every further question below ``larger``, by their answers files."""
     folder, larger = Path(folder), Path(larger)
     new = further_questions(folder, larger)
-    return [run.name for run in trained_runs(folder) if set(still_valid(run, folder, larger, new)["sample_id"]) != set(new.samples["sample_id"])]
+    return [str(answers_file(run, folder)) for run in trained_runs(folder) if not is_answered(run, folder, larger, identity(run, new, larger))]
 
 
 def records_of(folder: str | Path, larger: str | Path) -> dict[str, dict]:
     """Answers file without ending -> by which commit, on which device and by which run's model its further answers were given."""
     pairs = [(run, record_file(run, Path(folder), Path(larger))) for run in trained_runs(Path(folder))]
     records = {str(answers_file(run, Path(folder)).with_suffix("")): json.loads(file.read_text(encoding="utf-8")) for run, file in pairs if file.is_file()}
-    return {name: {part: record[part] for part in ("model", "of", "git", "device")} for name, record in records.items()}
+    return {name: {part: value for part, value in record.items() if part != "questions"} for name, record in records.items()}
 
 
 def answers_file(run: Run, folder: Path) -> Path:
@@ -95,17 +105,6 @@ def answers_file(run: Run, folder: Path) -> Path:
 
 def record_file(run: Run, folder: Path, larger: Path) -> Path:
     return larger / NEW / "made" / answers_file(run, folder).with_suffix(".json")
-
-
-def model_of(run: Run) -> str:
-    """Twelve hexadecimal digits that identify the trained model."""
-    return digest(json.loads((Path(run.output_dir) / KEY_FILE).read_text(encoding="utf-8")))
-
-
-def hashes(samples: pd.DataFrame) -> dict[str, str]:
-    """Sample id -> twelve hexadecimal digits that identify all that may be read of it."""
-    rows = samples.astype(str).to_dict("records")
-    return {row["sample_id"]: digest(row) for row in rows}
 
 
 def trained_runs(folder: Path) -> list[Run]:
@@ -164,9 +163,15 @@ def further_questions(folder: Path, larger: Path) -> Dataset:
     if further.empty:
         raise ParameterError(f"{larger / SAMPLES}: no test question that {known / SAMPLES} has not; build it with more test dialogues")
     # A CRS leaves the shoppers of its own validation and test dialogues out of what it learns, but cannot know those of later ones.
-    learned = set(read_corpus(known / "corpus").behaviour["user_id_encrypt"]) & set(further["user_id"])
-    if learned:
-        raise ParameterError(f"{known / 'corpus'}: holds clicks of {min(learned)}, the shopper of a further question, which the systems may have learned from; leave such dialogues out")
+    held_out = before.samples.loc[before.samples["split"] != "train", "user_id"]
+    seen = set(read_corpus(known / "corpus").behaviour["user_id_encrypt"]) - set(held_out)
+    learned = further[further["user_id"].isin(seen)].drop_duplicates("sid")
+    if len(learned):
+        first = learned.iloc[0]
+        raise ParameterError(
+            f"{known / 'corpus'}: holds clicks of {first['user_id']}, the shopper of dialogue {first['sid']}, from which the systems may have learned "
+            f"({len(learned)} such dialogues); leave them out of the larger data set"
+        )
     return Dataset(further.reset_index(drop=True), after.items)
 
 

@@ -8,6 +8,7 @@ writes a log.
 
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ def execute(notebook: str, log: str, parameters: dict) -> None:
         except RuntimeError as error:
             if DIED_AT_START not in str(error) or start == STARTS - 1:
                 raise
+            print(f"{notebook}: {error}; starting it again", file=sys.stderr)
+            time.sleep(random.random())
 
 
 def end_with(*processes: int) -> None:

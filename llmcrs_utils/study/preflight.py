@@ -54,7 +54,7 @@ def check(path: str, overrides: dict[str, Any]) -> tuple[dict, Report]:
     for key, values in trained.items():
         check_choices(key, values, path)
     check_accelerate(profile.get("accelerate", ""), trained, path)
-    learns = len(trained) < len(profile["systems"]) or any(values.get("num_train_epochs", 1) for values in trained.values())
+    learns = len(trained) < len(profile["systems"]) or any(not values.get("served") and values.get("num_train_epochs", 1) for values in trained.values())
     report = check_data(profile["01_build_data"], f"{path}: section 01_build_data", learns)
     for key, values in trained.items():
         if values.get("served"):
@@ -268,9 +268,9 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
             raise
         except (LookupError, ValueError) as error:
             raise ParameterError(f"{where}: {error.args[0]}") from None
-    empty = [split for split in ("train", "valid") if learns and not sizes[split]]
+    empty = [split for split in SPLITS if (learns or split == "test") and not sizes[split]]
     if empty:
-        raise ParameterError(f"{where}: there are no dialogues in {' and '.join(empty)}; systems learn from train, and valid says which epoch is kept")
+        raise ParameterError(f"{where}: there are no dialogues in {' and '.join(empty)}; systems learn from train, valid says which epoch is kept, and test is what is scored")
     return report
 
 
