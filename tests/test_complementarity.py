@@ -48,8 +48,12 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert table.loc["ALLM-BCRS", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.2, 0.6, 0.35, 0.15])
     assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
     assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False} and table["clear"].all()
-    assert claims.towards_the_helper(table) == "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards the helper's score"
-    assert claims.towards_the_helper(table.assign(towards=True)).endswith("excludes zero; all 2 go towards the helper's score")
+    assert claims.towards_the_helper(table) == "Help changes 2 of 2 scores significantly; 1 towards the helper's score"
+    assert claims.towards_the_helper(table.assign(towards=True)) == "Help changes 2 of 2 scores significantly; all towards the helper's score"
+    assert claims.towards_the_helper(table.assign(holds=False)) == "Help changes 0 of 2 scores significantly"
+    untested = table.assign(**{"p (Holm)": float("nan"), "holds": False})
+    assert claims.towards_the_helper(untested) == "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards the helper's score"
+    assert claims.towards_the_helper(untested.assign(towards=True)).endswith("excludes zero; all 2 go towards the helper's score")
     controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15], "sound": [True, False]})
     (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
     points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
@@ -63,7 +67,7 @@ def test_only_changes_that_are_clear_count_as_pulled():
     even = pull(scores_of(in_two_runs({"bcrs": [0.2] * 30, "allm": [0.2] * 30, "allm-bcrs": [0.2] * 30})))
     assert not even["towards"].any() and not even["clear"].any()
     unsure = pull(scores_of(in_two_runs({"bcrs": [0, 1] * 15, "allm": [1] * 30, "allm-bcrs": [1, 0] * 14 + [1, 1]})))
-    assert unsure["towards"].all() and not unsure["clear"].any() and claims.towards_the_helper(unsure) == "For none of 1 changes by help the 95% interval excludes zero"
+    assert unsure["towards"].all() and not unsure["clear"].any() and claims.towards_the_helper(unsure) == "Help changes 0 of 1 scores significantly"
     values = in_two_runs({"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15})
     assert pull(scores_of(values))["clear"].all() and not pull(scores_of(values), fallen_in("elicit", "allm"))["clear"].any()
 
@@ -117,7 +121,7 @@ def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_t
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), over_the_better(scores))
-    assert "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "Help changes 2 of 2 scores significantly; 1 towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
     said = wording.overview(pull(alone), over_the_better(alone))
     assert said.count("tested") == 1 and "Nothing can be tested here (one seed" in said, "it is said once"

@@ -142,8 +142,8 @@ def without_third(answers):
     ("change", "message"),
     [
         (without_third, r"mine\.csv: mine \(seed 1\) answers elicit, but not d2:elicit \(1 of 6 samples are missing\); answer all"),
-        (lambda a: pd.concat([a, a.iloc[:2]]), r"d0:elicit is answered twice by mine, seed 1 \(2 such rows\); keep one"),
-        (lambda a: a.replace("d1:elicit", "d9:elicit"), r"row 2: no sample is called 'd9:elicit' \(1 such rows\)"),
+        (lambda a: pd.concat([a, a.iloc[:2]]), r"d0:elicit is answered twice by mine, seed 1 \(2 in all\); keep one"),
+        (lambda a: a.replace("d1:elicit", "d9:elicit"), r"row 2: no sample is called 'd9:elicit' \(1 in all\)"),
         (lambda a: a.rename(columns={"text": "answer"}), r"needs the columns sample_id and text or ranking, but has sample_id, answer"),
         (changed(seed="one"), r"row 1, seed: 'one' is no whole number"),
         (changed(split="train"), r"row 1: d0:elicit is a test sample, not train"),

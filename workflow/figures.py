@@ -144,7 +144,7 @@ def gains_beside(studies: dict[str, pd.DataFrame]) -> str:
     """The gain of one collaboration over its base in several studies, as Markdown; heading -> what ``complementarity.pull`` returns, a row per task."""
     cells = {}
     for heading, table in studies.items():
-        rows = table.fillna({"collapsed": ""}).itertuples()
+        rows = table.assign(collapsed=table["collapsed"].astype(object).fillna("")).itertuples()
         cells[heading] = {f"{row.task} ({row.metric})": interval_text(row.gain, row.low, row.high, "*" * int(row.holds == True) + DAGGER * bool(row.collapsed)) for row in rows}  # noqa: E712 - NaN is no star
     return markdown(pd.DataFrame(cells, index=list(dict.fromkeys(name for column in cells.values() for name in column))).fillna("–"))
 

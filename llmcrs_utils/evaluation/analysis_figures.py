@@ -266,7 +266,7 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
                 axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, [row["system"] for row in part])
-        axes.set_xlabel(f"gain in {part[0]['metric']}")
+        axes.set_xlabel(f"gain over the base, in {part[0]['metric']}")
     handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(HELP_KINDS, ("x", "o"))]
     _legend(figure, handles, 2)
     return figure

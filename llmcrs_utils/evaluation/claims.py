@@ -42,7 +42,12 @@ def changes(table: pd.DataFrame, what: str) -> str:
 
 
 def towards_the_helper(table: pd.DataFrame) -> str:
-    """``complementarity.pull``."""
+    """``complementarity.pull``: how many changes are significant or, if none is tested, how many intervals exclude zero."""
+    tested = table[table["p (Holm)"].notna()]
+    if len(tested):
+        held = tested[tested["holds"]]
+        which = "" if held.empty else "; all towards the helper's score" if held["towards"].all() else f"; {held['towards'].sum()} towards the helper's score"
+        return f"Help changes {len(held)} of {len(tested)} scores significantly{which}"
     clear, sound = table[table["clear"]], (table["collapsed"] == "").sum()
     if clear.empty:
         return f"For none of {sound} changes by help the 95% interval excludes zero"

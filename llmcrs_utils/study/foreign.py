@@ -81,7 +81,7 @@ def to_predictions(
         if sample_id not in known:
             unknown = sum(_text(other, f"{where}, sample_id").strip() not in known for other in answers["sample_id"])
             raise AnswersError(
-                f"{where}: no sample is called {sample_id!r} ({unknown} such rows); "
+                f"{where}: no sample is called {sample_id!r} ({unknown} in all); "
                 "take the names from samples.parquet or alpaca_test.json"
             )
         sample = known[sample_id]
@@ -284,7 +284,7 @@ def _complete(predictions: pd.DataFrame, samples: pd.DataFrame, path: str | Path
     if len(twice):
         first = twice.iloc[0]
         raise AnswersError(
-            f"{path}: {first['sample_id']} is answered twice by {first['system']}, seed {first['seed']} ({len(twice)} such rows); "
+            f"{path}: {first['sample_id']} is answered twice by {first['system']}, seed {first['seed']} ({len(twice)} in all); "
             "keep one answer each, or tell the runs apart in the column seed"
         )
     asked = samples[["sample_id", "split", "task"]]
