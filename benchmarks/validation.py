@@ -37,13 +37,14 @@ def main(run: Path) -> None:
     corpus = read_source("u_need", run / "data" / "corpus", report=Report("stop", run / "set_aside.jsonl"))
     floors = pd.concat(floor_predictions(asked, dataset.items, corpus, prompts_of(language)).values())
     scores = pd.concat([score(samples, answers, language, "valid"), score(asked, floors, language)])
+    floors_of = {task: [key for key in FLOORS if key in set(part["system"])] for task, part in scores.groupby("task")}
     trained, validated = (samples.loc[samples["split"] == split, "sid"].nunique() for split in ("train", "valid"))
     print(f"\n{run}: {trained} training dialogues, {validated} validation dialogues")
     for system in (*working_alone("crs"), *working_alone("llm"), *working_alone("typical")):
         answered = scores[scores["system"] == system.key]
         if len(answered):
-            floors_of = {task: [key for key in FLOORS if ((scores["system"] == key) & (scores["task"] == task)).any()] for task in answered["task"].unique()}
-            print(f"\n{system.name}\n{over_others(scores, system.key, floors_of).round(3).to_string(index=False)}")
+            compared = {task: floors_of[task] for task in answered["task"].unique()}
+            print(f"\n{system.name}\n{over_others(scores, system.key, compared).round(3).to_string(index=False)}")
 
 
 if __name__ == "__main__":

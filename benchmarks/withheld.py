@@ -15,10 +15,8 @@ from tqdm import tqdm
 
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, paired_gains
-from llmcrs_utils.files.parquet import read_parquet
-from llmcrs_utils.study.further import trained_runs
-from llmcrs_utils.study.run import Run, family_of, run_name
-from llmcrs_utils.systems.predictions import label_run
+from llmcrs_utils.study.further import answers_file, given_answers, predicted, trained_runs
+from llmcrs_utils.study.run import Run, run_name
 from llmcrs_utils.systems.registry import system_of
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset, write_dataset
 
@@ -27,15 +25,13 @@ def main(folder: Path, data: Path, pair: str, task: str) -> None:
     runs = [run for run in trained_runs(folder) if run.system == pair]
     dataset = read_dataset(data)
     asked = Dataset(dataset.samples[(dataset.samples["split"] == "test") & (dataset.samples["task"] == task)].reset_index(drop=True), dataset.items)
-    scores = [scored(asked, alone_of(run, folder, data), "alone", run) for run in runs if not cross_fitted(run)]
+    scores = [scored(asked, given_answers(asked.samples, alone_file(run, data)), "alone", run) for run in runs if not cross_fitted(run)]
     with tempfile.TemporaryDirectory() as place:
         write_dataset(asked, Path(place))
         for run in tqdm(runs, desc="runs"):
             kind = "cross-fitted" if cross_fitted(run) else "in-sample"
-            given = read_parquet(data.parent / Path(run.predictions_file).relative_to(folder))
-            family = family_of(run)
-            withheld = family.answer(family.prepare(run.parameters | {"dataset_dir": place, "assistance_file": ""}), run.output_dir, ["test"])
-            scores += [scored(asked, given, f"{kind} help", run), scored(asked, label_run(withheld, run.system, run.seed), f"{kind} help, withheld", run)]
+            given = given_answers(asked.samples, data.parent / answers_file(run, folder))
+            scores += [scored(asked, given, f"{kind} help", run), scored(asked, predicted(run, Path(place)), f"{kind} help, withheld", run)]
     every, metric = pd.concat(scores), HEADLINE[task]
     names = [name for name in every["system"].unique() if name != "alone"]
     print(f"{pair}, {task}, {asked.samples['sid'].nunique()} test dialogues, {every['seed'].nunique()} seeds; {metric} alone {every.loc[every['system'] == 'alone', metric].mean():.3f}")
@@ -47,15 +43,14 @@ def cross_fitted(run: Run) -> bool:
     return "cross_fitted" in Path(run.predictions_file).parts
 
 
-def alone_of(run: Run, folder: Path, data: Path) -> pd.DataFrame:
-    """The answers of the run's base alone."""
-    return read_parquet(data.parent / "predictions" / f"{run_name(system_of(run.system).base, run.seed)}.parquet")
+def alone_file(run: Run, data: Path) -> Path:
+    """Where the answers of the run's base alone are."""
+    return data.parent / "predictions" / f"{run_name(system_of(run.system).base, run.seed)}.parquet"
 
 
 def scored(asked: Dataset, answers: pd.DataFrame, name: str, run: Run) -> pd.DataFrame:
-    """Scores of the answers to the questions ``asked``, under another name."""
-    mine = answers[answers["sample_id"].isin(asked.samples["sample_id"])]
-    return score(asked.samples, mine, run.parameters["language"]).assign(system=name)
+    """Scores of answers under another name."""
+    return score(asked.samples, answers, run.parameters["language"]).assign(system=name)
 
 
 if __name__ == "__main__":

@@ -70,11 +70,9 @@ def identity(run: Run, new: Dataset, larger: Path) -> dict[str, str]:
     """Of which ``model``, with which settings of decoding, and to which ``questions``, with which help, answers are: twelve hexadecimal digits each."""
     key = json.loads((Path(run.output_dir) / KEY_FILE).read_text(encoding="utf-8"))
     decoding = {name: run.parameters[name] for name in ("num_beams", "candidate_orders") if name in run.parameters}  # not in the key
-    rows, assistant = new.samples.astype(str).to_dict("records"), system_of(run.system).assistant
-    help_file = larger / "predictions" / f"{run_name(assistant, run.seed)}.parquet" if assistant else None
-    if help_file and help_file.is_file():
-        said = read_parquet(help_file)
-        rows += said.loc[said["sample_id"].isin(new.samples["sample_id"]), ["sample_id", "text", "ranking"]].astype(str).to_dict("records")
+    rows, file = new.samples.astype(str).to_dict("records"), help_file(run, larger)
+    if file and file.is_file():
+        rows += given_answers(new.samples, file)[["sample_id", "text", "ranking"]].astype(str).to_dict("records")
     return {"model": digest([key, decoding]), "questions": digest(rows)}
 
 
@@ -96,6 +94,18 @@ def records_of(folder: str | Path, larger: str | Path) -> dict[str, dict]:
     pairs = [(run, record_file(run, Path(folder), Path(larger))) for run in trained_runs(Path(folder))]
     records = {str(answers_file(run, Path(folder)).with_suffix("")): json.loads(file.read_text(encoding="utf-8")) for run, file in pairs if file.is_file()}
     return {name: {part: value for part, value in record.items() if part != "questions"} for name, record in records.items()}
+
+
+def help_file(run: Run, larger: Path) -> Path | None:
+    """Where the answers of the run's assistant are; None for a system that works alone."""
+    assistant = system_of(run.system).assistant
+    return larger / "predictions" / f"{run_name(assistant, run.seed)}.parquet" if assistant else None
+
+
+def given_answers(samples: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The answers in a file to these samples."""
+    given = read_parquet(file)
+    return given[given["sample_id"].isin(samples["sample_id"])]
 
 
 def answers_file(run: Run, folder: Path) -> Path:
@@ -179,14 +189,18 @@ def answers_of(run: Run, asked: Dataset, larger: Path) -> pd.DataFrame:
     """Predictions of a trained system for the samples ``asked``. Its assistant's answers must be below ``larger`` already."""
     place = larger / NEW
     write_dataset(asked, place / "data")
-    own = run.parameters | {"dataset_dir": str(place / "data"), "assistance_file": ""}
-    assistant = system_of(run.system).assistant
-    if assistant:
-        own["assistance_file"] = str(place / "assistance" / f"{run.name}.parquet")
-        said = read_parquet(larger / "predictions" / f"{run_name(assistant, run.seed)}.parquet")
-        write_parquet(merge_assistant(asked.samples, said[said["sample_id"].isin(asked.samples["sample_id"])]), own["assistance_file"])
+    assistance, file = "", help_file(run, larger)
+    if file:
+        assistance = str(place / "assistance" / f"{run.name}.parquet")
+        write_parquet(merge_assistant(asked.samples, given_answers(asked.samples, file)), assistance)
+    return predicted(run, place / "data", assistance)
+
+
+def predicted(run: Run, data: Path, assistance_file: str = "") -> pd.DataFrame:
+    """Predictions of a trained system for the test samples of a data folder, with the help of a file or without any."""
     family = family_of(run)
-    return label_run(family.answer(family.prepare(own), run.output_dir, ["test"]), run.system, run.seed)
+    material = family.prepare(run.parameters | {"dataset_dir": str(data), "assistance_file": assistance_file})
+    return label_run(family.answer(material, run.output_dir, ["test"]), run.system, run.seed)
 
 
 def with_catalogue(path: Path) -> pd.DataFrame:
