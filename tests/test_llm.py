@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from conftest import slow
+from pandas.testing import assert_frame_equal
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,7 +35,7 @@ from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import letter_tokens
-from llmcrs_utils.llm.tuning import base_of, load_tuned, merge, new_lora, tune
+from llmcrs_utils.llm.tuning import base_of, compile_layers, load_tuned, merge, new_lora, tune
 from llmcrs_utils.tasks.answers import restore_width, text_answer
 from llmcrs_utils.text.chat import DAY, FIXED_DAY
 from llmcrs_utils.text.instructions import build_instructions, render_input
@@ -569,6 +570,23 @@ def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_flo
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     answers = answers_of(model, tokenizer, samples, examples)
     assert (answers.loc[samples["task"] == "recommend", "ranking"].map(len) == 20).all()
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="PyTorch compiles layers with a C++ compiler")
+def test_compiled_layers_learn_the_same(tmp_path, tokenizer, examples):
+    learned, histories = [], []
+    for compiles in (False, True):
+        model = new_lora(tiny.backbone("llama"), **LORA)
+        if compiles:
+            torch._dynamo.reset()
+            compile_layers(model)
+        histories.append(tune(model, examples, examples, tokenizer, output_dir=tmp_path / str(compiles), **TUNING))
+        learned.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
+        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == compiles  # it was compiled indeed
+    assert_frame_equal(*histories, rtol=1e-4)
+    for name, weights in learned[0].items():
+        change = learned[1][name] - weights
+        assert change.norm() < 1e-3 * weights.norm(), name
 
 
 CPUS = {"no": {}, "AVX512": {"avx512_f": True, "avx512_bf16": False}, "AVX512-BF16": {"avx512_bf16": True}, "AMX": {"amx_bf16": True}}

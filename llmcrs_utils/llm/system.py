@@ -17,7 +17,7 @@ from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import letter_tokens
-from llmcrs_utils.llm.tuning import keep_untuned, load_tuned, merge, new_lora, tune
+from llmcrs_utils.llm.tuning import compile_layers, keep_untuned, load_tuned, merge, new_lora, tune
 from llmcrs_utils.systems.predictions import label_run
 from llmcrs_utils.tasks.dataset import Dataset, read_dataset
 from llmcrs_utils.text.instructions import build_instructions
@@ -96,6 +96,8 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
+    if parameters["compile_layers"]:
+        compile_layers(model)
     if not parameters["num_train_epochs"]:
         if 0 in parameters["curve_samples"]:
             add_to_curve(material, model, Path(output_dir), 0)

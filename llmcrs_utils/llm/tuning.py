@@ -72,6 +72,31 @@ def new_lora(
     return model
 
 
+def compile_layers(model: PeftModel) -> None:
+    """Let PyTorch fuse the operations of each layer in training, in place. A real LLM is then tuned about twice as fast on a CPU.
+
+    The first batches take a minute longer, unless the code of an earlier run is still in PyTorch's cache. Without a C++ compiler PyTorch warns, and the layers
+    work as before. Validation and answers are not compiled, as each would need code of its own.
+
+    Raises:
+        ValueError: if the model does not say which modules are its layers.
+    """
+    base = model.get_base_model()
+    layers = [module for module in base.modules() if type(module).__name__ in (base._no_split_modules or ())]
+    if not layers:
+        raise ValueError(f"compile_layers: {type(base).__name__} does not say which modules are its layers; give compile_layers: false")
+    if device().type == "cpu":
+        base.set_attn_implementation("eager")  # its products are bfloat16's, which a CPU computes fast, and the rest is fused
+    torch._dynamo.config.suppress_errors = True
+    for layer in layers:
+        layer.compile(dynamic=True)
+
+
+def not_compiled() -> torch.compiler.set_stance:
+    """Within this block compiled layers work as before."""
+    return torch.compiler.set_stance("force_eager")
+
+
 def join_dtypes(model: PeftModel) -> None:
     """Let float32 copies of ``modules_to_save`` work inside a base of another dtype: their inputs and outputs are converted.
 
@@ -168,7 +193,8 @@ class AnswerTrainer(QuietTrainer):
     def evaluation_loop(self, *arguments, metric_key_prefix="eval", **options):
         """The Trainer's, with the mean over all samples as the loss. The mean of the batches' means would depend on the batches."""
         self.sums.zero_()
-        found = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
+        with not_compiled():
+            found = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
         sums, numbers = self.accelerator.reduce(self.sums.to(self.args.device), "sum")
         found.metrics[f"{metric_key_prefix}_loss"] = (sums / numbers.clamp(min=1)).sum().item()
         return found
@@ -208,7 +234,8 @@ class Curve(TrainerCallback):
 
     def look(self) -> None:
         while self.points and self.trainer.seen >= self.points[0]:
-            self.measure(self.points.pop(0))
+            with not_compiled():
+                self.measure(self.points.pop(0))
             self.trainer.model.train()
 
 

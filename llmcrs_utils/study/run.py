@@ -47,6 +47,8 @@ PLACES = {"data_dir", "dataset_dir", "output_dir", "predictions_dir", "predictio
 CHECKPOINTS = {"model_name_or_path", "adapter_name_or_path"}
 # Parameters of answering. A trained model does not depend on them.
 OF_ANSWERING = {"predict_splits", "eval_batch_size", "num_beams", "merge_adapter", "candidate_orders", "served", "served_requests", "report_to", "models"}
+# Parameters that change the speed, and no more of the numbers than another device would.
+OF_SPEED = {"compile_layers"}
 # The parameters on which an LLM behind an address depends: it is not tuned, so the others do not matter.
 OF_SERVED = {"served_model", "shots", "seed", "max_new_tokens", "language", "folds", "held_out_fold"}
 TYPICAL_NOTEBOOK = "06_typical_systems"
@@ -99,7 +101,7 @@ class Run(BaseModel):
         if missing:
             raise FileNotFoundError(f"{missing}: no such file; run the notebooks before {self.notebook} first (`make demo` runs them all)")
         # A typical system keeps its beams in the trained model.
-        left_out = PLACES | CHECKPOINTS | (OF_ANSWERING - {"num_beams"} if self.notebook == TYPICAL_NOTEBOOK else OF_ANSWERING)
+        left_out = PLACES | CHECKPOINTS | OF_SPEED | (OF_ANSWERING - {"num_beams"} if self.notebook == TYPICAL_NOTEBOOK else OF_ANSWERING)
         if self.parameters.get("served"):
             left_out = self.parameters.keys() - OF_SERVED
         matter = {name: value for name, value in self.parameters.items() if name not in left_out}
