@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from llmcrs_utils.evaluation.metrics import HEADLINE, score
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, paired_gains
+from llmcrs_utils.evaluation.wording import gain_text
 from llmcrs_utils.study.further import answers_file, given_answers, predicted, trained_runs
 from llmcrs_utils.study.run import Run, run_name
 from llmcrs_utils.systems.registry import system_of
@@ -36,7 +37,7 @@ def main(folder: Path, data: Path, pair: str, task: str) -> None:
     names = [name for name in every["system"].unique() if name != "alone"]
     print(f"{pair}, {task}, {asked.samples['sid'].nunique()} test dialogues, {every['seed'].nunique()} seeds; {metric} alone {every.loc[every['system'] == 'alone', metric].mean():.3f}")
     for name, (gain, low, high, p) in zip(names, paired_gains(every[[*PAIRED_BY, metric]], [(name, "alone") for name in names], metric), strict=True):
-        print(f"{name:30} {every.loc[every['system'] == name, metric].mean():.3f}  {gain:+.3f} [{low:+.3f}, {high:+.3f}]  p {p:.4f}")
+        print(f"{name:30} {every.loc[every['system'] == name, metric].mean():.3f}  {gain_text(gain, low, high)}  p {p:.4f}")
 
 
 def cross_fitted(run: Run) -> bool:

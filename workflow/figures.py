@@ -27,7 +27,7 @@ from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
-from llmcrs_utils.evaluation.wording import markdown, pair_markdown
+from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
@@ -136,16 +136,12 @@ def costs_markdown(table: pd.DataFrame) -> str:
     return markdown(pd.DataFrame(shown, index=table.index))
 
 
-def interval_text(gain: float, low: float, high: float, marks: str = "") -> str:
-    return f"{gain:+.3f}{marks} [{low:+.3f}, {high:+.3f}]"
-
-
 def gains_beside(studies: dict[str, pd.DataFrame]) -> str:
     """The gain of one collaboration over its base in several studies, as Markdown; heading -> what ``complementarity.pull`` returns, a row per task."""
     cells = {}
     for heading, table in studies.items():
         rows = table.assign(collapsed=table["collapsed"].astype(object).fillna("")).itertuples()
-        cells[heading] = {f"{row.task} ({row.metric})": interval_text(row.gain, row.low, row.high, "*" * int(row.holds == True) + DAGGER * bool(row.collapsed)) for row in rows}  # noqa: E712 - NaN is no star
+        cells[heading] = {f"{row.task} ({row.metric})": gain_text(row.gain, row.low, row.high, "*" * int(row.holds == True) + DAGGER * bool(row.collapsed)) for row in rows}  # noqa: E712 - NaN is no star
     return markdown(pd.DataFrame(cells, index=list(dict.fromkeys(name for column in cells.values() for name in column))).fillna("–"))
 
 
@@ -161,8 +157,8 @@ def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.D
     rows = {}
     for name, kind, value in (("gain, in-sample help", "in-sample", "in-sample gain"), ("gain, cross-fitted help", "cross-fitted", "cross-fitted gain"), ("cross-fitted minus in-sample", "change", "change")):
         stars = (both[f"{kind} p (Holm)"].to_numpy() < 0.05) & (added[f"{kind} p (Holm)"].to_numpy() < 0.05)
-        rows[name] = [interval_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
-    rows["cross-fitted minus control"] = [interval_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
+        rows[name] = [gain_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
+    rows["cross-fitted minus control"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
     return markdown(pd.DataFrame(rows, index=heads).T, f"{both['over'].iloc[0]} with help")
 
 

@@ -17,6 +17,11 @@ WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
 NOT_TESTED = f"; none for one seed or fewer than {FEW_DIALOGUES} dialogues"
 
 
+def gain_text(gain: float, low: float, high: float, marks: str = "") -> str:
+    """A gain with its interval, and with marks (a star, ``health.DAGGER``) behind the gain."""
+    return f"{gain:+.3f}{marks} [{low:+.3f}, {high:+.3f}]"
+
+
 def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None = None, rows: str = "system") -> pd.DataFrame:
     """A row per system and a column per task, headed by the metric too where the table names it.
 
@@ -25,7 +30,7 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
     """
     marks = [DAGGER if names else "" for names in table.get("collapsed", [""] * len(table))]
     cells = [
-        ("–" if pd.isna(number) else f"{number:+.3f}{'*' if sure and certain < 0.05 else ''}{mark} [{least:+.3f}, {most:+.3f}]")
+        ("–" if pd.isna(number) else gain_text(number, least, most, ("*" if sure and certain < 0.05 else "") + mark))
         for number, least, most, certain, mark in zip(table[value], table[low], table[high], table[sure or value], marks)
     ]
     wide = table.assign(cell=cells).pivot(index=rows, columns="task", values="cell")
@@ -135,9 +140,7 @@ def potential_used(table: pd.DataFrame) -> str:
 def ways_grid(table: pd.DataFrame) -> pd.DataFrame:
     """The result of ``controls.realised``: a row per task and way, a column per pair, each cell the gain above the better of the two with
     its interval; ``collapsed`` where the row is not ``sound``."""
-    cells = [
-        f"{row.gain:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" if row.sound else "collapsed" for row in table.itertuples(index=False)
-    ]
+    cells = [gain_text(row.gain, row.low, row.high) if row.sound else "collapsed" for row in table.itertuples(index=False)]
     shown = table.assign(cell=cells, pair=[both_names(row, ", ") for row in table.to_dict("records")])
     wide = shown.pivot(index=["task", "way"], columns="pair", values="cell")
     order = pd.MultiIndex.from_frame(shown[["task", "way"]].drop_duplicates())
@@ -278,7 +281,7 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
         helped = []
         for row in with_help.loc[[llm, crs]].itertuples():
             star = ("*" if row.holds else "") + (DAGGER if isinstance(row.collapsed, str) and row.collapsed else "")
-            helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({row.gain:+.3f}{star} [{row.low:+.3f}, {row.high:+.3f}])")
+            helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({gain_text(row.gain, row.low, row.high, star)})")
         control = beaten[(beaten["task"] == task) & (beaten["system"] == with_help.loc[llm, "system"])].iloc[0]
         way = next(kind for kind, name in CONTROLS.items() if control["control"] == name.format(crs=crs, llm=llm))
         way = {"copy_crs": f"copy of {crs}", "copy_llm": f"copy of {llm}"}.get(way, way)
