@@ -79,8 +79,10 @@ def compile_layers(model: PeftModel) -> None:
     work as before. Validation and answers are not compiled, as each would need code of its own.
 
     Raises:
-        ValueError: if the model does not say which modules are its layers.
+        ValueError: if the model does not say which modules are its layers, or if the environment keeps PyTorch from compiling.
     """
+    if torch._dynamo.config.disable:
+        raise ValueError("compile_layers: the environment variable TORCHDYNAMO_DISABLE is set; take it away, or give compile_layers: false")
     base = model.get_base_model()
     layers = [module for module in base.modules() if type(module).__name__ in (base._no_split_modules or ())]
     if not layers:

@@ -72,5 +72,7 @@ if __name__ == "__main__":
     name, log, job = sys.argv[1:]
     started_by = os.environ.get("STARTED_BY")
     end_with(*([int(started_by)] if started_by else []))
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing here compiles a model, and bitsandbytes would load the compiler: two seconds a kernel
-    execute(name, log, json.loads(job)["parameters"])
+    parameters = json.loads(job)["parameters"]
+    if not parameters.get("compile_layers"):
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing else compiles a model, and bitsandbytes would load the compiler: two seconds a kernel
+    execute(name, log, parameters)
