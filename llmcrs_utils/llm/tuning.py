@@ -1,5 +1,6 @@
 """LoRA tuning of a causal LM through PEFT (paper section 3.2): one adapter for all four tasks."""
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -81,8 +82,8 @@ def compile_layers(model: PeftModel) -> None:
     Raises:
         ValueError: if the model does not say which modules are its layers, or if the environment keeps PyTorch from compiling.
     """
-    if torch._dynamo.config.disable:
-        raise ValueError("compile_layers: the environment variable TORCHDYNAMO_DISABLE is set; take it away, or give compile_layers: false")
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # PyTorch would leave the layers as they are, without a word
+        raise ValueError("compile_layers: the environment variable TORCHDYNAMO_DISABLE is 1; take it away, or give compile_layers: false")
     base = model.get_base_model()
     layers = [module for module in base.modules() if type(module).__name__ in (base._no_split_modules or ())]
     if not layers:
