@@ -589,6 +589,13 @@ def test_compiled_layers_learn_the_same(tmp_path, tokenizer, examples):
         assert change.norm() < 1e-3 * weights.norm(), name
 
 
+def test_layers_are_never_left_uncompiled_without_a_word(monkeypatch):
+    model = new_lora(tiny.backbone("llama"), **LORA)
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    with pytest.raises(ValueError, match="TORCHDYNAMO_DISABLE is 1; take it away, or give compile_layers: false"):
+        compile_layers(model)
+
+
 CPUS = {"no": {}, "AVX512": {"avx512_f": True, "avx512_bf16": False}, "AVX512-BF16": {"avx512_bf16": True}, "AMX": {"amx_bf16": True}}
 
 

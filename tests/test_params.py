@@ -93,7 +93,15 @@ def test_notebook_s_defaults_are_of_the_types_it_declares(path):
 def test_shipped_demo_passes_the_check(capsys):
     assert main(["params/demo.yaml"]) == 0
     shown = capsys.readouterr()
-    assert shown.err == "" and "in order; systems: bcrs, allm, allm-bcrs, bcrs-allm" in shown.out
+    assert shown.err == "" and "in order; systems: bcrs, allm, allm-bcrs, bcrs-allm" in shown.out and "note" not in shown.out
+
+
+def test_a_pretrained_llm_with_the_small_models_settings_is_noted(tmp_path, capsys):
+    path = tmp_path / "own.yaml"
+    for more, noted in (("", True), ("04_tune_llm: {learning_rate: 0.0005}", False), ("04_tune_llm: {num_train_epochs: 0.0}", False)):
+        path.write_text(f"profile: own\nextends: demo\nallm: {{model_name_or_path: {tiny.backbone('llama')}}}\n{more}\n", encoding="utf-8")
+        assert main([str(path)]) == 0
+        assert (f"note: {path}: section allm or 04_tune_llm: no learning_rate; the default is for the small models. params/readers.yaml has" in capsys.readouterr().out) == noted
 
 
 # --- one clear line for each kind of fault

@@ -132,6 +132,14 @@ def test_parameters_of_training_matter_and_those_of_answering_do_not(folder, cha
     assert (crs_run(folder, **changed).key() != crs_run(folder).key()) == other
 
 
+def test_how_fast_an_llm_is_tuned_gives_no_other_key(folder):
+    def key(**changed):
+        places = {"dataset_dir": f"{folder}/data", "output_dir": f"{folder}/systems/allm", "predictions_file": f"{folder}/predictions/allm.parquet"}
+        return run_of("04_tune_llm", {**places, "model_name_or_path": tiny.backbone("llama"), **changed}).key()
+
+    assert key(compile_layers=True) == key() != key(max_samples=1)
+
+
 def test_beams_that_a_typical_system_keeps_in_its_model_matter(folder):
     few, many = (typical(folder, "dia_seq", dia_seq={"num_beams": beams}).key() for beams in (1, 5))
     assert study_run.differences(few, many) == "num_beams was 1, is 5"

@@ -85,7 +85,8 @@ def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems
 def publish_run(name: str, validation: bool = False, answered: Path | None = None) -> Path:
     """Test answers of a run, the labels they are scored on and what was run; returns the folder they are in. ``answered``: the run with more test dialogues.
 
-    With ``validation`` the same of the validation dialogues, answered by systems that work alone: notebooks 14 and 15 choose parameters on them.
+    With ``validation`` also the answers of systems that work alone to the validation dialogues, on which notebooks 14 to 16 choose parameters, and the answers
+    of assistants to training dialogues.
     """
     run, results = RUNS / name, RESULTS / name
     answered, records = answered or run, provenance(run)
@@ -96,8 +97,7 @@ def publish_run(name: str, validation: bool = False, answered: Path | None = Non
     publish_split(answered / "predictions", results / "predictions", "test")
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
     samples = read_parquet(answered / "data" / "samples.parquet")
-    cross_fitted = (run / "cross_fitted").is_dir()
-    kept = samples["split"].isin(["train", "valid", "test"] if cross_fitted else ["valid", "test"] if validation else ["test"])
+    kept = samples["split"].isin(["train", "valid", "test"] if validation else ["test"])
     write_parquet(samples.loc[kept, LABELS].reset_index(drop=True), results / "samples.parquet")
     if answered != run:  # the dialogues that were added after a first look at the others
         first = set(read_parquet(run / "data" / "samples.parquet")["sid"])
@@ -106,6 +106,7 @@ def publish_run(name: str, validation: bool = False, answered: Path | None = Non
     if validation:
         alone = {system.key for family in ("crs", "llm") for system in working_alone(family)}
         publish_split(run / "predictions", results / "validation", "valid", systems=alone)
+        publish_split(run / "predictions", results / "training", "train")
     return results
 
 
@@ -119,10 +120,9 @@ def publish_study() -> None:
 
 
 def publish_cross_fitting(run: Path, results: Path, answered: Path | None = None) -> None:
-    """Test answers with cross-fitted help, and what the help was worth: answers of assistants, and of their folds, to training dialogues."""
+    """Test answers with cross-fitted help, and the answers of the folds' assistants to the training dialogues that were left out."""
     publish_split((answered or run) / "cross_fitted" / "predictions", results / "cross_fitted" / "predictions", "test")
     publish_split(run / "folds" / "predictions", results / "folds" / "predictions", "train")
-    publish_split(run / "predictions", results / "training", "train")
 
 
 def publish_dialogues(run: Path, results: Path) -> None:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llmcrs_utils.evaluation.labels import figure_text
+from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.files.atomic import replacing
 from llmcrs_utils.systems.registry import TASKS, system_of
 
@@ -58,6 +59,32 @@ def skill_curve(curve: pd.DataFrame, title: str) -> Figure:
         axes.set(xlabel="training samples", title=f"{task} (n = {part['n'].iloc[0]})", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
+    figure.suptitle(figure_text(title))
+    return figure
+
+
+def dialogues_curve(table: pd.DataFrame, title: str) -> Figure:
+    """Validation scores by the number of training dialogues with their intervals, a panel per task; the best floor is dashed.
+
+    Args:
+        table: ``task, metric, other, ours, theirs, gain, low, high, system, dialogues`` (``complementarity.over_others`` for every size): ``other`` is a floor.
+            The interval of a score is that of its gain over the best floor.
+    """
+    table = table[table["metric"] == table["task"].map(HEADLINE)]
+    tasks = [task for task in TASKS if task in set(table["task"])]
+    looks = dict(zip(table["system"].unique(), (("#332288", "o"), ("#CC6677", "s"), ("#117733", "D"))))
+    figure = Figure(figsize=(3.1 * len(tasks) + 0.4, 3.4), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks):
+        part = table[table["task"] == task].sort_values("theirs").drop_duplicates(["system", "dialogues"], keep="last").sort_values("dialogues")
+        for name, line in part.groupby("system", sort=False):
+            spread, (colour, marker) = [line["gain"] - line["low"], line["high"] - line["gain"]], looks[name]
+            axes.errorbar(line["dialogues"], line["ours"], yerr=spread, color=colour, marker=marker, markersize=5, capsize=2, linewidth=1.6, label=name)
+        floor = part.drop_duplicates("dialogues")
+        axes.plot(floor["dialogues"], floor["theirs"], color="0.4", linewidth=1, linestyle="--", label="best floor")
+        axes.set(xlabel="training dialogues", ylabel=part["metric"].iloc[0], title=task, ylim=(0, None), xticks=floor["dialogues"])
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     figure.suptitle(figure_text(title))
     return figure
 

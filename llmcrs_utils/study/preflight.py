@@ -275,9 +275,19 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
 
 
 def report_of(path: str, profile: dict, report: Report) -> str:
-    """The text that a successful check prints: the report on the data, and that everything is in order."""
+    """The text that a successful check prints: the report on the data, notes, and that everything is in order."""
     lines = [report.summary()] if report.faults or report.joins else []
-    return "\n".join([*lines, f"{path}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}"])
+    return "\n".join([*lines, *notes(path, profile), f"{path}: parameters, data and checkpoints are in order; systems: {', '.join(profile['systems'])}"])
+
+
+def notes(path: str, profile: dict) -> list[str]:
+    """A line for each pretrained LLM that would be tuned at the learning rate of the small models: that works, but it learns little."""
+    alone = {key: system_parameters(profile, key) for key in profile["systems"] if SYSTEMS[key].family == "llm" and not SYSTEMS[key].base}
+    demos = [key for key, values in alone.items() if values.get("model_name_or_path") and values.get("num_train_epochs", 1) and "learning_rate" not in values and not values.get("served")]
+    return [
+        f"note: {path}: section {key} or {TRAINED_BY['llm']}: no learning_rate; the default is for the small models. params/readers.yaml has settings for a pretrained LLM"
+        for key in demos
+    ]
 
 
 def main(arguments: list[str]) -> int:
