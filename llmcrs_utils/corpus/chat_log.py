@@ -464,6 +464,9 @@ def import_lines(shop: ShopCatalogue, log: ChatLog, corpus: Corpus) -> list[str]
         report, log.sheet.file, side("items shown", (item for items in shown_items for item in items)), side("items of the catalogue", shop.sellers)
     )
     lines += [f"note: {fault.message} ({NOTES[fault.kind]})" for fault in report.faults]
+    lacking = sorted({item for items in shown_items for item in items} - set(shop.sellers))
+    if lacking:
+        lines.append(f"note: {shop.sheet.file}: lacks {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}, which were shown; add a row for each")
     if len(shop.sellers) <= WRONG and any(shown_items):
         lines.append(f"note: the catalogue has {len(shop.sellers)} items; a recommendation needs {WRONG + 1} to choose among")
     return lines
