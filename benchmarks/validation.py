@@ -1,7 +1,7 @@
 """What each system of a run reaches on its validation dialogues, alone, beside the floors: is it good enough to be compared?
 
     python benchmarks/validation.py runs/readers
-    python benchmarks/validation.py runs/levers-* --csv results/levers.csv    # what longer training and more dialogues give (README.md)
+    python benchmarks/validation.py runs/levers-200 runs/levers-500 runs/levers-1000 --csv results/levers.csv    # the effect of more dialogues (README.md)
 
 Prints each system's gain over each floor of its tasks with a 95% interval over dialogues and seeds. Half a minute a run.
 """
@@ -47,6 +47,8 @@ def validated(run: Path) -> pd.DataFrame:
         if len(answered):
             compared = over_others(scores, system.key, {task: floors_of[task] for task in answered["task"].unique()})
             tables.append(compared.assign(system=system.name, dialogues=trained, validation_dialogues=asked_about))
+    if not tables:
+        raise SystemExit(f"{run}: none of its systems that work alone has answered the validation dialogues ({run / 'predictions'}); run its profile to the end")
     return pd.concat(tables, ignore_index=True)
 
 

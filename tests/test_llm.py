@@ -32,11 +32,14 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from llmcrs_utils.checkpoints.checks import check_checkpoint
 from llmcrs_utils.checkpoints.loading import load_causal, load_tokenizer
+from llmcrs_utils.llm import system as llm_system
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
 from llmcrs_utils.llm.ranking import letter_tokens
 from llmcrs_utils.llm.tuning import base_of, compile_layers, load_tuned, merge, new_lora, tune
+from llmcrs_utils.study.parameters import with_defaults
 from llmcrs_utils.tasks.answers import restore_width, text_answer
+from llmcrs_utils.tasks.dataset import write_dataset
 from llmcrs_utils.text.chat import DAY, FIXED_DAY
 from llmcrs_utils.text.instructions import build_instructions, render_input
 from llmcrs_utils.text.prompts import CHINESE, ENGLISH, LETTERS, TEMPLATES, parse_needs
@@ -574,19 +577,41 @@ def test_a_base_that_stands_still_is_held_in_bfloat16_and_what_is_trained_in_flo
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="PyTorch compiles layers with a C++ compiler")
 def test_compiled_layers_learn_the_same(tmp_path, tokenizer, examples):
-    learned, histories = [], []
+    """And only training is compiled, not what is measured meanwhile."""
+    counters = torch._dynamo.utils.counters
+    start, learned, histories, measured = {}, [], [], []
     for compiles in (False, True):
         model = new_lora(tiny.backbone("llama"), **LORA)
+        start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        torch._dynamo.reset()
+        counters.clear()
         if compiles:
-            torch._dynamo.reset()
             compile_layers(model)
-        histories.append(tune(model, examples, examples, tokenizer, output_dir=tmp_path / str(compiles), **TUNING))
+
+        def measure(_, model=model):
+            before = counters["stats"]["unique_graphs"]
+            with torch.no_grad():
+                model(input_ids=torch.arange(9, 12)[None])
+            measured.append(counters["stats"]["unique_graphs"] - before)
+
+        histories.append(tune(model, examples, examples, tokenizer, points=[1], measure=measure, output_dir=tmp_path / str(compiles), **TUNING))
         learned.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
-        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == compiles  # it was compiled indeed
+        assert bool(counters["stats"]["unique_graphs"]) == compiles
     assert_frame_equal(*histories, rtol=1e-4)
+    assert measured == [0, 0]
     for name, weights in learned[0].items():
-        change = learned[1][name] - weights
-        assert change.norm() < 1e-3 * weights.norm(), name
+        assert (learned[1][name] - weights).norm() <= 0.01 * (weights - start[name]).norm(), name
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_layers_are_compiled_if_the_parameter_says_so(tmp_path, monkeypatch, compiles):
+    write_dataset(tiny.dataset(), tmp_path / "data")
+    calls = []
+    monkeypatch.setattr(llm_system, "compile_layers", lambda model: calls.append("compiled"))
+    monkeypatch.setattr(llm_system, "tune", lambda *arguments, **options: calls.append("tuned"))
+    given = {"model_name_or_path": tiny.backbone("llama"), "dataset_dir": str(tmp_path / "data"), "compile_layers": compiles}
+    llm_system.train(llm_system.prepare(with_defaults("04_tune_llm", given)), tmp_path / "allm")
+    assert calls == ["compiled"] * compiles + ["tuned"]
 
 
 def test_layers_are_never_left_uncompiled_without_a_word(monkeypatch):

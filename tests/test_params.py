@@ -96,6 +96,14 @@ def test_shipped_demo_passes_the_check(capsys):
     assert shown.err == "" and "in order; systems: bcrs, allm, allm-bcrs, bcrs-allm" in shown.out and "note" not in shown.out
 
 
+def test_a_run_that_compiles_needs_a_compiler(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "own.yaml"
+    path.write_text("profile: own\nextends: demo\n04_tune_llm: {compile_layers: true}\n", encoding="utf-8")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert main([str(path)]) == 2
+    assert "compile_layers: there is no C++ compiler (no-such-compiler); install one, or give compile_layers: false" in capsys.readouterr().err
+
+
 def test_a_pretrained_llm_with_the_small_models_settings_is_noted(tmp_path, capsys):
     path = tmp_path / "own.yaml"
     for more, noted in (("", True), ("04_tune_llm: {learning_rate: 0.0005}", False), ("04_tune_llm: {num_train_epochs: 0.0}", False)):

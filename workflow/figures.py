@@ -34,13 +34,13 @@ from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
-STUDY, READERS = "study-cpu", "readers"
+STUDY, READERS, MORE = "study-cpu", "readers", "readers-1000"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
 # The notebooks of saved predictions, and where each leaves its figures.
 FROM_RESULTS = {
     "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY,
     "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY, "11_human_evaluation": STUDY,
-    "15_readers": READERS, "00_overview": READERS,
+    "15_readers": READERS, "16_more_dialogues": MORE, "00_overview": READERS,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {

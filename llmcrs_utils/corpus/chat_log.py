@@ -39,7 +39,7 @@ import pandas as pd
 from llmcrs_utils.corpus.faults import NOTES, CorpusError, Report
 from llmcrs_utils.corpus.folders import data_folder
 from llmcrs_utils.corpus.guessing import Dictionary, guess_act, guess_attributes
-from llmcrs_utils.corpus.joins import count_join, side
+from llmcrs_utils.corpus.joins import count_join, side, written_alike
 from llmcrs_utils.corpus.pscon import PARTS, WRONG, attribute_of, check_shares, split_of, unique, without_separators
 from llmcrs_utils.corpus.pscon_categories import REST
 from llmcrs_utils.corpus.schema import (
@@ -459,14 +459,13 @@ def import_lines(shop: ShopCatalogue, log: ChatLog, corpus: Corpus) -> list[str]
     lines[1] += f"; not used: {', '.join(unused)}" if unused else ""
     lines[1] += "; newest messages first, so read from its end" if log.newest_first else ""
     shown_items = [u.rec_item_id for split in SPLITS for dialogue in corpus.dialogues[split] for u in dialogue.dialogue]
+    shown_side, catalogue = side("items shown", (item for items in shown_items for item in items)), side("items of the catalogue", shop.sellers)
     report = Report()
-    count_join(
-        report, log.sheet.file, side("items shown", (item for items in shown_items for item in items)), side("items of the catalogue", shop.sellers)
-    )
+    count_join(report, log.sheet.file, shown_side, catalogue)
     lines += [f"note: {fault.message} ({NOTES[fault.kind]})" for fault in report.faults]
-    lacking = sorted({item for items in shown_items for item in items} - set(shop.sellers))
+    lacking = sorted(item for item in shown_side.names - catalogue.names if written_alike(item) not in catalogue.by_form)
     if lacking:
-        lines.append(f"note: {shop.sheet.file}: lacks {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}, which were shown; add a row for each")
+        lines.append(f"note: {shop.sheet.file}: lacks items that were shown: {', '.join(lacking[:3])}{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}; add a row for each")
     if len(shop.sellers) <= WRONG and any(shown_items):
         lines.append(f"note: the catalogue has {len(shop.sellers)} items; a recommendation needs {WRONG + 1} to choose among")
     return lines

@@ -1,5 +1,6 @@
 """Learning curves, and what all figures share: colours, and how a figure is saved."""
 
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -67,12 +68,12 @@ def dialogues_curve(table: pd.DataFrame, title: str) -> Figure:
     """Validation scores by the number of training dialogues with their intervals, a panel per task; the best floor is dashed.
 
     Args:
-        table: ``task, metric, other, ours, theirs, gain, low, high, system, dialogues`` (``complementarity.over_others`` for every size): ``other`` is a floor.
-            The interval of a score is that of its gain over the best floor.
+        table: ``task, metric, other, ours, theirs, gain, low, high, system, dialogues`` (``complementarity.over_others`` for every size, one run each): ``other``
+            is a floor. The bar of a score is the interval of its gain over the best floor: it compares a system with the floor, not two sizes.
     """
     table = table[table["metric"] == table["task"].map(HEADLINE)]
     tasks = [task for task in TASKS if task in set(table["task"])]
-    looks = dict(zip(table["system"].unique(), (("#332288", "o"), ("#CC6677", "s"), ("#117733", "D"))))
+    looks = dict(zip(table["system"].unique(), cycle((("#332288", "o"), ("#CC6677", "s"), ("#117733", "D")))))
     figure = Figure(figsize=(3.1 * len(tasks) + 0.4, 3.4), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks):
         part = table[table["task"] == task].sort_values("theirs").drop_duplicates(["system", "dialogues"], keep="last").sort_values("dialogues")

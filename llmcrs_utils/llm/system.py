@@ -96,14 +96,14 @@ def train(material: Material, output_dir: str | Path) -> pd.DataFrame:
         "tokens_per_batch", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "report_to", "seed",
     )  # fmt: skip
     model = new_lora(material.base, **{name: parameters[name] for name in adapter_names})
-    if parameters["compile_layers"]:
-        compile_layers(model)
     if not parameters["num_train_epochs"]:
         if 0 in parameters["curve_samples"]:
             add_to_curve(material, model, Path(output_dir), 0)
         return keep_untuned(model, material.tokenizer, output_dir)
     learned = {name: [material.examples[name][place] for place in part_of(material, name)] for name in ("train", "valid")}
     learned["train"] += any_candidate(learned["train"], parameters["seed"])
+    if parameters["compile_layers"]:
+        compile_layers(model)
     return tune(
         model, learned["train"], learned["valid"], material.tokenizer, output_dir=output_dir,
         points=parameters["curve_samples"], measure=lambda count: add_to_curve(material, model, Path(output_dir), count),

@@ -74,10 +74,10 @@ def new_lora(
 
 
 def compile_layers(model: PeftModel) -> None:
-    """Let PyTorch fuse the operations of each layer in training, in place. A real LLM is then tuned about twice as fast on a CPU.
+    """Let PyTorch fuse the operations of each layer in training, in place; a real LLM is then tuned faster (docs/performance.md).
 
-    The first batches take a minute longer, unless the code of an earlier run is still in PyTorch's cache. Without a C++ compiler PyTorch warns, and the layers
-    work as before. Validation and answers are not compiled, as each would need code of its own.
+    This needs a C++ compiler. The first batches take a minute longer, unless the code of an earlier run is still in PyTorch's cache. Validation and answers are
+    not compiled, as each would need code of its own.
 
     Raises:
         ValueError: if the model does not say which modules are its layers, or if the environment keeps PyTorch from compiling.
@@ -90,7 +90,6 @@ def compile_layers(model: PeftModel) -> None:
         raise ValueError(f"compile_layers: {type(base).__name__} does not say which modules are its layers; give compile_layers: false")
     if device().type == "cpu":
         base.set_attn_implementation("eager")  # its products are bfloat16's, which a CPU computes fast, and the rest is fused
-    torch._dynamo.config.suppress_errors = True
     for layer in layers:
         layer.compile(dynamic=True)
 

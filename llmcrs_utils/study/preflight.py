@@ -4,6 +4,8 @@ python -m llmcrs_utils.study.preflight PROFILE.yaml [key=value ...]
 """
 
 import importlib.util
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,8 @@ def check_tuning(key: str, values: dict, path: str) -> None:
             f"{where}: {parameter}: {', '.join(unknown)}: no such layers in {name or f'the small {small}'}; "
             f"known: {', '.join(known)}"
         )
+    if values.get("compile_layers") and not shutil.which(os.environ.get("CXX", "g++")):
+        raise ParameterError(f"{where}: compile_layers: there is no C++ compiler ({os.environ.get('CXX', 'g++')}); install one, or give compile_layers: false")
     if template == "chat" and lacks_chat_template(name, adapters):
         raise ParameterError(f"{where}: template chat: {name or f'the small {small}'} has no chat template; give template: plain")
 
@@ -281,12 +285,12 @@ def report_of(path: str, profile: dict, report: Report) -> str:
 
 
 def notes(path: str, profile: dict) -> list[str]:
-    """A line for each pretrained LLM that would be tuned at the learning rate of the small models: that works, but it learns little."""
+    """A line for each LLM from a checkpoint that would be tuned at the notebook's own learning rate, which is for the project's small models."""
     alone = {key: system_parameters(profile, key) for key in profile["systems"] if SYSTEMS[key].family == "llm" and not SYSTEMS[key].base}
-    demos = [key for key, values in alone.items() if values.get("model_name_or_path") and values.get("num_train_epochs", 1) and "learning_rate" not in values and not values.get("served")]
+    untold = [key for key, values in alone.items() if values.get("model_name_or_path") and values.get("num_train_epochs", 1) and "learning_rate" not in values and not values.get("served")]
     return [
         f"note: {path}: section {key} or {TRAINED_BY['llm']}: no learning_rate; the default is for the small models. params/readers.yaml has settings for a pretrained LLM"
-        for key in demos
+        for key in untold
     ]
 
 
