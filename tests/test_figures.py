@@ -87,7 +87,7 @@ def written_in(path: Path) -> str:
     return re.sub(r"<!-- (\w+): .*?<!-- end of \1 -->", "", path.read_text("utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(("name", "least"), [("docs/findings.md", 20), ("notebooks/15_readers.ipynb", 6)])
+@pytest.mark.parametrize(("name", "least"), [("docs/findings.md", 20), ("notebooks/15_readers.ipynb", 6), ("notebooks/16_more_dialogues.ipynb", 5)])
 def test_a_gain_that_is_quoted_is_in_a_committed_table(name, least):
     """Gain, low and high stand side by side there."""
     known = set()

@@ -46,7 +46,7 @@ FROM_RESULTS = {
 PROSE = {
     "README.md": ("answer",),
     "README.zh-CN.md": ("answer_zh",),
-    "docs/findings.md": ("readers", "cross_fitted", "real", "cross_fitting"),
+    "docs/findings.md": ("readers", "cross_fitted", "more_dialogues", "real", "cross_fitting"),
     "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
@@ -115,6 +115,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
                 "PSCon English, SmolLM2-135M": pull(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}")),
             }
         ),
+        "more_dialogues": more_markdown(*(pd.read_csv(figures / MORE / f"{name}.csv") for name in ("both", "gains"))),
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
@@ -160,6 +161,20 @@ def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.D
         rows[name] = [gain_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
     rows["cross-fitted minus control"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
     return markdown(pd.DataFrame(rows, index=heads).T, f"{both['over'].iloc[0]} with help")
+
+
+def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:
+    """The pair with more training dialogues, as Markdown: a row per task.
+
+    Args:
+        both: ``both.csv`` of 16_more_dialogues, of which the last study of each task is shown; ``gains``: its ``gains.csv``.
+    """
+    last = both.drop_duplicates("task", keep="last").set_index("task")
+    columns = {"UniMIND(BART) alone": last["helper"], "Gemma alone": last["alone"], "Gemma with help": last["helped"], "control chosen on validation": last["control score"]}
+    shown = pd.DataFrame({name: values.map("{:.3f}".format) for name, values in columns.items()})
+    for compared, part in gains.groupby("compared", sort=False):
+        shown[f"with help {compared}"] = [gain_text(row.gain, row.low, row.high) for row in part.set_index("task").loc[last.index].itertuples()]
+    return markdown(shown.set_axis([f"{task} ({metric})" for task, metric in last["metric"].items()]))
 
 
 def disliked_markdown(scores: pd.DataFrame) -> str:
