@@ -6,12 +6,13 @@ import pytest
 from made_up import answers_of, in_two_runs, random_scores, scores_of
 
 from llmcrs_utils.evaluation import claims, wording
-from llmcrs_utils.evaluation.analysis_figures import pull_figure
+from llmcrs_utils.evaluation.analysis_figures import lead_figure, pull_figure
 from llmcrs_utils.evaluation.complementarity import (
     OUTCOMES,
     RIGHT_FROM,
     agreement,
     by_task,
+    confirmed,
     following,
     headroom,
     help_and_harm,
@@ -60,6 +61,34 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert points["o"] == pytest.approx([0.2, 0.35, 0.6, 0.75]) and points["|"] == pytest.approx([0.6, 0.2])
     assert points["D"][0] == pytest.approx(0.6) and np.isnan(points["D"][1])  # a control of a collapsed system is not drawn
     assert [label.get_text() for label in axes.get_yticklabels()] == ["UniMIND(BART)\nwith Chinese-Alpaca", "Chinese-Alpaca\nwith UniMIND(BART)"]
+
+
+@pytest.mark.parametrize("judge", [pull, over_the_better])
+def test_only_what_is_significant_on_added_dialogues_too_is_confirmed(judge):
+    """A large gain in the first half that is not there in the second is significant on the whole, and not confirmed."""
+    helped = {"in both": [0.7] * 29 + [0.6] + [0.7] * 29 + [0.6], "in the first": [0.9] * 30 + [0.4] * 15 + [0.6] * 15}
+    found = {}
+    for name, values in helped.items():
+        scores = scores_of(in_two_runs({"bcrs": [0.5] * 60, "allm": [0.2] * 60, "allm-bcrs": values}))
+        added = scores["sid"] >= "d030"
+        whole, both = judge(scores), confirmed(judge, scores, None, added)
+        assert (whole["p (Holm)"] < 0.05).all() and (both["p (Holm)"] >= whole["p (Holm)"]).all()
+        assert both.drop(columns=["p (Holm)", "holds"], errors="ignore").equals(whole.drop(columns=["p (Holm)", "holds"], errors="ignore"))
+        assert confirmed(judge, scores, None).equals(whole)
+        found[name] = (both["p (Holm)"] < 0.05).tolist()
+        assert "holds" not in both or both["holds"].tolist() == found[name]
+    assert found == {"in both": [True], "in the first": [False]}
+
+
+def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out():
+    values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
+    few, many = pull(scores_of(in_two_runs(values))), pull(scores_of(in_two_runs(values)), fallen_in("elicit", "allm-bcrs"))
+    figure = lead_figure({"few": few, "many": many}, "a corpus")
+    (axes,) = figure.axes
+    points = [(*line.get_xydata()[0], line.get_markerfacecolor() == "white") for line in axes.lines if len(line.get_xdata()) == 1]
+    assert np.array(points) == pytest.approx(np.array([(0.4, 0.15, True), (-0.4, 0.15, True), (-0.4, 0.15, False)]))
+    assert figure.get_suptitle() == "For 3 of 3 changes by help the 95% interval excludes zero; 1 goes towards the helper's score\na corpus"
+    assert [text.get_text() for text in figure.legends[0].texts] == ["LLM assisting CRS", "CRS assisting LLM", "few", "many", "as good as the helper"]
 
 
 def test_only_changes_that_are_clear_count_as_pulled():

@@ -99,6 +99,18 @@ def test_a_gain_that_is_quoted_is_in_a_committed_table(name, least):
     assert len(quoted) >= least and quoted <= known, sorted(quoted - known)
 
 
+def test_the_answer_has_a_row_for_each_task_and_number_of_training_dialogues():
+    rows = [("200 training dialogues", "elicit", 0.3, 0.1, 0.2, 0.31, True), ("200 training dialogues", "respond", 0.1, 0.2, 0.15, 0.2, False),
+            ("1,000 training dialogues", "elicit", 0.4, 0.4, 0.5, 0.39, False), ("1,000 training dialogues", "respond", 0.1, 0.2, 0.3, 0.25, False)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["world", "task", "helper", "alone", "helped", "control score", "holds"]).assign(metric="F1")
+    shown = figures.answer_markdown(table)
+    assert shown.splitlines()[2:] == [
+        "| elicit (F1) | 200 | **0.300** | 0.100 | 0.200* | 0.310 |", "|  | 1,000 | **0.400** | **0.400** | 0.500 | 0.390 |",
+        "| respond (F1) | 200 | 0.100 | **0.200** | 0.150 | 0.200 |", "|  | 1,000 | 0.100 | **0.200** | 0.300 | 0.250 |",
+    ]  # fmt: skip
+    assert figures.translated(shown, figures.IN_CHINESE).splitlines()[0] == "|  | 训练对话数 | UniMIND(BART) 单独 | Gemma 单独 | Gemma 得到协助 | 按验证集选出的对照 |"
+
+
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_compared_cells_carry_outputs(path):
     compared = [cell for cell in nbformat.read(path, as_version=4).cells if "nbval-check-output" in cell.metadata.get("tags", [])]

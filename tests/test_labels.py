@@ -53,6 +53,7 @@ def test_every_figure_shows_names_as_they_are(scores):
     made = {
         "gains": analysis_figures.gain_figure(gains(scores), NOTE),
         "pull": analysis_figures.pull_figure(pull(scores), NOTE),
+        "lead": analysis_figures.lead_figure({"$$ _few": pull(scores), "many": pull(scores)}, NOTE),
         "heatmap": analysis_figures.category_heatmap(category_gains(scores), NOTE),
         "slopes": analysis_figures.category_slopes(category_levels(scores), NOTE),
         "headroom": analysis_figures.headroom_figure(headroom(scores), NOTE),

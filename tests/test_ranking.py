@@ -22,7 +22,7 @@ from llmcrs_utils.llm import ranking as ranking_module
 from llmcrs_utils.llm import system as llm
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.llm.ranking import HEAD, exact_head, saved_head
+from llmcrs_utils.llm.ranking import HEAD, exact_head, in_pieces, saved_head
 from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
 from llmcrs_utils.study.run import conduct, run_of
 from llmcrs_utils.tasks.dataset import write_dataset
@@ -144,15 +144,29 @@ def test_the_answer_is_the_description_and_a_crs_s_rank_is_in_it(samples, likely
     pd.testing.assert_frame_equal(others[0][texts], others[1][texts])
 
 
-@pytest.mark.parametrize(("kind", "template"), [("llama", "alpaca"), ("chatglm", "bare"), ("qwen", "chat"), ("gpt2", "plain")])
-def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monkeypatch, kind, template):
-    """Prompts are read once, and descriptions together: the same as one pass for each description, with and without the dialogue."""
+def capped(module, inputs, output):
+    """A forward hook: logits as Gemma 2 computes them, which are not its head's."""
+    output.logits = 2 * torch.tanh(output.logits / 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "template", "caps"), [("llama", "alpaca", False), ("chatglm", "bare", False), ("qwen", "chat", False), ("gpt2", "plain", False), ("llama", "plain", True)]
+)
+def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monkeypatch, kind, template, caps):
+    """Prompts are read once, descriptions together, and a vocabulary in pieces: the same as one pass for each description, with and without the dialogue."""
     monkeypatch.setattr("llmcrs_utils.llm.ranking.TOKENS_AT_ONCE", 1024)  # several groups of descriptions
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.PIECE", 100)
+    summed = []
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.in_pieces", lambda *given: summed.append(in_pieces(*given)) or summed[-1])
     name = hub.qwen(tmp_path / "qwen", tiny.texts()) if kind == "qwen" else tiny.backbone(kind)
     tokenizer, model = load_tokenizer(name), load_causal(name).eval()
+    if caps:
+        model.get_output_embeddings().weight.data *= 20  # logits large enough to be capped
+        model.register_forward_hook(capped)
     encoded = encode_instructions(likely[likely["task"] == "recommend"], tokenizer, CHINESE, template, 4096, NEW)[0]
     asked = samples[samples["task"] == "recommend"].reset_index(drop=True)
     answers = answers_of(model, tokenizer, asked, encoded)
+    assert bool(summed) != caps
 
     def wide(text: str) -> str:  # ChatGLM's tokenizer narrows signs
         return "".join(text.split()).replace("，", ",")

@@ -26,7 +26,7 @@ from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.tables import disliked_first, metrics_table, summary_markdown
+from llmcrs_utils.evaluation.tables import disliked_first, markdown_lines, metrics_table, summary_markdown
 from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
@@ -54,7 +54,7 @@ EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
-    "control chosen on validation": "按验证集选出的对照",
+    "training dialogues": "训练对话数", "control chosen on validation": "按验证集选出的对照",
 }  # fmt: skip
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
@@ -99,14 +99,15 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
     pulled, beaten, both, added, beaten_cross_fitted = (
         pd.read_csv(figures / READERS / f"{name}.csv") for name in ("confirmed", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
     )
+    more = pd.read_csv(figures / MORE / "both.csv")
     chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
     load_profile("params/pscon-readers.yaml")  # names its LLMs
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
         "cross_fitting": (figures / STUDY / "cross_fitting.md").read_text("utf-8").strip(),
-        "answer": pair_markdown(pulled, beaten, brief=True),
-        "answer_zh": translated(pair_markdown(pulled, beaten, brief=True), IN_CHINESE),
+        "answer": answer_markdown(more),
+        "answer_zh": translated(answer_markdown(more), IN_CHINESE),
         "readers": pair_markdown(pulled, beaten),
         "cross_fitted": textwrap.indent(cross_fitting_markdown(both, added, beaten_cross_fitted), "   "),
         "real": gains_beside(
@@ -115,7 +116,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
                 "PSCon English, SmolLM2-135M": pull(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}")),
             }
         ),
-        "more_dialogues": more_markdown(*(pd.read_csv(figures / MORE / f"{name}.csv") for name in ("both", "gains"))),
+        "more_dialogues": more_markdown(more, pd.read_csv(figures / MORE / "gains.csv")),
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
@@ -161,6 +162,21 @@ def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.D
         rows[name] = [gain_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
     rows["cross-fitted minus control"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
     return markdown(pd.DataFrame(rows, index=heads).T, f"{both['over'].iloc[0]} with help")
+
+
+def answer_markdown(both: pd.DataFrame) -> str:
+    """The LLM with the help of a CRS with few and with many training dialogues, as Markdown: a row per task and number. The better of the two alone is bold.
+
+    Args:
+        both: ``both.csv`` of 16_more_dialogues.
+    """
+    lines = []
+    for _, part in both.groupby("task", sort=False):
+        for place, row in enumerate(part.itertuples()):
+            scores = [f"**{one:.3f}**" if one >= other else f"{one:.3f}" for one, other in ((row.helper, row.alone), (row.alone, row.helper))]
+            name = "" if place else f"{row.task} ({row.metric})"
+            lines.append([name, row.world.split()[0], *scores, f"{row.helped:.3f}{'*' if row.holds else ''}", f"{part['control score'].iloc[place]:.3f}"])
+    return "\n".join(markdown_lines("", ["training dialogues", "UniMIND(BART) alone", "Gemma alone", "Gemma with help", "control chosen on validation"], lines))
 
 
 def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:

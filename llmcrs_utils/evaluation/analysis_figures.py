@@ -85,6 +85,38 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
     return figure
 
 
+def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
+    """What help changes, by how far the helper is ahead: a point per collaboration and task of two studies. On the dotted line help makes a system as good as its helper.
+
+    Cases in which somebody has collapsed are left out.
+
+    Args:
+        studies: name of a study -> what ``complementarity.pull`` returns for it; hollow points for the first, filled ones for the second.
+    """
+    sound = {name: table[table["collapsed"] == ""].assign(lead=table["helper"] - table["alone"]) for name, table in studies.items()}
+    every = pd.concat(sound.values())
+    figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+    axes = figure.subplots()
+    for filled, table in enumerate(sound.values()):
+        for row in table.itertuples():
+            colour, mark = look_of(row.system.lower())
+            axes.plot([row.lead] * 2, [row.low, row.high], color=colour, linewidth=1.6, alpha=0.7)
+            axes.plot(row.lead, row.gain, mark, color=colour, markerfacecolor=colour if filled else "white", markersize=8, zorder=3)
+            beside = {"xytext": (7, -10)} if colour == CRS_COLOUR else {"xytext": (-7, 4), "ha": "right"}
+            axes.annotate(row.task, (row.lead, row.gain), textcoords="offset points", color=colour, **beside)
+    least, most = min(every["lead"].min(), every["low"].min()), max(every["lead"].max(), every["high"].max())
+    axes.axline((0, 0), slope=1, color="0.5", linestyle=":", zorder=1)
+    axes.axhline(0, color="0.5", linewidth=1, zorder=1)
+    axes.set(xlim=(least - 0.16, most + 0.16), ylim=(every["low"].min() - 0.04, every["high"].max() + 0.04))
+    axes.set(xlabel="score of the helper alone less score of the helped system alone", ylabel="change of the helped system's score by help")
+    axes.spines[["top", "right"]].set_visible(False)
+    names = [_mark(axes, "o", "0.3", face, figure_text(name)) for face, name in zip(("white", "0.3"), sound)]
+    line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
+    _legend(figure, [*_directions(figure, every), *names, *line], 3)
+    figure.suptitle(figure_title(claims.towards_the_helper(every.assign(**{"p (Holm)": np.nan})), corpus_note))
+    return figure
+
+
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Which of a CRS and an LLM is right: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
     figure, panels = _panels(claims.only_one_is_right(table), corpus_note, table[["task", "crs", "llm"]], row_height=0.5)

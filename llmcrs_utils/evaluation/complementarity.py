@@ -1,6 +1,6 @@
 """Are a CRS and an LLM right about different things, and does a collaboration make use of it? (the paper's RQ1, section 5.1)"""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import permutations
 
 import numpy as np
@@ -11,6 +11,7 @@ from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows, usable_text
 from llmcrs_utils.evaluation.pairs import with_floors_in_every_run
 from llmcrs_utils.evaluation.statistics import (
     PAIRED_BY,
+    SIGNIFICANT,
     mean_interval,
     mean_intervals,
     on_same_samples,
@@ -215,6 +216,23 @@ def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFra
     table = gains(scores, health).merge(pd.DataFrame(rows), on=["system", "task"])
     clear = (table["collapsed"] == "") & ((table["low"] > 0) | (table["high"] < 0))
     return table.assign(clear=clear, towards=table["gain"] * (table["helper"] - table["alone"]) > 0)
+
+
+def confirmed(judge: Callable, scores: pd.DataFrame, health: pd.DataFrame, added: pd.Series | None = None) -> pd.DataFrame:
+    """What ``judge`` returns for all dialogues, with p-values that also hold on the dialogues that were added after a first look, alone.
+
+    A p-value that is computed again on more data is too small. So the larger of the two counts: that of all dialogues, and that of the added ones.
+
+    Args:
+        judge: ``pull`` or ``over_the_better``.
+        added: which rows of ``scores`` are of added dialogues; ``None`` if none were added.
+    """
+    table = judge(scores, health)
+    if added is None:
+        return table
+    rows, p = ["system", "task"], "p (Holm)"
+    larger = np.maximum(table[p], judge(scores[added], health).set_index(rows)[p].loc[table.set_index(rows).index].to_numpy())
+    return table.assign(**{p: larger} | ({"holds": larger < SIGNIFICANT} if "holds" in table else {}))
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:

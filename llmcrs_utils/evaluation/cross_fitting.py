@@ -1,4 +1,4 @@
-"""Is the gain real? An assistant's help on the dialogues that it was trained on, against its help on dialogues that are new to it."""
+"""An assistant's help on the dialogues that it was trained on, against its help on dialogues that are new to it."""
 
 from collections.abc import Collection
 

@@ -67,10 +67,10 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return f"Whether {what} cannot be tested here: no case has several seeds, enough dialogues and only systems that have not collapsed."
+        return f"Whether {what} cannot be tested here: every case has one seed, too few dialogues or a collapsed system."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
-        f"**{held} of {tested}** {what} after Holm's correction. Before the correction {before} {'does' if before == 1 else 'do'}; {0.05 * tested:.1f} would by chance."
+        f"**{held} of {tested}** {what} after Holm's correction. Without the correction it {'is' if before == 1 else 'are'} {before}; chance alone would give {0.05 * tested:.1f}."
     )
 
 
@@ -259,7 +259,7 @@ def overview(pulled: pd.DataFrame, better: pd.DataFrame) -> str:
     return takeaway(towards_the_helper(pulled), findings(pulled), than)
 
 
-def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = False) -> str:
+def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame) -> str:
     """A CRS and an LLM that help each other, as GitHub Markdown: each alone, each with the other's help, and the best control. A row per task.
 
     The better of the two alone is bold. A star says that help changes the score significantly after Holm's correction.
@@ -267,7 +267,6 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
     Args:
         pulled: what ``complementarity.pull`` returns, for the two collaborations of one pair. ``health.DAGGER`` marks those in which somebody has collapsed.
         beaten: ``controls.over_the_best_control`` of the same.
-        brief: leave out the gains over the base alone, with their intervals, and the names of the controls.
 
     Raises:
         ValueError: unless there is exactly one pair, in both directions.
@@ -281,12 +280,11 @@ def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame, brief: bool = Fals
         helped = []
         for row in with_help.loc[[llm, crs]].itertuples():
             star = ("*" if row.holds else "") + (DAGGER if isinstance(row.collapsed, str) and row.collapsed else "")
-            helped.append(f"{row.helped:.3f}{star}" if brief else f"{row.helped:.3f} ({gain_text(row.gain, row.low, row.high, star)})")
+            helped.append(f"{row.helped:.3f} ({gain_text(row.gain, row.low, row.high, star)})")
         control = beaten[(beaten["task"] == task) & (beaten["system"] == with_help.loc[llm, "system"])].iloc[0]
         way = next(kind for kind, name in CONTROLS.items() if control["control"] == name.format(crs=crs, llm=llm))
         way = {"copy_crs": f"copy of {crs}", "copy_llm": f"copy of {llm}"}.get(way, way)
-        best = f"{with_help.loc[llm, 'helped'] - control['gain']:.3f}"
-        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, best if brief else f"{best} ({way})"])
+        lines.append([f"{task} ({part['metric'].iloc[0]})", *alone, *helped, f"{with_help.loc[llm, 'helped'] - control['gain']:.3f} ({way})"])
     heads = [f"{crs} alone", f"{llm} alone", f"{llm} with help", f"{crs} with help", "control chosen on validation"]
     return "\n".join(markdown_lines("", heads, lines))
 

@@ -277,6 +277,7 @@ class Plan:
             wanted[0][3].append(f"{self.figures}/gains.png")
             files = self.answers(self.collaborations, self.seeds, CROSS_FITTED) if self.folds else []
             here = {"cross_fitted_dir": crossed["cross_fitted_dir"] if self.folds else "", "models": self.profile.get("models", {})}
+            here["added_file"] = self.profile.get("00_overview", {}).get("added_file", "")
             wanted += [
                 ("overview", "00_overview", files, [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], here),
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
