@@ -53,7 +53,7 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert claims.towards_the_helper(table.assign(towards=True)) == "Help changes 2 of 2 scores significantly; all towards the helper's score"
     assert claims.towards_the_helper(table.assign(holds=False)) == "Help changes 0 of 2 scores significantly"
     untested = table.assign(**{"p (Holm)": float("nan"), "holds": False})
-    assert claims.towards_the_helper(untested) == "For 2 of 2 changes by help the 95% interval excludes zero; 1 goes towards the helper's score"
+    assert claims.towards_the_helper(untested) == "For 2 of 2 changes by help the uncorrected 95% interval excludes zero; 1 goes towards the helper's score"
     assert claims.towards_the_helper(untested.assign(towards=True)).endswith("excludes zero; all 2 go towards the helper's score")
     controls = pd.DataFrame({"system": ["ALLM-BCRS", "BCRS-ALLM"], "task": "elicit", "gain": [-0.25, 0.15], "sound": [True, False]})
     (axes,) = [axes for axes in pull_figure(table.reset_index(), "a corpus", controls).axes if axes.get_title()]
@@ -71,13 +71,18 @@ def test_only_what_is_significant_on_added_dialogues_too_is_confirmed(judge):
     for name, values in helped.items():
         scores = scores_of(in_two_runs({"bcrs": [0.5] * 60, "allm": [0.2] * 60, "allm-bcrs": values}))
         added = scores["sid"] >= "d030"
-        whole, both = judge(scores), confirmed(judge, scores, None, added)
-        assert (whole["p (Holm)"] < 0.05).all() and (both["p (Holm)"] >= whole["p (Holm)"]).all()
-        assert both.drop(columns=["p (Holm)", "holds"], errors="ignore").equals(whole.drop(columns=["p (Holm)", "holds"], errors="ignore"))
-        assert confirmed(judge, scores, None).equals(whole)
+        whole, both = judge(scores), confirmed(judge, scores, added)
+        assert (whole["p (Holm)"] < 0.05).all() and (both["p (Holm)"] >= whole["p (Holm)"]).all() and (both["p"] >= whole["p"]).all()
+        others = [column for column in whole if column not in ("p", "p (Holm)", "holds")]
+        assert both[others].equals(whole[others]) and confirmed(judge, scores).equals(whole)
         found[name] = (both["p (Holm)"] < 0.05).tolist()
         assert "holds" not in both or both["holds"].tolist() == found[name]
     assert found == {"in both": [True], "in the first": [False]}
+    few = confirmed(judge, scores, scores["sid"] >= "d055")  # five dialogues are too few for a test
+    assert few["p (Holm)"].isna().all() and not few.get("holds", pd.Series(False)).any()
+    for none in (scores["sid"] >= "d", scores["sid"] >= "e"):
+        with pytest.raises(ValueError, match="of 360 scores are of added dialogues: name the dialogues that were added"):
+            confirmed(judge, scores, none)
 
 
 def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out():
@@ -87,8 +92,10 @@ def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out(
     (axes,) = figure.axes
     points = [(*line.get_xydata()[0], line.get_markerfacecolor() == "white") for line in axes.lines if len(line.get_xdata()) == 1]
     assert np.array(points) == pytest.approx(np.array([(0.4, 0.15, True), (-0.4, 0.15, True), (-0.4, 0.15, False)]))
-    assert figure.get_suptitle() == "For 3 of 3 changes by help the 95% interval excludes zero; 1 goes towards the helper's score\na corpus"
-    assert [text.get_text() for text in figure.legends[0].texts] == ["LLM assisting CRS", "CRS assisting LLM", "few", "many", "as good as the helper"]
+    assert figure.get_suptitle() == "Where the helper is ahead, help raises 1 of 1 scores; where it is behind, it lowers 0 of 2 (not tested)\na corpus"
+    with pytest.raises(ValueError):
+        lead_figure({"few": few}, "a corpus")
+    assert [text.get_text() for text in figure.legends[0].texts] == ["LLM assisting CRS", "CRS assisting LLM", "hollow: few", "filled: many", "as good as the helper"]
 
 
 def test_only_changes_that_are_clear_count_as_pulled():

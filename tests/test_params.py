@@ -534,6 +534,14 @@ def test_systems_without_a_collaboration_get_tables_and_nothing_about_gains(tmp_
     assert [job.rule for job in analyses] == ["tables"] and not [path for path in analyses[0].outputs if "gains" in path]
 
 
+@pytest.mark.parametrize("added", ["", "added.csv"])
+def test_the_overview_of_a_run_knows_only_the_added_dialogues_that_its_profile_names(tmp_path, added):
+    """Not those of the committed notebook."""
+    profile, _ = check(write_profile(tmp_path, {**MINIMAL, "systems": ["bcrs", "allm", "bcrs-allm"]} | ({"00_overview": {"added_file": added}} if added else {})), {})
+    (overview,) = [job for job in Plan(profile).jobs() if job.notebook == "00_overview"]
+    assert overview.parameters["added_file"] == added and (added in overview.inputs) == bool(added)
+
+
 @pytest.mark.parametrize(
     ("section", "name", "value"), [("03_train_crs", "seed", 2), ("04_tune_llm", "language", "en"), ("01_build_data", "max_history", 9)]
 )

@@ -1,6 +1,7 @@
 """Ranking by scores of candidates, logits at answers only, and batches by tokens."""
 
 import shutil
+from types import SimpleNamespace
 from pathlib import Path
 
 import hub
@@ -22,7 +23,7 @@ from llmcrs_utils.llm import ranking as ranking_module
 from llmcrs_utils.llm import system as llm
 from llmcrs_utils.llm.batches import encode_instructions
 from llmcrs_utils.llm.predict import predict
-from llmcrs_utils.llm.ranking import HEAD, exact_head, in_pieces, saved_head
+from llmcrs_utils.llm.ranking import HEAD, exact_head, saved_head, target_log_probabilities
 from llmcrs_utils.llm.tuning import AnswerTrainer, load_tuned, merge, new_lora, tune
 from llmcrs_utils.study.run import conduct, run_of
 from llmcrs_utils.tasks.dataset import write_dataset
@@ -157,7 +158,7 @@ def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monke
     monkeypatch.setattr("llmcrs_utils.llm.ranking.TOKENS_AT_ONCE", 1024)  # several groups of descriptions
     monkeypatch.setattr("llmcrs_utils.llm.ranking.PIECE", 100)
     summed = []
-    monkeypatch.setattr("llmcrs_utils.llm.ranking.in_pieces", lambda *given: summed.append(in_pieces(*given)) or summed[-1])
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.target_log_probabilities", lambda *given: summed.append(target_log_probabilities(*given)) or summed[-1])
     name = hub.qwen(tmp_path / "qwen", tiny.texts()) if kind == "qwen" else tiny.backbone(kind)
     tokenizer, model = load_tokenizer(name), load_causal(name).eval()
     if caps:
@@ -189,15 +190,33 @@ def test_a_likelihood_is_that_of_the_whole_text(tmp_path, samples, likely, monke
         assert wide(raw) == wide(described[ranking[0]])
 
 
-def test_likelihoods_are_told_apart_in_bfloat16(samples, likely):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_log_probabilities_in_pieces_are_those_of_all_logits(monkeypatch, dtype):
+    """With a bias, with logits of up to a thousand, and with a vocabulary that is no multiple of a piece."""
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.PIECE", 16)
+    torch.manual_seed(1)
+    head, states, targets = torch.nn.Linear(8, 37).to(dtype), torch.randn(5, 8).to(dtype) * 300, torch.tensor([0, 15, 16, 36, 20])
+    head.bias.data = head.bias.data * 500
+    with torch.no_grad(), exact_head(SimpleNamespace(get_output_embeddings=lambda: head)) as part_of_logits:
+        found = target_log_probabilities(part_of_logits, states, targets)
+    expected = (states.double() @ head.weight.double().T + head.bias.double()).log_softmax(dim=1)[range(5), targets]
+    assert expected.min() < -300 and found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_likelihoods_are_told_apart_in_bfloat16(samples, likely, monkeypatch):
     """Logits that are rounded to bfloat16 would make a sum over a long description a lottery."""
     model, tokenizer = load_causal(tiny.backbone("llama"), dtype="bfloat16").eval(), load_tokenizer(tiny.backbone("llama"))
     asked = samples[samples["task"] == "recommend"].head(2).reset_index(drop=True)
     encoded = encode_instructions(likely[likely["task"] == "recommend"].head(2), tokenizer, CHINESE, "plain", 4096, NEW)[0]
     seen = []
     model.register_forward_hook(lambda _, inputs, output: seen.append(output.logits.dtype))
-    answers_of(model, tokenizer, asked, encoded)
+    answers = answers_of(model, tokenizer, asked, encoded)
     assert len(seen) >= 6 and set(seen) == {torch.float32}
+    monkeypatch.setattr("llmcrs_utils.llm.ranking.tells_logits", lambda *given: False)
+    whole = answers_of(model, tokenizer, asked, encoded)  # from all logits at once
+    assert answers["ranking"].tolist() == whole["ranking"].tolist()
+    torch.testing.assert_close(answers["scores"].tolist(), whole["scores"].tolist(), rtol=1e-4, atol=1e-4)
     model(input_ids=torch.tensor([encoded[0]["prompt"]]))
     assert seen[-1] == torch.bfloat16
 

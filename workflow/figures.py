@@ -26,7 +26,7 @@ from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.tables import disliked_first, markdown_lines, metrics_table, summary_markdown
+from llmcrs_utils.evaluation.tables import BELOW_FLOOR, disliked_first, markdown_lines, metrics_table, summary_markdown
 from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
@@ -54,7 +54,7 @@ EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
-    "training dialogues": "训练对话数", "control chosen on validation": "按验证集选出的对照",
+    "training dialogues": "训练对话数", "best without a second training": "不作第二次训练的最佳做法",
 }  # fmt: skip
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
@@ -97,7 +97,7 @@ def execute(name: str, root: Path) -> None:
 def tables_in_prose(figures: Path) -> dict[str, str]:
     """Name of a place in docs -> the Markdown that belongs there."""
     pulled, beaten, both, added, beaten_cross_fitted = (
-        pd.read_csv(figures / READERS / f"{name}.csv") for name in ("confirmed", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
+        pd.read_csv(figures / READERS / f"{name}.csv") for name in ("pull", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
     )
     more = pd.read_csv(figures / MORE / "both.csv")
     chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
@@ -165,18 +165,21 @@ def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.D
 
 
 def answer_markdown(both: pd.DataFrame) -> str:
-    """The LLM with the help of a CRS with few and with many training dialogues, as Markdown: a row per task and number. The better of the two alone is bold.
+    """The LLM with the help of a CRS with few and with many training dialogues, as Markdown: a row per task and number. The better of the two alone is
+    bold, a star says that help changes the score significantly, and ``BELOW_FLOOR`` stands beside a score below the best floor's.
 
     Args:
         both: ``both.csv`` of 16_more_dialogues.
     """
-    lines = []
+    lines, heads = [], ["training dialogues", "UniMIND(BART) alone", "Gemma alone", "Gemma with help", "best without a second training"]
     for _, part in both.groupby("task", sort=False):
         for place, row in enumerate(part.itertuples()):
-            scores = [f"**{one:.3f}**" if one >= other else f"{one:.3f}" for one, other in ((row.helper, row.alone), (row.alone, row.helper))]
+            floor, control = (part[name].iloc[place] for name in ("best floor", "control score"))
+            below = {one: BELOW_FLOOR if round(one, 3) < round(floor, 3) else "" for one in (row.helper, row.alone, row.helped)}
+            alone = [f"**{one:.3f}**{below[one]}" if one >= other else f"{one:.3f}{below[one]}" for one, other in ((row.helper, row.alone), (row.alone, row.helper))]
             name = "" if place else f"{row.task} ({row.metric})"
-            lines.append([name, row.world.split()[0], *scores, f"{row.helped:.3f}{'*' if row.holds else ''}", f"{part['control score'].iloc[place]:.3f}"])
-    return "\n".join(markdown_lines("", ["training dialogues", "UniMIND(BART) alone", "Gemma alone", "Gemma with help", "control chosen on validation"], lines))
+            lines.append([name, row.world.split()[0], *alone, f"{row.helped:.3f}{'*' if row.holds else ''}{below[row.helped]}", f"{control:.3f}"])
+    return "\n".join(markdown_lines("", heads, lines))
 
 
 def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:

@@ -86,7 +86,10 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
 
 
 def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
-    """What help changes, by how far the helper is ahead: a point per collaboration and task of two studies. On the dotted line help makes a system as good as its helper.
+    """What help changes, by how far the helper is ahead: a point per collaboration and task of two studies.
+
+    On the dotted line help makes a system as good as its helper. Both axes subtract the score of the helped system alone, so what is chance in this score slants
+    the points upwards; that is little where leads are far larger than the intervals.
 
     Cases in which somebody has collapsed are left out.
 
@@ -100,20 +103,20 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     for filled, table in enumerate(sound.values()):
         for row in table.itertuples():
             colour, mark = look_of(row.system.lower())
+            beside = {"xytext": (8, -12)} if row.direction == "LLM assisting CRS" else {"xytext": (-8, 4), "ha": "right"}
             axes.plot([row.lead] * 2, [row.low, row.high], color=colour, linewidth=1.6, alpha=0.7)
             axes.plot(row.lead, row.gain, mark, color=colour, markerfacecolor=colour if filled else "white", markersize=8, zorder=3)
-            beside = {"xytext": (7, -10)} if colour == CRS_COLOUR else {"xytext": (-7, 4), "ha": "right"}
             axes.annotate(row.task, (row.lead, row.gain), textcoords="offset points", color=colour, **beside)
     least, most = min(every["lead"].min(), every["low"].min()), max(every["lead"].max(), every["high"].max())
     axes.axline((0, 0), slope=1, color="0.5", linestyle=":", zorder=1)
     axes.axhline(0, color="0.5", linewidth=1, zorder=1)
     axes.set(xlim=(least - 0.16, most + 0.16), ylim=(every["low"].min() - 0.04, every["high"].max() + 0.04))
-    axes.set(xlabel="score of the helper alone less score of the helped system alone", ylabel="change of the helped system's score by help")
+    axes.set(xlabel="score of the helper alone minus score of the helped system alone", ylabel="change of the helped system's score by help")
     axes.spines[["top", "right"]].set_visible(False)
-    names = [_mark(axes, "o", "0.3", face, figure_text(name)) for face, name in zip(("white", "0.3"), sound)]
+    names = [_mark(axes, "o", "0.3", face, figure_text(f"{look}: {name}")) for face, look, name in zip(("white", "0.3"), ("hollow", "filled"), sound, strict=True)]
     line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
     _legend(figure, [*_directions(figure, every), *names, *line], 3)
-    figure.suptitle(figure_title(claims.towards_the_helper(every.assign(**{"p (Holm)": np.nan})), corpus_note))
+    figure.suptitle(figure_title(claims.by_the_lead(every), corpus_note))
     return figure
 
 

@@ -50,10 +50,19 @@ def towards_the_helper(table: pd.DataFrame) -> str:
         return f"Help changes {len(held)} of {len(tested)} scores significantly{which}"
     clear, sound = table[table["clear"]], (table["collapsed"] == "").sum()
     if clear.empty:
-        return f"For none of {sound} changes by help the 95% interval excludes zero"
+        return f"For none of {sound} changes by help the uncorrected 95% interval excludes zero"
     towards = clear["towards"].sum()
     which = f"all {len(clear)} go" if towards == len(clear) > 1 else f"{towards} {'goes' if towards == 1 else 'go'}"
-    return f"For {len(clear)} of {sound} changes by help the 95% interval excludes zero; {which} towards the helper's score"
+    return f"For {len(clear)} of {sound} changes by help the uncorrected 95% interval excludes zero; {which} towards the helper's score"
+
+
+def by_the_lead(table: pd.DataFrame) -> str:
+    """``complementarity.pull``, with ``lead``: how much better the helper alone is than the helped system alone."""
+    ahead, behind = table[table["lead"] > 0], table[table["lead"] < 0]
+    return (
+        f"Where the helper is ahead, help raises {(ahead['gain'] > 0).sum()} of {len(ahead)} scores; "
+        f"where it is behind, it lowers {(behind['gain'] < 0).sum()} of {len(behind)} (not tested)"
+    )
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:

@@ -218,21 +218,28 @@ def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFra
     return table.assign(clear=clear, towards=table["gain"] * (table["helper"] - table["alone"]) > 0)
 
 
-def confirmed(judge: Callable, scores: pd.DataFrame, health: pd.DataFrame, added: pd.Series | None = None) -> pd.DataFrame:
-    """What ``judge`` returns for all dialogues, with p-values that also hold on the dialogues that were added after a first look, alone.
+def confirmed(judge: Callable[[pd.DataFrame], pd.DataFrame], scores: pd.DataFrame, added: pd.Series | None = None) -> pd.DataFrame:
+    """What ``judge`` finds on all dialogues, with p-values that count only if they also hold on the dialogues that were added after a first look, alone.
 
-    A p-value that is computed again on more data is too small. So the larger of the two counts: that of all dialogues, and that of the added ones.
+    A p-value that is computed again on more data is too small. So the larger of two is given: that of all dialogues, and that of the added ones. What
+    cannot be tested on the added ones is not tested.
 
     Args:
-        judge: ``pull`` or ``over_the_better``.
+        judge: scores -> a table with a row per ``system`` and ``task``, with ``p``, ``p (Holm)`` and maybe ``holds``; for example ``pull``.
         added: which rows of ``scores`` are of added dialogues; ``None`` if none were added.
+
+    Raises:
+        ValueError: if no row is of an added dialogue, or if all are.
     """
-    table = judge(scores, health)
+    table = judge(scores)
     if added is None:
         return table
-    rows, p = ["system", "task"], "p (Holm)"
-    larger = np.maximum(table[p], judge(scores[added], health).set_index(rows)[p].loc[table.set_index(rows).index].to_numpy())
-    return table.assign(**{p: larger} | ({"holds": larger < SIGNIFICANT} if "holds" in table else {}))
+    if not added.any() or added.all():
+        raise ValueError(f"{added.sum()} of {len(added)} scores are of added dialogues: name the dialogues that were added after a first look, and only these")
+    rows = table[["system", "task"]]
+    apart = rows.merge(judge(scores[added])[["system", "task", "p", "p (Holm)"]], how="left", on=["system", "task"]).set_index(table.index)
+    table = table.assign(**{name: np.maximum(table[name], apart[name]) for name in ("p", "p (Holm)")})
+    return table.assign(holds=table["p (Holm)"] < SIGNIFICANT) if "holds" in table else table
 
 
 def _chance_headroom(values: pd.DataFrame) -> float:

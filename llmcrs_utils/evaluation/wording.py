@@ -70,7 +70,7 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
         return f"Whether {what} cannot be tested here: every case has one seed, too few dialogues or a collapsed system."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
-        f"**{held} of {tested}** {what} after Holm's correction. Without the correction it {'is' if before == 1 else 'are'} {before}; chance alone would give {0.05 * tested:.1f}."
+        f"**{held} of {tested}** {what} after Holm's correction. Without the correction {before} {'is' if before == 1 else 'are'} significant; chance alone would give {0.05 * tested:.1f}."
     )
 
 
@@ -262,7 +262,7 @@ def overview(pulled: pd.DataFrame, better: pd.DataFrame) -> str:
 def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame) -> str:
     """A CRS and an LLM that help each other, as GitHub Markdown: each alone, each with the other's help, and the best control. A row per task.
 
-    The better of the two alone is bold. A star says that help changes the score significantly after Holm's correction.
+    The better of the two alone is bold. A star says that help changes the score significantly (``holds``).
 
     Args:
         pulled: what ``complementarity.pull`` returns, for the two collaborations of one pair. ``health.DAGGER`` marks those in which somebody has collapsed.

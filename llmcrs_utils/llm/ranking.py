@@ -32,6 +32,8 @@ from llmcrs_utils.training.token_batches import grouped
 
 TOKENS_AT_ONCE = 8192  # of descriptions that are computed together, each with the prompt, which is copied in the cache
 PIECE = 4096  # tokens of the vocabulary whose logits are computed together on a CPU: they stay in its cache
+FIRST = torch.zeros(1, dtype=torch.long)  # any place of a batch: a head needs at least one
+PartOfLogits = Callable[[torch.Tensor, slice], torch.Tensor]  # states, a part of the vocabulary -> the part's logits in float32
 HEAD = "candidate_head"  # name of the head in a model, and so of its weight in files
 WEIGHT = f"{HEAD}.weight"
 
@@ -70,8 +72,8 @@ def saved_head(folder: Path | None) -> torch.Tensor | None:
 
 
 @contextmanager
-def head_at(model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-    """Within the block the model computes logits only at these places of the batch: [1, places, vocabulary].
+def head_at(model: PreTrainedModel, rows: torch.Tensor = FIRST, columns: torch.Tensor = FIRST) -> Iterator[list[torch.Tensor]]:
+    """Within the block the model computes logits only at these places of the batch: [1, places, vocabulary]. By default at one, for who needs states only.
 
     Logits of all places would need more memory than the rest of the model, as vocabularies have 150,000 tokens and more. The
     head's input is selected, so whatever a model does to its logits is kept.
@@ -114,8 +116,8 @@ def rank_by_candidates(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
     length = batch["input_ids"].shape[1]
     places = torch.tensor([[length - len(example["prompt"]) + place for place in example["candidates"]] for example in examples])
     batch = {name: tensor.to(model.device) for name, tensor in with_positions(model, batch).items()}
-    nowhere, rows = torch.zeros(1, dtype=torch.long), torch.arange(len(examples))
-    with head_at(model, nowhere, nowhere) as states:
+    rows = torch.arange(len(examples))
+    with head_at(model) as states:
         model(**batch, use_cache=False)
     return candidate_scores(model, states[0], rows.to(model.device), places.to(model.device)).log_softmax(dim=1)
 
@@ -129,54 +131,53 @@ def rank_by_likelihood(
         unsaid: prompt without dialogue -> description -> its log-probability there. What is missing is computed and kept, because
             most samples share both.
     """
-    rows = []
-    with exact_head(without_adapter(model)) as exact:
+    rows, bare = [], without_adapter(model)
+    with exact_head(bare) as part_of_logits:
+        if part_of_logits and not tells_logits(bare, part_of_logits, examples[0]["prompt"]):
+            part_of_logits = None
         for example in examples:
             descriptions = [tuple(description) for description in example["descriptions"]]
             before = unsaid.setdefault(tuple(example["background"]), {})
-            before |= log_probabilities(model, tokenizer, example["background"], [one for one in descriptions if one not in before], exact)
-            said = log_probabilities(model, tokenizer, example["prompt"], descriptions, exact)
+            before |= log_probabilities(model, tokenizer, example["background"], [one for one in descriptions if one not in before], part_of_logits)
+            said = log_probabilities(model, tokenizer, example["prompt"], descriptions, part_of_logits)
             rows.append([said[one] - before[one] for one in descriptions])
     return torch.tensor(rows).log_softmax(dim=1)
 
 
 def log_probabilities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[tuple[int, ...]], exact: Callable | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: list[int], answers: list[tuple[int, ...]], part_of_logits: PartOfLogits | None
 ) -> dict[tuple[int, ...], float]:
     """Answer -> the log-probability of all its tokens after the prompt, which the model reads once.
 
     Args:
-        exact: what ``exact_head`` yields.
+        part_of_logits: what ``exact_head`` yields; ``None`` if the model changes what its head computes.
     """
     different = sorted(set(answers), key=lambda answer: (-len(answer), answer))
     if not different:
         return {}
     bare = without_adapter(model)
     start = torch.tensor([prompt], device=model.device)
-    with head_at(bare, torch.tensor([0]), torch.tensor([-1])) as states:
-        read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
-    told = read.logits[0, -1].float()
-    if exact and not torch.allclose(exact(states[0][0, -1:], slice(PIECE))[0], told[:PIECE], rtol=1e-3, atol=1e-3):
-        exact = None  # this model changes what its head computes, for example caps it
-    first, found = told.log_softmax(dim=0), {}
+    read = bare(input_ids=start, attention_mask=torch.ones_like(start), logits_to_keep=1, use_cache=True)
+    first = read.logits[0, -1].float().log_softmax(dim=0)
+    found = {}
     for begin, end in grouped([len(prompt) + len(answer) for answer in different], tokens=TOKENS_AT_ONCE):
         part = different[begin:end]
         sums = first[[answer[0] for answer in part]]
         if len(part[0]) > 1:
-            sums += of_further_tokens(bare, start, read.past_key_values, part, tokenizer.pad_token_id, exact)
+            sums += of_further_tokens(bare, start, read.past_key_values, part, tokenizer.pad_token_id, part_of_logits)
         found |= zip(part, sums.tolist(), strict=True)
     return found
 
 
 def of_further_tokens(
-    model: PreTrainedModel, start: torch.Tensor, cache: Cache, answers: list[tuple[int, ...]], pad_token_id: int, exact: Callable | None
+    model: PreTrainedModel, start: torch.Tensor, cache: Cache, answers: list[tuple[int, ...]], pad_token_id: int, part_of_logits: PartOfLogits | None
 ) -> torch.Tensor:
     """Log-probability of each answer's tokens after its first one, [answers].
 
     Args:
         start: [1, length] the prompt.
         cache: what the model has read of it; stays as it is.
-        exact: a part of the vocabulary's logits of states; ``None`` if only the model itself can tell them.
+        part_of_logits: as for ``log_probabilities``.
     """
     written = right_padded([list(answer[:-1]) for answer in answers], pad_token_id)
     whole, mask = (
@@ -189,32 +190,40 @@ def of_further_tokens(
     inputs = model.prepare_inputs_for_generation(whole, next_sequence_length=new, past_key_values=cache, attention_mask=mask, use_cache=True)
     targets = pad([list(answer[1:]) for answer in answers], NO_CHOICE).to(model.device)
     rows, columns = (targets != NO_CHOICE).nonzero(as_tuple=True)
-    asked = targets[rows, columns]
-    if exact:
-        nowhere = torch.zeros(1, dtype=torch.long)
-        with head_at(model, nowhere, nowhere) as states:
+    if part_of_logits:
+        with head_at(model) as states:
             model(**inputs)
-        gained = in_pieces(exact, states[0][rows, columns], asked)
+        log_p = target_log_probabilities(part_of_logits, states[0][rows, columns], targets[rows, columns])
     else:
         with head_at(model, rows, columns):
-            gained = -cross_entropy(model(**inputs).logits[0].float(), asked, reduction="none")
-    return torch.zeros(len(answers), device=model.device).index_add(0, rows, gained)
+            log_p = -cross_entropy(model(**inputs).logits[0].float(), targets[rows, columns], reduction="none")
+    return torch.zeros(len(answers), device=model.device).index_add(0, rows, log_p)
 
 
-def in_pieces(exact: Callable, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def tells_logits(model: PreTrainedModel, part_of_logits: PartOfLogits, prompt: list[int]) -> bool:
+    """Whether the head's logits are the model's. Some models change them further, for example cap them."""
+    start = torch.tensor([prompt], device=model.device)
+    with head_at(model, FIRST, FIRST - 1) as states:
+        logits = model(input_ids=start, attention_mask=torch.ones_like(start), use_cache=False).logits[0, -1].float()
+    every = slice(None, None, max(1, len(logits) // PIECE))  # a sample of the whole vocabulary
+    return torch.allclose(part_of_logits(states[0][0, -1:], every)[0], logits[every], rtol=1e-3, atol=1e-3)
+
+
+def target_log_probabilities(part_of_logits: PartOfLogits, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log-probability of each target, [places], after its state, [places, size], from the logits of one piece of the vocabulary at a time.
 
-    With 262,144 tokens and 450 places all logits are half a gigabyte, and a CPU spends more time on moving them than on computing them. Elsewhere one piece is all.
+    With 262,144 tokens and 450 places all logits are half a gigabyte. On a CPU ranking is 1.4 times as fast with pieces (docs/performance.md); elsewhere
+    one piece is all.
     """
     piece = PIECE if states.device.type == "cpu" else 1 << 30
-    said, most, sums, begin = torch.zeros(len(targets), device=states.device), [], [], 0
-    while (logits := exact(states, slice(begin, begin + piece))).shape[1]:
+    of_targets, largest, sums, begin = torch.zeros(len(targets), device=states.device), [], [], 0
+    while (logits := part_of_logits(states, slice(begin, begin + piece))).shape[1]:
         inside = (targets >= begin) & (targets < begin + piece)
-        said[inside] = logits[inside, targets[inside] - begin]
-        most.append(logits.amax(dim=1))
-        sums.append(logits.sub_(most[-1][:, None]).exp_().sum(dim=1))
+        of_targets[inside] = logits[inside, targets[inside] - begin]
+        largest.append(logits.amax(dim=1))
+        sums.append(logits.sub_(largest[-1][:, None]).exp_().sum(dim=1))
         begin += piece
-    return said - (torch.stack(most) + torch.stack(sums).log()).logsumexp(dim=0)
+    return of_targets - (torch.stack(largest) + torch.stack(sums).log()).logsumexp(dim=0)
 
 
 def letter_tokens(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -268,13 +277,13 @@ def with_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> di
 
 
 @contextmanager
-def exact_head(model: PreTrainedModel) -> Iterator[Callable | None]:
+def exact_head(model: PreTrainedModel) -> Iterator[PartOfLogits | None]:
     """Compute logits in float32 within the block, because bfloat16 may round the logits of two letters to one number.
 
     If the head is not a plain linear layer (for example, with LoRA on it), logits do not change. A block within a block changes nothing more.
 
     Yields:
-        ``logits(states, part)``: the head's float32 logits of a part (a slice) of the vocabulary; ``None`` where logits do not change.
+        What computes the head's logits of a part of the vocabulary; ``None`` where logits do not change.
     """
     head = model.get_output_embeddings()
     if isinstance(head, ModulesToSaveWrapper):

@@ -170,8 +170,7 @@ class AnswerTrainer(QuietTrainer):
         given = {name: value for name, value in inputs.items() if name not in ("labels", "kind", "candidate_rows", "candidates", "gold")}
         targets = inputs["labels"][:, 1:]
         rows, columns = (targets != -100).nonzero(as_tuple=True)
-        anywhere = torch.zeros(1, dtype=torch.long, device=targets.device)  # a forward pass needs at least one place
-        with head_at(bare, rows if len(rows) else anywhere, columns if len(rows) else anywhere) as states:
+        with head_at(bare, *((rows, columns) if len(rows) else ())) as states:
             outputs = model(**given, use_cache=False)
         logits = outputs.logits[0].float()
         # A part of which there is nothing, an empty one too, still reaches every trained parameter, as DDP needs it.

@@ -279,7 +279,7 @@ class Plan:
             here = {"cross_fitted_dir": crossed["cross_fitted_dir"] if self.folds else "", "models": self.profile.get("models", {})}
             here["added_file"] = self.profile.get("00_overview", {}).get("added_file", "")
             wanted += [
-                ("overview", "00_overview", files, [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], here),
+                ("overview", "00_overview", [*files, *filter(None, [here["added_file"]])], [f"{self.figures}/pull.png", f"{self.figures}/pull.csv"], here),
                 ("complementarity", "08_complementarity", [], [f"{self.figures}/help_and_harm.csv"], {}),
                 ("categories", "09_categories", [traits], [f"{self.figures}/trait_effects.csv"], {}),
                 ("controls", "14_controls", [], [f"{self.figures}/controls.csv"], validated),
