@@ -1,8 +1,8 @@
 """Ranking by scores of candidates, logits at answers only, and batches by tokens."""
 
 import shutil
-from types import SimpleNamespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub
 import numpy as np

@@ -32,7 +32,7 @@ from llmcrs_utils.training.token_batches import grouped
 
 TOKENS_AT_ONCE = 8192  # of descriptions that are computed together, each with the prompt, which is copied in the cache
 PIECE = 4096  # tokens of the vocabulary whose logits are computed together on a CPU: they stay in its cache
-FIRST = torch.zeros(1, dtype=torch.long)  # any place of a batch: a head needs at least one
+ANY_PLACE = torch.zeros(1, dtype=torch.long)  # any place of a batch: a head needs at least one
 PartOfLogits = Callable[[torch.Tensor, slice], torch.Tensor]  # states, a part of the vocabulary -> the part's logits in float32
 HEAD = "candidate_head"  # name of the head in a model, and so of its weight in files
 WEIGHT = f"{HEAD}.weight"
@@ -72,7 +72,7 @@ def saved_head(folder: Path | None) -> torch.Tensor | None:
 
 
 @contextmanager
-def head_at(model: PreTrainedModel, rows: torch.Tensor = FIRST, columns: torch.Tensor = FIRST) -> Iterator[list[torch.Tensor]]:
+def head_at(model: PreTrainedModel, rows: torch.Tensor = ANY_PLACE, columns: torch.Tensor = ANY_PLACE) -> Iterator[list[torch.Tensor]]:
     """Within the block the model computes logits only at these places of the batch: [1, places, vocabulary]. By default at one, for who needs states only.
 
     Logits of all places would need more memory than the rest of the model, as vocabularies have 150,000 tokens and more. The
@@ -203,7 +203,7 @@ def of_further_tokens(
 def tells_logits(model: PreTrainedModel, part_of_logits: PartOfLogits, prompt: list[int]) -> bool:
     """Whether the head's logits are the model's. Some models change them further, for example cap them."""
     start = torch.tensor([prompt], device=model.device)
-    with head_at(model, FIRST, FIRST - 1) as states:
+    with head_at(model, ANY_PLACE, torch.tensor([-1])) as states:
         logits = model(input_ids=start, attention_mask=torch.ones_like(start), use_cache=False).logits[0, -1].float()
     every = slice(None, None, max(1, len(logits) // PIECE))  # a sample of the whole vocabulary
     return torch.allclose(part_of_logits(states[0][0, -1:], every)[0], logits[every], rtol=1e-3, atol=1e-3)
@@ -212,7 +212,7 @@ def tells_logits(model: PreTrainedModel, part_of_logits: PartOfLogits, prompt: l
 def target_log_probabilities(part_of_logits: PartOfLogits, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log-probability of each target, [places], after its state, [places, size], from the logits of one piece of the vocabulary at a time.
 
-    With 262,144 tokens and 450 places all logits are half a gigabyte. On a CPU ranking is 1.4 times as fast with pieces (docs/performance.md); elsewhere
+    With 262,144 tokens and 450 places all logits are half a gigabyte, which a CPU would write and read several times (docs/performance.md); elsewhere
     one piece is all.
     """
     piece = PIECE if states.device.type == "cpu" else 1 << 30
