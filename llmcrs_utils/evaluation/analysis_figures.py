@@ -88,8 +88,8 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
 def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     """What help changes, by how far the helper is ahead: a point per collaboration and task of two studies.
 
-    On the dotted line help makes a system as good as its helper. Both axes subtract the score of the helped system alone, so what is chance in this score slants
-    the points upwards; that is little where leads are far larger than the intervals.
+    On the dotted line help makes a system as good as its helper. Both axes subtract the score of the helped system alone, so chance in this score slants the points
+    upwards.
 
     Cases in which somebody has collapsed are left out.
 
