@@ -81,7 +81,7 @@ def test_only_what_is_significant_on_added_dialogues_too_is_confirmed(judge):
     few = confirmed(judge, scores, scores["sid"] >= "d055")  # five dialogues are too few for a test
     assert few["p (Holm)"].isna().all() and not few.get("holds", pd.Series(False)).any()
     for none in (scores["sid"] >= "d", scores["sid"] >= "e"):
-        with pytest.raises(ValueError, match="of 360 scores are of added dialogues: name the dialogues that were added"):
+        with pytest.raises(ValueError, match="of 360 scores were added after a first look: name the dialogues or seeds that were added"):
             confirmed(judge, scores, none)
 
 

@@ -93,6 +93,9 @@ def test_quality_of_help_by_hand():
     assert set(table["system"]) == {"Chinese-Alpaca"} and table["metric"].to_dict() == {"elicit": "F1", "recommend": "Acc"}
     assert tuple(table.loc["elicit", ["trained on", "held out", "test"]]) == exactly((1, 1 / 3, 1 / 2))
     assert tuple(table.loc["recommend", ["trained on", "held out"]]) == (1, 0) and np.isnan(table.loc["recommend", "test"])
+    both = help_quality(SAMPLES, in_sample, None, "zh").set_index(["system", "task"])  # without folds: every system
+    assert list(both) == ["metric", "trained on", "test"] and both.loc[("Chinese-Alpaca", "elicit"), ["trained on", "test"]].tolist() == exactly([1, 1 / 2])
+    assert both.loc[("UniMIND(BART)", "elicit"), "trained on"] == 1
 
 
 # --- the published fallback

@@ -175,15 +175,20 @@ def answer_markdown(both: pd.DataFrame) -> str:
     for _, part in both.groupby("task", sort=False):
         for place, row in enumerate(part.itertuples()):
             floor, control = (part[name].iloc[place] for name in ("best floor", "control score"))
-            below = {one: BELOW_FLOOR if round(one, 3) < round(floor, 3) else "" for one in (row.helper, row.alone, row.helped)}
-            alone = [f"**{one:.3f}**{below[one]}" if one >= other else f"{one:.3f}{below[one]}" for one, other in ((row.helper, row.alone), (row.alone, row.helper))]
-            name = "" if place else f"{row.task} ({row.metric})"
-            lines.append([name, row.world.split()[0], *alone, f"{row.helped:.3f}{'*' if row.holds else ''}{below[row.helped]}", f"{control:.3f}"])
+            best = max(row.helper, row.alone)
+            alone = [(f"**{one:.3f}**" if one == best else f"{one:.3f}") + below_mark(one, floor) for one in (row.helper, row.alone)]
+            helped = f"{row.helped:.3f}{'*' if row.holds else ''}{below_mark(row.helped, floor)}"
+            lines.append(["" if place else f"{row.task} ({row.metric})", row.world.split()[0], *alone, helped, f"{control:.3f}"])
     return "\n".join(markdown_lines("", heads, lines))
 
 
+def below_mark(value: float, floor: float) -> str:
+    """``BELOW_FLOOR`` if a score is below the floor's, as both are shown."""
+    return BELOW_FLOOR if round(value, 3) < round(floor, 3) else ""
+
+
 def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:
-    """The pair with more training dialogues, as Markdown: a row per task.
+    """The pair with more training dialogues, as Markdown: a row per task; a star marks a significant gain.
 
     Args:
         both: ``both.csv`` of 16_more_dialogues, of which the last study of each task is shown; ``gains``: its ``gains.csv``.
@@ -192,7 +197,8 @@ def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:
     columns = {"UniMIND(BART) alone": last["helper"], "Gemma alone": last["alone"], "Gemma with help": last["helped"], "control chosen on validation": last["control score"]}
     shown = pd.DataFrame({name: values.map("{:.3f}".format) for name, values in columns.items()})
     for compared, part in gains.groupby("compared", sort=False):
-        shown[f"with help {compared}"] = [gain_text(row.gain, row.low, row.high) for row in part.set_index("task").loc[last.index].itertuples()]
+        part = part.set_index("task").loc[last.index]
+        shown[f"with help {compared}"] = [gain_text(*numbers, "*" * int(p < 0.05)) for *numbers, p in part[["gain", "low", "high", "p (Holm)"]].to_numpy()]
     return markdown(shown.set_axis([f"{task} ({metric})" for task, metric in last["metric"].items()]))
 
 

@@ -219,23 +219,23 @@ def pull(scores: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFra
 
 
 def confirmed(judge: Callable[[pd.DataFrame], pd.DataFrame], scores: pd.DataFrame, added: pd.Series | None = None) -> pd.DataFrame:
-    """What ``judge`` finds on all dialogues, with p-values that count only if they also hold on the dialogues that were added after a first look, alone.
+    """What ``judge`` finds on all dialogues and seeds, with p-values that count only if they also hold on what was added after a first look, alone.
 
-    A p-value that is computed again on more data is too small. So the larger of two is given: that of all dialogues, and that of the added ones. What
+    A p-value that is computed again on more data is too small. So the larger of two is given: that of all, and that of the added dialogues or seeds. What
     cannot be tested on the added ones is not tested.
 
     Args:
         judge: scores -> a table with a row per ``system`` and ``task``, with ``p``, ``p (Holm)`` and maybe ``holds``; for example ``pull``.
-        added: which rows of ``scores`` are of added dialogues; ``None`` if none were added.
+        added: which rows of ``scores`` are of dialogues or seeds that were added; ``None`` if none were.
 
     Raises:
-        ValueError: if no row is of an added dialogue, or if all are.
+        ValueError: if no row was added, or if all were.
     """
     table = judge(scores)
     if added is None:
         return table
     if not added.any() or added.all():
-        raise ValueError(f"{added.sum()} of {len(added)} scores are of added dialogues: name the dialogues that were added after a first look, and only these")
+        raise ValueError(f"{added.sum()} of {len(added)} scores were added after a first look: name the dialogues or seeds that were added, and only these")
     rows = table[["system", "task"]]
     apart = rows.merge(judge(scores[added])[["system", "task", "p", "p (Holm)"]], how="left", on=["system", "task"]).set_index(table.index)
     table = table.assign(**{name: np.maximum(table[name], apart[name]) for name in ("p", "p (Holm)")})
