@@ -35,12 +35,11 @@ from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 STUDY, READERS, MORE = "study-cpu", "readers", "readers-1000"
-SCORES, HEALTH = "scores.parquet", "health.csv"  # of a run of which results/ holds no more
-# The notebooks of saved predictions, and where each leaves its figures.
+SCORES, HEALTH, OVER_CONTROLS = "scores.parquet", "health.csv", "over_controls.csv"  # of a run of which results/ holds no more
+# The notebooks of saved predictions, and where each leaves its figures. The longest come first, so that both cores are busy to the end.
 FROM_RESULTS = {
-    "08_complementarity": STUDY, "09_categories": STUDY, "12_cross_fitting": STUDY, "07_tables": STUDY,
-    "13_known_answer": "known-answer", "14_controls": STUDY, "10_one_dialogue": STUDY, "11_human_evaluation": STUDY,
-    "15_readers": READERS, "16_more_dialogues": MORE, "00_overview": READERS,
+    "15_readers": READERS, "16_more_dialogues": MORE, "14_controls": STUDY, "09_categories": STUDY, "08_complementarity": STUDY, "12_cross_fitting": STUDY,
+    "11_human_evaluation": STUDY, "00_overview": READERS, "07_tables": STUDY, "13_known_answer": "known-answer", "10_one_dialogue": STUDY,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {

@@ -14,8 +14,9 @@ import nbformat
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from figures import HEALTH, SCORES, STUDY, cleaned
+from figures import HEALTH, OVER_CONTROLS, SCORES, STUDY, cleaned
 from llmcrs_utils.checkpoints.checks import ADAPTER_WEIGHTS
+from llmcrs_utils.evaluation.controls import controls, over_the_best_control, pairs_in
 from llmcrs_utils.evaluation.health import answer_health
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.wording import write_rounded
@@ -166,16 +167,22 @@ def publish_readers(name: str) -> None:
 
 
 def publish_scores(name: str) -> None:
-    """The score of every answer to the test split, how varied the answers are, and the adapters of LLMs.
+    """The score of every answer to the test split, how varied the answers are, what collaborations gain over the best control, and the adapters of LLMs.
 
     No word of a dialogue is copied: an id names conversation, turn and right item.
     """
     run, results = RUNS / name, RESULTS / name
     records, language = provenance(run), built(run)["language"]
-    answered = read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions"), language
+    check_profile(profile_of(run), name)  # registers the profile's LLMs
+    samples, predictions = read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions")
+    health = answer_health(samples, predictions, language)
     results.mkdir(parents=True, exist_ok=True)
-    write_parquet(score(*answered), results / SCORES)
-    write_rounded(answer_health(*answered), results / HEALTH)
+    write_parquet(score(samples, predictions, language), results / SCORES)
+    write_rounded(health, results / HEALTH)
+    if pairs_in(predictions):
+        made = controls(samples, predictions, predictions.query("split == 'valid'"), language)
+        every = score(samples, pd.concat([predictions, made.predictions]), language)
+        write_rounded(over_the_best_control(every, made.chosen, health), results / OVER_CONTROLS)
     publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 

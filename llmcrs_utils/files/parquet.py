@@ -18,7 +18,7 @@ def write_parquet(frame: pd.DataFrame, path: str | Path, schema: pa.Schema | Non
 
 
 def read_parquet(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet table. List columns become Python lists, text has dtype ``object``.
+    """Read a Parquet table. List columns become Python lists, and missing numbers NaN.
 
     Raises:
         FileNotFoundError: names the file and how to make it.
@@ -29,6 +29,6 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
 
 
 def plain_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table as a frame of plain Python values: list columns as lists, text with dtype ``object``, missing numbers as NaN."""
+    """An Arrow table as a frame of plain Python values: list columns as lists, missing numbers as NaN."""
     kinds = {field.name: float if pa.types.is_floating(field.type) else None for field in table.schema}
     return pd.DataFrame({name: pd.Series(table.column(name).to_pylist(), dtype=kind) for name, kind in kinds.items()})
