@@ -93,9 +93,11 @@ def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out(
     points = [(*line.get_xydata()[0], line.get_markerfacecolor() == "white") for line in axes.lines if len(line.get_xdata()) == 1]
     assert np.array(points) == pytest.approx(np.array([(0.4, 0.15, True), (-0.4, 0.15, True), (-0.4, 0.15, False)]))
     assert figure.get_suptitle() == "Where the helper is ahead, help raises 1 of 1 scores; where it is behind, it lowers 0 of 2 (not tested)\na corpus"
-    with pytest.raises(ValueError):
-        lead_figure({"few": few}, "a corpus")
-    assert [text.get_text() for text in figure.legends[0].texts] == ["LLM assisting CRS", "CRS assisting LLM", "hollow: few", "filled: many", "as good as the helper"]
+    names = ["LLM assisting CRS", "CRS assisting LLM", "hollow: few", "filled: many", "as good as the helper"]
+    assert [text.get_text() for text in figure.legends[0].texts] == names
+    third = lead_figure({"few": few, "many": many, "real": few}, "a corpus")
+    edged = [line for line in third.axes[0].lines if len(line.get_xdata()) == 1 and line.get_markeredgecolor() == "black"]
+    assert len(edged) == 2 and "black edge: real" in [text.get_text() for text in third.legends[0].texts]
 
 
 def test_only_changes_that_are_clear_count_as_pulled():

@@ -23,6 +23,8 @@ CRS_COLOUR, LLM_COLOUR = LOOKS["crs"][0], LOOKS["llm"][0]
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": CRS_COLOUR, "only LLM": LLM_COLOUR, "neither": "#DDDDDD"}
 TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
+# How the points of several studies differ in one figure, beside colour and shape, which say who is helped.
+STUDY_POINTS = {"hollow": {"markerfacecolor": "white"}, "filled": {}, "black edge": {"markeredgecolor": "black", "markeredgewidth": 1.8}}
 # Tol's "bright"; a category keeps its colour wherever it is drawn.
 CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
 
@@ -86,7 +88,7 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
 
 
 def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
-    """What help changes, by how far the helper is ahead: a point per collaboration and task of two studies.
+    """What help changes, by how far the helper is ahead: a point per collaboration and task of two or three studies.
 
     On the dotted line help makes a system as good as its helper. Both axes subtract the score of the helped system alone, so chance in this score slants the points
     upwards.
@@ -94,18 +96,18 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     Cases in which somebody has collapsed are left out.
 
     Args:
-        studies: name of a study -> what ``complementarity.pull`` returns for it; hollow points for the first, filled ones for the second.
+        studies: name of a study -> what ``complementarity.pull`` returns for it; their points differ by ``STUDY_POINTS``, in this order.
     """
     sound = {name: table[table["collapsed"] == ""].assign(lead=table["helper"] - table["alone"]) for name, table in studies.items()}
     every = pd.concat(sound.values())
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.subplots()
-    for filled, table in enumerate(sound.values()):
+    for point, table in zip(STUDY_POINTS.values(), sound.values()):
         for row in table.itertuples():
             colour, mark = look_of(row.system.lower())
             beside = {"xytext": (8, -12)} if row.direction == "LLM assisting CRS" else {"xytext": (-8, 4), "ha": "right"}
             axes.plot([row.lead] * 2, [row.low, row.high], color=colour, linewidth=1.6, alpha=0.7)
-            axes.plot(row.lead, row.gain, mark, color=colour, markerfacecolor=colour if filled else "white", markersize=8, zorder=3)
+            axes.plot(row.lead, row.gain, mark, **{"color": colour, "markersize": 8, "zorder": 3} | point)
             axes.annotate(row.task, (row.lead, row.gain), textcoords="offset points", color=colour, **beside)
     least, most = min(every["lead"].min(), every["low"].min()), max(every["lead"].max(), every["high"].max())
     axes.axline((0, 0), slope=1, color="0.5", linestyle=":", zorder=1)
@@ -113,7 +115,7 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     axes.set(xlim=(least - 0.16, most + 0.16), ylim=(every["low"].min() - 0.04, every["high"].max() + 0.04))
     axes.set(xlabel="score of the helper alone minus score of the helped system alone", ylabel="change of the helped system's score by help")
     axes.spines[["top", "right"]].set_visible(False)
-    names = [_mark(axes, "o", "0.3", face, figure_text(f"{look}: {name}")) for face, look, name in zip(("white", "0.3"), ("hollow", "filled"), sound, strict=True)]
+    names = [axes.plot([], [], "o", **{"color": "0.3", "label": figure_text(f"{look}: {name}")} | point)[0] for (look, point), name in zip(STUDY_POINTS.items(), sound)]
     line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
     _legend(figure, [*_directions(figure, every), *names, *line], 3)
     figure.suptitle(figure_title(claims.by_the_lead(every), corpus_note))
