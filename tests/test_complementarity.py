@@ -98,6 +98,20 @@ def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out(
     third = lead_figure({"few": few, "many": many, "real": few}, "a corpus")
     edged = [line for line in third.axes[0].lines if len(line.get_xdata()) == 1 and line.get_markeredgecolor() == "black"]
     assert len(edged) == 2 and "black edge: real" in [text.get_text() for text in third.legends[0].texts]
+    with pytest.raises(ValueError, match="4 studies: at most 3"):
+        lead_figure(dict.fromkeys("abcd", few), "a corpus")
+
+
+def test_what_only_the_first_seed_shows_is_not_confirmed_by_added_seeds():
+    """Each seed has the scores of 30 dialogues; a single added seed cannot be tested."""
+    alone = {"bcrs": [[0.5] * 30] * 3, "allm": [[0.2] * 30] * 3}
+    all_gain = scores_of(alone | {"allm-bcrs": [[0.7] * 29 + [0.6], [0.7] * 28 + [0.6] * 2, [0.7] * 29 + [0.8]]})
+    one_gains = scores_of(alone | {"allm-bcrs": [[0.9] * 29 + [0.8], [0.5] * 28 + [0.4, 0.6], [0.5] * 29 + [0.6]]})
+    for scores, holds in ((all_gain, True), (one_gains, False)):
+        assert confirmed(pull, scores, scores["seed"] > 1)["holds"].tolist() == [holds]
+        alone_added = confirmed(pull, scores, scores["seed"] > 2)
+        assert alone_added["p (Holm)"].isna().all() and not alone_added["holds"].any()
+    assert pull(all_gain)["holds"].all()
 
 
 def test_only_changes_that_are_clear_count_as_pulled():

@@ -89,11 +89,11 @@ def test_quality_of_help_by_hand():
     in_sample = pd.concat([answers_of("allm", whole, split="train"), answers_of("allm", {"e1": "价格", "e2": "产地"})])
     in_sample = pd.concat([in_sample, answers_of("bcrs", whole, split="train")])  # without folds of its own
     held_out = answers_of("allm", {"t1": "颜色；尺码", "t2": "尺码", "r1": ["i2", "i1"]}, split="train", unusable=["t2"])
-    table = help_quality(SAMPLES, in_sample, held_out, "zh").set_index("task")
+    table = help_quality(SAMPLES, in_sample, "zh", held_out).set_index("task")
     assert set(table["system"]) == {"Chinese-Alpaca"} and table["metric"].to_dict() == {"elicit": "F1", "recommend": "Acc"}
     assert tuple(table.loc["elicit", ["trained on", "held out", "test"]]) == exactly((1, 1 / 3, 1 / 2))
     assert tuple(table.loc["recommend", ["trained on", "held out"]]) == (1, 0) and np.isnan(table.loc["recommend", "test"])
-    both = help_quality(SAMPLES, in_sample, None, "zh").set_index(["system", "task"])  # without folds: every system
+    both = help_quality(SAMPLES, in_sample, "zh").set_index(["system", "task"])  # without folds: every system
     assert list(both) == ["metric", "trained on", "test"] and both.loc[("Chinese-Alpaca", "elicit"), ["trained on", "test"]].tolist() == exactly([1, 1 / 2])
     assert both.loc[("UniMIND(BART)", "elicit"), "trained on"] == 1
 

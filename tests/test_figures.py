@@ -119,6 +119,13 @@ def test_the_answer_has_a_row_for_each_task_and_number_of_training_dialogues():
     assert figures.translated(shown, figures.IN_CHINESE).splitlines()[0] == "|  | 训练对话数 | UniMIND(BART) 单独 | Gemma 单独 | Gemma 得到协助 | 不作第二次训练的最佳做法 |"
 
 
+def test_gains_below_the_level_have_a_star_in_the_table_of_more_dialogues():
+    both = pd.DataFrame({"task": ["elicit", "elicit"], "metric": "F1", "helper": [0.1, 0.3], "alone": 0.2, "helped": 0.4, "control score": 0.45})
+    gains = pd.DataFrame({"compared": ["over one", "over other"], "task": "elicit", "gain": [0.2, 0.1], "low": [0.1, 0.01], "high": [0.3, 0.19], "p (Holm)": [0.049, 0.051]})
+    shown = figures.more_markdown(both, gains).splitlines()
+    assert shown[-1] == "| elicit (F1) | 0.300 | 0.200 | 0.400 | 0.450 | +0.200* [+0.100, +0.300] | +0.100 [+0.010, +0.190] |"
+
+
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_compared_cells_carry_outputs(path):
     compared = [cell for cell in nbformat.read(path, as_version=4).cells if "nbval-check-output" in cell.metadata.get("tags", [])]

@@ -26,6 +26,7 @@ from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.statistics import SIGNIFICANT
 from llmcrs_utils.evaluation.tables import BELOW_FLOOR, disliked_first, markdown_lines, metrics_table, summary_markdown
 from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown
 from llmcrs_utils.files.atomic import write_atomically
@@ -35,7 +36,7 @@ from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 STUDY, READERS, MORE = "study-cpu", "readers", "readers-1000"
-SCORES, HEALTH, OVER_CONTROLS = "scores.parquet", "health.csv", "over_controls.csv"  # of a run of which results/ holds no more
+SCORES, HEALTH = "scores.parquet", "health.csv"  # what results/ holds of a run on private dialogues
 # The notebooks of saved predictions, and where each leaves its figures. The longest come first, so that both cores are busy to the end.
 FROM_RESULTS = {
     "15_readers": READERS, "16_more_dialogues": MORE, "14_controls": STUDY, "09_categories": STUDY, "08_complementarity": STUDY, "12_cross_fitting": STUDY,
@@ -157,9 +158,9 @@ def cross_fitting_markdown(both: pd.DataFrame, added: pd.DataFrame, beaten: pd.D
     added, beaten = added.set_index("task").loc[both["task"]], beaten.set_index("task").loc[both["task"]]
     rows = {}
     for name, kind, value in (("gain, in-sample help", "in-sample", "in-sample gain"), ("gain, cross-fitted help", "cross-fitted", "cross-fitted gain"), ("cross-fitted minus in-sample", "change", "change")):
-        stars = (both[f"{kind} p (Holm)"].to_numpy() < 0.05) & (added[f"{kind} p (Holm)"].to_numpy() < 0.05)
+        stars = (both[f"{kind} p (Holm)"].to_numpy() < SIGNIFICANT) & (added[f"{kind} p (Holm)"].to_numpy() < SIGNIFICANT)
         rows[name] = [gain_text(*numbers, "*" * int(star)) for *numbers, star in zip(both[value], both[f"{kind} low"], both[f"{kind} high"], stars)]
-    rows["cross-fitted minus control"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < 0.05)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
+    rows["cross-fitted minus control"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < SIGNIFICANT)) for row in beaten.drop(columns="p").rename(columns={"p (Holm)": "p"}).itertuples()]
     return markdown(pd.DataFrame(rows, index=heads).T, f"{both['over'].iloc[0]} with help")
 
 
@@ -187,7 +188,7 @@ def below_mark(value: float, floor: float) -> str:
 
 
 def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:
-    """The pair with more training dialogues, as Markdown: a row per task; a star marks a significant gain.
+    """The pair with more training dialogues, as Markdown: a row per task. A star: ``p (Holm)`` in ``gains.csv`` is below 0.05.
 
     Args:
         both: ``both.csv`` of 16_more_dialogues, of which the last study of each task is shown; ``gains``: its ``gains.csv``.
@@ -196,8 +197,8 @@ def more_markdown(both: pd.DataFrame, gains: pd.DataFrame) -> str:
     columns = {"UniMIND(BART) alone": last["helper"], "Gemma alone": last["alone"], "Gemma with help": last["helped"], "control chosen on validation": last["control score"]}
     shown = pd.DataFrame({name: values.map("{:.3f}".format) for name, values in columns.items()})
     for compared, part in gains.groupby("compared", sort=False):
-        part = part.set_index("task").loc[last.index]
-        shown[f"with help {compared}"] = [gain_text(*numbers, "*" * int(p < 0.05)) for *numbers, p in part[["gain", "low", "high", "p (Holm)"]].to_numpy()]
+        rows = part.rename(columns={"p (Holm)": "p"}).set_index("task").loc[last.index].itertuples()
+        shown[f"with help {compared}"] = [gain_text(row.gain, row.low, row.high, "*" * int(row.p < SIGNIFICANT)) for row in rows]
     return markdown(shown.set_axis([f"{task} ({metric})" for task, metric in last["metric"].items()]))
 
 

@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from figures import HEALTH, OVER_CONTROLS, SCORES, STUDY, cleaned
+from figures import HEALTH, SCORES, STUDY, cleaned
 from llmcrs_utils.checkpoints.checks import ADAPTER_WEIGHTS
 from llmcrs_utils.evaluation.controls import controls, over_the_best_control, pairs_in
 from llmcrs_utils.evaluation.health import answer_health
@@ -42,6 +42,7 @@ SHOWN = {
     "06_typical_systems": "06_typical_systems",
 }
 LARGER = "-more"  # end of the name of a run in which `make further` had another's systems answer more test dialogues
+OVER_CONTROLS = "over_controls.csv"  # of a run on private dialogues
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 
 
@@ -175,13 +176,13 @@ def publish_scores(name: str) -> None:
     records, language = provenance(run), built(run)["language"]
     check_profile(profile_of(run), name)  # registers the profile's LLMs
     samples, predictions = read_parquet(run / "data" / "samples.parquet"), read_predictions(run / "predictions")
-    health = answer_health(samples, predictions, language)
+    scores, health = score(samples, predictions, language), answer_health(samples, predictions, language)
     results.mkdir(parents=True, exist_ok=True)
-    write_parquet(score(samples, predictions, language), results / SCORES)
+    write_parquet(scores, results / SCORES)
     write_rounded(health, results / HEALTH)
     if pairs_in(predictions):
         made = controls(samples, predictions, predictions.query("split == 'valid'"), language)
-        every = score(samples, pd.concat([predictions, made.predictions]), language)
+        every = pd.concat([scores, score(samples, made.predictions, language)])
         write_rounded(over_the_best_control(every, made.chosen, health), results / OVER_CONTROLS)
     publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")

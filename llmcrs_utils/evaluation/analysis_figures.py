@@ -97,7 +97,12 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
 
     Args:
         studies: name of a study -> what ``complementarity.pull`` returns for it; their points differ by ``STUDY_POINTS``, in this order.
+
+    Raises:
+        ValueError: for more studies than ``STUDY_POINTS``.
     """
+    if len(studies) > len(STUDY_POINTS):
+        raise ValueError(f"{len(studies)} studies: at most {len(STUDY_POINTS)} can be told apart in one figure")
     sound = {name: table[table["collapsed"] == ""].assign(lead=table["helper"] - table["alone"]) for name, table in studies.items()}
     every = pd.concat(sound.values())
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")

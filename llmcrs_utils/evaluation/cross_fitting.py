@@ -113,24 +113,23 @@ def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataF
     return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
 
 
-def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, held_out: pd.DataFrame | None, language: str) -> pd.DataFrame:
-    """How good an assistant's answers are on its own training dialogues, on those that its folds left out, and on new ones.
+def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, language: str, held_out: pd.DataFrame | None = None) -> pd.DataFrame:
+    """How good an assistant's answers are on its own training dialogues, on new ones and, where folds left dialogues out, on those.
 
     Args:
-        samples: with training and test samples; ``in_sample``: the assistants' answers to both; ``held_out``: of their folds, which choose the
-            systems and seeds; ``None``: there are no folds, and every system of ``in_sample`` is an assistant.
+        samples: with training and test samples; ``in_sample``: the assistants' answers to both; ``held_out``: those of their folds. Only assistants
+            and seeds that have folds are then compared.
 
     Returns:
         Per assistant and task, by ``JUDGED_BY``'s metric: ``system, task, metric, trained on, held out, test``; without folds no ``held out``.
     """
     columns = samples[["sample_id", "split", "task", "sid", "domain", "label"]]
-    parts = {"trained on": in_sample[in_sample["split"] == "train"]}
-    parts |= {} if held_out is None else {"held out": held_out}
-    parts["test"] = in_sample[in_sample["split"] == "test"]
+    if held_out is not None:
+        in_sample = in_sample[in_sample["system"].isin(held_out["system"]) & in_sample["seed"].isin(held_out["seed"])]
+    parts = {"trained on": in_sample[in_sample["split"] == "train"], "held out": held_out, "test": in_sample[in_sample["split"] == "test"]}
+    parts = {name: part for name, part in parts.items() if part is not None}
     found = []
     for name, part in parts.items():
-        if held_out is not None:
-            part = part[part["system"].isin(held_out["system"].unique()) & part["seed"].isin(held_out["seed"].unique())]
         double = part[part.duplicated(["system", "seed", "sample_id"])]
         if len(double):
             first = double.iloc[0]
