@@ -179,7 +179,7 @@ def over_the_better(scores: pd.DataFrame, health: pd.DataFrame | None = None) ->
         scores: what ``metrics.score`` returns; ``health``: as for ``tables.gains``, and with the same effect.
 
     Returns:
-        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, better`` (who is, alone), ``collapsed``, ``gain, low,
+        Per task and collaboration, by the task's ``HEADLINE`` metric: ``system, task, metric, better`` (who is, alone), ``collapsed``, ``gain, low,
         high, p, p (Holm)``.
     """
     rows, fallen = [], collapsed_runs(health)
@@ -190,7 +190,7 @@ def over_the_better(scores: pd.DataFrame, health: pd.DataFrame | None = None) ->
         pairs = [(system.key, key) for system, key in zip(systems, better)]
         found = paired_gains(part, pairs, metric, kinds_of(systems, task, fallen))
         for system, key, values in zip(systems, better, found):
-            about = {"system": system.name, "task": task, "better": system_of(key).name}
+            about = {"system": system.name, "task": task, "metric": metric, "better": system_of(key).name}
             about["collapsed"] = collapsed_behind(system, task, fallen)
             rows.append(about | dict(zip(("gain", "low", "high", "p"), values)))
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm_of_healthy(table["p"], table["collapsed"])})
