@@ -47,7 +47,7 @@ PROSE = {
     "README.md": ("answer",),
     "README.zh-CN.md": ("answer_zh",),
     "docs/findings.md": ("readers", "cross_fitted", "more_dialogues", "real", "cross_fitting"),
-    "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_en", "pscon_readers"),
+    "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_cn_readers", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
 EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
@@ -100,8 +100,9 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         pd.read_csv(figures / READERS / f"{name}.csv") for name in ("pull", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
     )
     more = pd.read_csv(figures / MORE / "both.csv")
-    chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon", "pscon-readers"))
-    load_profile("params/pscon-readers.yaml")  # names its LLMs
+    chinese, tuned_chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon-cn-readers", "pscon", "pscon-readers"))
+    for name in ("pscon-cn-readers", "pscon-readers"):
+        load_profile(f"params/{name}.yaml")  # names its LLMs
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
@@ -120,6 +121,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
         "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
         "pscon_cn_disliked": disliked_markdown(chinese),
+        "pscon_cn_readers": summary_markdown(metrics_table(tuned_chinese, pd.read_csv(f"results/pscon-cn-readers/{HEALTH}"))),
         "pscon_readers": summary_markdown(metrics_table(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
         "pscon_en": summary_markdown(metrics_table(english, pd.read_csv(f"results/pscon/{HEALTH}"))),
     }

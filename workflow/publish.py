@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from figures import HEALTH, SCORES, STUDY, cleaned
 from llmcrs_utils.checkpoints.checks import ADAPTER_WEIGHTS
-from llmcrs_utils.evaluation.controls import controls, over_the_best_control, pairs_in
+from llmcrs_utils.evaluation.controls import controls, over_the_best_control
 from llmcrs_utils.evaluation.health import answer_health
 from llmcrs_utils.evaluation.metrics import score
+from llmcrs_utils.evaluation.tables import collaborations
 from llmcrs_utils.evaluation.wording import write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet, write_parquet
@@ -180,7 +181,7 @@ def publish_scores(name: str) -> None:
     results.mkdir(parents=True, exist_ok=True)
     write_parquet(scores, results / SCORES)
     write_rounded(health, results / HEALTH)
-    if pairs_in(predictions):
+    if collaborations(scores):
         made = controls(samples, predictions, predictions.query("split == 'valid'"), language)
         every = pd.concat([scores, score(samples, made.predictions, language)])
         write_rounded(over_the_best_control(every, made.chosen, health), results / OVER_CONTROLS)
