@@ -20,7 +20,7 @@ import papermill
 from matplotlib.figure import Figure
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from llmcrs_utils.evaluation.complementarity import pull
+from llmcrs_utils.evaluation.complementarity import over_others, pull
 from llmcrs_utils.evaluation.diagram import Partner, two_directions
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
@@ -28,7 +28,7 @@ from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import SIGNIFICANT
 from llmcrs_utils.evaluation.tables import BELOW_FLOOR, disliked_first, markdown_lines, metrics_table, summary_markdown
-from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown
+from llmcrs_utils.evaluation.wording import gain_text, markdown, pair_markdown, write_rounded
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
@@ -245,10 +245,21 @@ def write_explorer(root: Path, questions: pd.DataFrame, predictions: pd.DataFram
 
 def write_pages(root: Path) -> None:
     """All that is made without a notebook: tables in docs, the explorer, the READMEs' picture."""
+    write_real_comparison(root)
     write_prose(root)
     questions, predictions, scores = study()
     write_explorer(root, questions, predictions, scores)
     draw_directions(root, questions, predictions)
+
+
+def write_real_comparison(root: Path) -> None:
+    """What Gemma has over the CRS and over floors on PSCon's Chinese conversations."""
+    load_profile("params/pscon-cn-readers.yaml")  # names its LLM
+    compared = {"understand": ["bcrs", "trivial"], "recommend": ["bcrs", "matcher"], "respond": ["bcrs", "trivial"]}
+    table = over_others(read_parquet(f"results/pscon-cn-readers/{SCORES}"), "gemma", compared)
+    target = root / "figures" / "pscon-cn-readers"
+    target.mkdir(parents=True, exist_ok=True)
+    write_rounded(table, target / "over_others.csv")
 
 
 def write_prose(root: Path) -> None:
