@@ -37,6 +37,8 @@ from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 STUDY, READERS, MORE = "study-cpu", "readers", "readers-1000"
 SCORES, HEALTH = "scores.parquet", "health.csv"  # what results/ holds of a run on private dialogues
+# These runs, and the place of each one's table in docs.
+PRIVATE = {"pscon-cn": "pscon_cn", "pscon-cn-readers": "pscon_cn_readers", "pscon": "pscon_en", "pscon-readers": "pscon_readers"}
 # The notebooks of saved predictions, and where each leaves its figures. The longest come first, so that both cores are busy to the end.
 FROM_RESULTS = {
     "15_readers": READERS, "16_more_dialogues": MORE, "14_controls": STUDY, "09_categories": STUDY, "08_complementarity": STUDY, "12_cross_fitting": STUDY,
@@ -100,9 +102,9 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         pd.read_csv(figures / READERS / f"{name}.csv") for name in ("pull", "over_controls", "cross_fitting", "cross_fitting_added", "over_controls_cross_fitted")
     )
     more = pd.read_csv(figures / MORE / "both.csv")
-    chinese, tuned_chinese, english, tuned = (read_parquet(f"results/{name}/{SCORES}") for name in ("pscon-cn", "pscon-cn-readers", "pscon", "pscon-readers"))
     for name in ("pscon-cn-readers", "pscon-readers"):
         load_profile(f"params/{name}.yaml")  # names its LLMs
+    private = {name: (read_parquet(f"results/{name}/{SCORES}"), pd.read_csv(f"results/{name}/{HEALTH}")) for name in PRIVATE}
     return {
         "systems": summary_markdown(pd.read_csv(figures / STUDY / "metrics.csv")),
         "gains": (figures / STUDY / "gains.md").read_text("utf-8").strip(),
@@ -114,17 +116,13 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "real": gains_beside(
             {
                 "synthetic, Gemma 3 270M": pulled[pulled["direction"] == "CRS assisting LLM"],
-                "PSCon English, SmolLM2-135M": pull(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}")),
+                "PSCon English, SmolLM2-135M": pull(*private["pscon-readers"]),
             }
         ),
         "more_dialogues": more_markdown(more, pd.read_csv(figures / MORE / "gains.csv")),
         "costs": costs_markdown(pd.read_csv(figures / READERS / "costs.csv", index_col="system")),
-        "pscon_cn": summary_markdown(metrics_table(chinese, pd.read_csv(f"results/pscon-cn/{HEALTH}"))),
-        "pscon_cn_disliked": disliked_markdown(chinese),
-        "pscon_cn_readers": summary_markdown(metrics_table(tuned_chinese, pd.read_csv(f"results/pscon-cn-readers/{HEALTH}"))),
-        "pscon_readers": summary_markdown(metrics_table(tuned, pd.read_csv(f"results/pscon-readers/{HEALTH}"))),
-        "pscon_en": summary_markdown(metrics_table(english, pd.read_csv(f"results/pscon/{HEALTH}"))),
-    }
+        "pscon_cn_disliked": disliked_markdown(private["pscon-cn"][0]),
+    } | {place: summary_markdown(metrics_table(*private[name])) for name, place in PRIVATE.items()}
 
 
 def translated(text: str, words: dict[str, str]) -> str:
@@ -257,9 +255,7 @@ def write_real_comparison(root: Path) -> None:
     load_profile("params/pscon-cn-readers.yaml")  # names its LLM
     compared = {"understand": ["bcrs", "trivial"], "recommend": ["bcrs", "matcher"], "respond": ["bcrs", "trivial"]}
     table = over_others(read_parquet(f"results/pscon-cn-readers/{SCORES}"), "gemma", compared)
-    target = root / "figures" / "pscon-cn-readers"
-    target.mkdir(parents=True, exist_ok=True)
-    write_rounded(table, target / "over_others.csv")
+    write_rounded(table, root / "figures" / "pscon-cn-readers" / "over_others.csv")
 
 
 def write_prose(root: Path) -> None:
