@@ -1,6 +1,7 @@
 """One question followed through the study: what is counted, what is read, and what is highlighted."""
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from llmcrs_utils.evaluation.complementarity import help_and_harm
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.one_dialogue import answers_to, bubbles, glossed, marked, turns_of, turns_of_help, two_readings
+from llmcrs_utils.evaluation.one_dialogue import answers_to, bubbles, glossed, marked, places, turns_of, turns_of_help, two_readings
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import system_of
@@ -92,6 +93,26 @@ def test_a_question_and_its_answers_are_shown_in_english_too(study):
     dialogues, predictions, scores = study
     sample = dialogues[dialogues["task"] == "elicit"].iloc[0]
     assert "product type" in bubbles(sample, glossary())
-    table = answers_to(sample["sample_id"], predictions, scores, glossary())
+    table = answers_to(sample["sample_id"], predictions, scores, {}, glossary())
     assert table.loc["UniMIND(BART)", "F1"] == round(scores.set_index(["system", "sample_id"])["F1"]["bcrs", sample["sample_id"]], 3)
     assert len(table) == (predictions["sample_id"] == sample["sample_id"]).sum()
+
+
+def test_a_recommendation_is_shown_by_its_facts_and_by_the_places_of_its_candidates(study):
+    dialogues, predictions, scores = study
+    sample = dialogues[dialogues["task"] == "recommend"].iloc[0]
+    facts = {item: f"类目是面霜，{place}" for place, item in enumerate(sample["candidates"])}
+    table = answers_to(sample["sample_id"], predictions, scores, facts, glossary())
+    assert table["answer"].str.startswith("类目是面霜 (product type: cream)，").all()
+    found = places(sample, predictions, ["bcrs", "bcrs-allm"], facts, glossary())
+    assert sorted(found["UniMIND(BART)"]) == list(found["BCRS-ALLM"]) == list(range(1, 21))
+    ranking = predictions.set_index(["system", "sample_id"])["ranking"]["bcrs", sample["sample_id"]]
+    assert found.loc[glossed(facts[ranking[0]], glossary()), "UniMIND(BART)"] == 1
+    assert list(found.index[found["right"] != ""]) == [glossed(facts[sample["label"]], glossary())]
+
+
+def test_notebook_10_begins_with_the_numbers_of_its_table():
+    root = STUDY.parents[1]
+    lead = "".join(json.loads((root / "notebooks" / "10_one_dialogue.ipynb").read_text("utf-8"))["cells"][0]["source"])
+    turned = pd.read_csv(root / "figures" / "readers-1000" / "turns.csv").drop(columns="task").sum()
+    assert f"{turned['help corrects']} of Gemma's {turned.sum():,} answers become right and {turned['help spoils']} become wrong" in lead

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from llmcrs_utils.evaluation.complementarity import over_others, pull
+from llmcrs_utils.evaluation.controls import controls
 from llmcrs_utils.evaluation.diagram import Partner, two_directions
 from llmcrs_utils.evaluation.explorer import explorer
 from llmcrs_utils.evaluation.figures import save_figure
@@ -33,6 +34,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.study.profile import load_profile
 from llmcrs_utils.systems.predictions import read_predictions
+from llmcrs_utils.systems.registry import register
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 STUDY, READERS, MORE = "study-cpu", "readers", "readers-1000"
@@ -42,7 +44,7 @@ PRIVATE = {"pscon-cn": "pscon_cn", "pscon-cn-readers": "pscon_cn_readers", "psco
 # The notebooks of saved predictions, and where each leaves its figures. The longest come first, so that both cores are busy to the end.
 FROM_RESULTS = {
     "15_readers": READERS, "16_more_dialogues": MORE, "14_controls": STUDY, "09_categories": STUDY, "08_complementarity": STUDY, "12_cross_fitting": STUDY,
-    "11_human_evaluation": STUDY, "00_overview": READERS, "07_tables": STUDY, "13_known_answer": "known-answer", "10_one_dialogue": STUDY,
+    "11_human_evaluation": STUDY, "00_overview": READERS, "07_tables": STUDY, "13_known_answer": "known-answer", "10_one_dialogue": MORE,
 }  # fmt: skip
 # What is written by hand, and the tables in it.
 PROSE = {
@@ -53,6 +55,8 @@ PROSE = {
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
 EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
+# Systems of MORE, where they stand beside those of READERS: key -> name and family.
+MORE_SYSTEMS = {"bcrs1000": ("UniMIND(BART) (1,000)", "crs"), "gemma1000": ("Gemma 3 270M (1,000)", "llm")}
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
@@ -208,27 +212,41 @@ def disliked_markdown(scores: pd.DataFrame) -> str:
     return "\n".join(["| | disliked item first | 95% |", "| :--- | ---: | ---: |", *lines])
 
 
-def study() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The reference study's test questions, the answers of seed 1 to them, and their scores."""
-    results = Path(f"results/{STUDY}")
-    predictions = read_predictions(results / "predictions").query("seed == 1")
-    return read_parquet(results / "dialogues.parquet"), predictions, score(read_parquet(results / "samples.parquet"), predictions, "zh")
+def readers_beside() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The test questions of the pair that reads, the answers of seed 1 to them, and their scores: with few and, as systems of their own, with many training
+    dialogues, and what combines two saved answers without training."""
+    load_profile(f"params/{READERS}.yaml")  # names its LLM
+    register({key: {"name": name, "family": family} for key, (name, family) in MORE_SYSTEMS.items()})
+    questions, answers = read_parquet(f"results/{READERS}/dialogues.parquet"), []
+    for folder, suffix in ((READERS, ""), (MORE, "1000")):
+        trained, held_out = (read_predictions(f"results/{folder}/{part}").query("seed == 1") for part in ("predictions", "validation"))
+        trained, held_out = (table.assign(system=table["system"].map(lambda key: renamed(key, suffix))) for table in (trained, held_out))
+        made = controls(read_parquet(f"results/{folder}/samples.parquet"), trained, held_out, "zh").predictions
+        answers += [trained, made[~made["system"].str.startswith("copy")]]
+    predictions = pd.concat(answers).drop_duplicates(["system", "sample_id"])  # both have the floors
+    return questions, predictions, score(questions, predictions, "zh")
+
+
+def renamed(key: str, suffix: str) -> str:
+    """The key of a system, or of a pair of systems, with more training dialogues; floors and the ceiling keep theirs."""
+    names = [f"{name}{suffix}" for name in key.split("-")]
+    return "-".join(names) if all(name in MORE_SYSTEMS for name in names) else key
 
 
 def draw_directions(root: Path, questions: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
-    """The picture of the two directions, with what seed 1 of the study answered to the example."""
+    """The picture of the two directions, with what seed 1 of the pair that reads answered to the example."""
     answers = predictions[predictions["sample_id"] == EXAMPLE].set_index("system")["text"].to_dict()
     asked = questions[questions["sample_id"] == EXAMPLE]
     said_as_told = [list(current)[:1] for current in asked["current"]] == [[f"[user]{SAID}"]]
     answers["desk"] = asked["label"].item() if said_as_told else None
-    as_described = said_as_told and answers["bcrs-allm"] == answers["desk"] == answers["bcrs"] != answers["allm"]
-    if not as_described or not {answers[key] for key in ("desk", "allm", "allm-bcrs")} <= set(ATTRIBUTES):
-        sys.exit(f"{EXAMPLE}: the study's answers are no longer those that the READMEs describe ({answers}); choose another EXAMPLE in workflow/figures.py, and describe it there")
-    said = {key: f"Ask for the\n{ATTRIBUTES[answers[key]]}" for key in ("desk", "bcrs", "allm", "bcrs-allm", "allm-bcrs")}
-    crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["allm-bcrs"])
-    llm = Partner("LLM", "reads dialogue", said["allm"], said["bcrs-allm"])
-    turned = pd.read_csv(root / "figures" / STUDY / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
-    counts = [f"of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" for pair in ("BCRS-ALLM", "ALLM-BCRS")]
+    as_described = said_as_told and answers["bcrs-gemma"] == answers["desk"] == answers["bcrs"] and answers["desk"] not in (answers["gemma"], answers["gemma-bcrs"])
+    if not as_described or not {answers[key] for key in ("desk", "gemma", "gemma-bcrs")} <= set(ATTRIBUTES):
+        sys.exit(f"{EXAMPLE}: the answers are no longer those that the READMEs describe ({answers}); choose another EXAMPLE in workflow/figures.py, and describe it there")
+    said = {key: f"Ask for the\n{ATTRIBUTES[answers[key]]}" for key in ("desk", "bcrs", "gemma", "bcrs-gemma", "gemma-bcrs")}
+    crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["gemma-bcrs"])
+    llm = Partner("LLM", "reads dialogue", said["gemma"], said["bcrs-gemma"])
+    turned = pd.read_csv(root / "figures" / READERS / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
+    counts = [f"of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" for pair in ("BCRS-GEMMA", "GEMMA-BCRS")]
     figure = two_directions(IN_ENGLISH, said["desk"], crs, llm, counts)
     save_figure(figure, root / "figures" / "two_directions.png")
     return figure
@@ -236,8 +254,11 @@ def draw_directions(root: Path, questions: pd.DataFrame, predictions: pd.DataFra
 
 def write_explorer(root: Path, questions: pd.DataFrame, predictions: pd.DataFrame, scores: pd.DataFrame) -> None:
     """The page of all test questions and the answers of seed 1."""
-    items = read_parquet(f"results/{STUDY}/items.parquet").set_index("item_id")["facts"].to_dict()
-    note = "The reference study on its synthetic corpus, seed 1. Dialogues, products and shoppers are invented by a simulation."
+    items = read_parquet(f"results/{READERS}/items.parquet").set_index("item_id")["facts"].to_dict()
+    note = (
+        "Gemma 3 270M, an LLM that reads, and UniMIND(BART), seed 1. Both learned from 200 dialogues, those marked (1,000) from 1,000. "
+        "Dialogues, products and shoppers are invented by a simulation (synthetic)."
+    )
     write_atomically(root / "figures" / "explorer.html", explorer(questions, predictions, scores, items, glossary(), note))
 
 
@@ -245,7 +266,7 @@ def write_pages(root: Path) -> None:
     """All that is made without a notebook: tables in docs, the explorer, the READMEs' picture."""
     write_real_comparison(root)
     write_prose(root)
-    questions, predictions, scores = study()
+    questions, predictions, scores = readers_beside()
     write_explorer(root, questions, predictions, scores)
     draw_directions(root, questions, predictions)
 

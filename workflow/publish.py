@@ -162,6 +162,7 @@ def publish_readers(name: str) -> None:
     results = publish_run(name, validation=True, answered=answered)
     if (run / "cross_fitted").is_dir():
         publish_cross_fitting(run, results, answered)
+    publish_dialogues(answered, results)
     publish_adapters(run, results, records)
     curves = [read_curve(path.parent).assign(system=path.parent.name) for path in sorted(run.glob(f"systems/*/{CURVE}"))]
     if curves:

@@ -1,4 +1,4 @@
-"""Pictures drawn by code: the two directions of collaboration, with one question of the reference study as the example; what a CRS and an LLM are made of."""
+"""Pictures drawn by code: the two directions of collaboration, with one question as the example; what a CRS and an LLM are made of."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

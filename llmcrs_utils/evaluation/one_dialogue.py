@@ -136,13 +136,36 @@ def two_readings(sample: dict, facts: dict[str, str], prompts: Prompts, pair: Sy
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(_BLOCK.format(title=html.escape(title), text=text) for title, text in blocks)}</div>'
 
 
-def answers_to(sample_id: str, predictions: pd.DataFrame, scores: pd.DataFrame, english: dict[str, str]) -> pd.DataFrame:
-    """All answers to one question, of one seed, in the tables' order: ``answer``, its score by the task's metric, ``confidence``."""
+def answers_to(sample_id: str, predictions: pd.DataFrame, scores: pd.DataFrame, facts: dict[str, str], english: dict[str, str]) -> pd.DataFrame:
+    """All answers to one question, of one seed, in the tables' order: ``answer``, its score by the task's metric, ``confidence``.
+
+    A recommended item is shown by its ``facts`` (item -> what the catalogue says of it).
+    """
     own, said = scores[scores["sample_id"] == sample_id], predictions[predictions["sample_id"] == sample_id]
     task, about = own["task"].iloc[0], said.assign(text=usable_text(said)).set_index("system")
     value = own.set_index("system")[JUDGED_BY[task]]
     rows = []
     for key, _, name in rows_of(own):
-        answer = displayed(about["text"][key], task, english) or "(no usable answer)"
-        rows.append({"system": name, "answer": answer, JUDGED_BY[task]: round(value[key], 3), "confidence": about["confidence"][key]})
-    return pd.DataFrame(rows).dropna(axis=1, how="all").set_index("system")
+        said = about["text"][key]
+        answer = glossed(facts.get(said) or said, english) if task == "recommend" else displayed(said, task, english)
+        rows.append({"system": name, "answer": answer or "(no usable answer)", JUDGED_BY[task]: value[key], "confidence": about["confidence"][key]})
+    return pd.DataFrame(rows).round(3).dropna(axis=1, how="all").set_index("system")
+
+
+def places(sample: dict, predictions: pd.DataFrame, systems: list[str], facts: dict[str, str], english: dict[str, str]) -> pd.DataFrame:
+    """Where each system ranks each candidate of a recommendation, from 1; a row per candidate, ordered by the last system.
+
+    Args:
+        sample: with ``sample_id, candidates, label``.
+        predictions: answers of one seed; ``ranking`` holds items, the best first.
+        systems: keys; each has ranked the candidates.
+        facts: item -> what the catalogue says of it.
+
+    Returns:
+        Indexed by the product's facts; a column per system, and ``right``, which marks the product that the desk recommended.
+    """
+    ranked = predictions[predictions["sample_id"] == sample["sample_id"]].set_index("system")["ranking"]
+    table = pd.DataFrame({system_of(key).name: pd.Series(range(1, len(ranked[key]) + 1), index=list(ranked[key])) for key in systems})
+    table = table.loc[list(sample["candidates"])].sort_values(table.columns[-1])
+    table["right"] = ["\u2713" if item == sample["label"] else "" for item in table.index]
+    return table.set_axis([glossed(facts.get(item) or item, english) for item in table.index]).rename_axis("product")
