@@ -10,7 +10,16 @@ import pytest
 
 from llmcrs_utils.evaluation.complementarity import help_and_harm
 from llmcrs_utils.evaluation.metrics import score
-from llmcrs_utils.evaluation.one_dialogue import answers_to, bubbles, glossed, marked, places, turns_of, turns_of_help, two_readings
+from llmcrs_utils.evaluation.one_dialogue import (
+    answers_to,
+    bubbles,
+    glossed,
+    marked,
+    places,
+    turns_of,
+    turns_of_help,
+    two_readings,
+)
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.predictions import read_predictions
 from llmcrs_utils.systems.registry import system_of
