@@ -87,7 +87,7 @@ def written_in(path: Path) -> str:
     return re.sub(r"<!-- (\w+): .*?<!-- end of \1 -->", "", path.read_text("utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(("name", "least"), [("docs/findings.md", 20), ("notebooks/15_readers.ipynb", 6), ("notebooks/16_more_dialogues.ipynb", 5)])
+@pytest.mark.parametrize(("name", "least"), [("docs/findings.md", 20), ("notebooks/15_readers.ipynb", 6), ("notebooks/16_more_dialogues.ipynb", 5), ("notebooks/07_tables.ipynb", 1)])
 def test_a_gain_that_is_quoted_is_in_a_committed_table(name, least):
     """Gain, low and high stand side by side there."""
     known = set()
@@ -97,6 +97,16 @@ def test_a_gain_that_is_quoted_is_in_a_committed_table(name, least):
             known |= set(zip(said, said[1:], said[2:]))
     quoted = set(QUOTED.findall(written_in(ROOT / name)))
     assert len(quoted) >= least and quoted <= known, sorted(quoted - known)
+
+
+@pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
+def test_the_numbers_with_which_a_notebook_begins_are_among_its_results(path):
+    notebook = nbformat.read(path, as_version=4)
+    bold = " ".join(re.findall(r"\*\*(.+?)\*\*", notebook.cells[0].source, re.DOTALL)).replace(",", "")
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    results = [text for output in outputs for kind, text in {"text": output.get("text", ""), **output.get("data", {})}.items() if kind.startswith("text")]
+    missing = [number for number in re.findall(r"\d+(?:\.\d+)?%?", bold) if not any(number in result for result in results)]
+    assert bold and missing == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
