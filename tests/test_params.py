@@ -548,3 +548,35 @@ def test_the_overview_of_a_run_knows_only_the_added_dialogues_that_its_profile_n
 def test_a_value_that_notebooks_must_share_is_refused_where_it_differs(tmp_path, capsys, section, name, value):
     line = refusal(capsys, write_profile(tmp_path, changed(section, **{name: value})))
     assert f"{name} differs between sections" in line and f"{section}: {value}" in line
+
+
+def given_items(folder, items):
+    """The example corpus with product knowledge of its first ``items`` items only."""
+    shutil.copytree(ROOT / "docs" / "your-data", folder)
+    rows = (folder / "item_kg.txt").read_text("utf-8").splitlines(True)
+    kept = list(dict.fromkeys(row.split(",")[0] for row in rows[1:]))[:items]
+    (folder / "item_kg.txt").write_text("".join([rows[0], *(row for row in rows[1:] if row.split(",")[0] in kept)]), "utf-8")
+    return folder
+
+
+def test_too_few_items_for_a_recommendation_are_refused_before_a_run(tmp_path, capsys):
+    for items, code in ((10, 2), (1000, 0)):
+        path = write_profile(tmp_path, changed("01_build_data", corpus="u_need", data_dir=str(given_items(tmp_path / str(items), items))))
+        assert main([str(path)]) == code
+        assert ("items to choose among, a recommendation needs 20" in capsys.readouterr().err) == (code == 2)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_corpus_in_another_language_than_the_prompts_is_refused(tmp_path, language):
+    folder = given_items(tmp_path / "corpus", 1000)
+    for split in ("train", "valid", "test"):
+        file = folder / f"{split}_dialogue.json"
+        told = json.loads(file.read_text("utf-8"))
+        for record in told:
+            for utterance in record["dialogue"]:
+                utterance["send_content"] = "I need shoes " * 40 if language == "zh" else utterance["send_content"]
+        file.write_text(json.dumps(told, ensure_ascii=False), "utf-8")
+    with pytest.raises(ParameterError, match=f"language is {language}, but .* write language: {'en' if language == 'zh' else 'zh'} in each section"):
+        check_data({"corpus": "u_need", "data_dir": str(folder), "language": language}, "mine.yaml")
+    other = "en" if language == "zh" else "zh"
+    check_data({"corpus": "u_need", "data_dir": str(folder), "language": other}, "mine.yaml")

@@ -60,7 +60,7 @@ MORE_SYSTEMS = {"bcrs1000": ("UniMIND(BART) (1,000)", "crs"), "gemma1000": ("Gem
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
-    "training dialogues": "训练对话数", "best without a second training": "不作第二次训练的最佳做法",
+    "training dialogues": "训练对话数", "control chosen on validation": "在验证集上选定的对照",
 }  # fmt: skip
 # A line of a bar, an empty one, and two notices of the Trainer's that no reader can act on.
 PROGRESS = re.compile(r"\d+%\|| \d+it \[|^(\x1b\[A)*$|^\[transformers\] (mtime may not|The tokenizer has new PAD)")
@@ -175,7 +175,7 @@ def answer_markdown(both: pd.DataFrame) -> str:
     Args:
         both: ``both.csv`` of 16_more_dialogues.
     """
-    lines, heads = [], ["training dialogues", "UniMIND(BART) alone", "Gemma alone", "Gemma with help", "best without a second training"]
+    lines, heads = [], ["training dialogues", "UniMIND(BART) alone", "Gemma alone", "Gemma with help", "control chosen on validation"]
     for _, part in both.groupby("task", sort=False):
         for place, row in enumerate(part.itertuples()):
             floor, control = (part[name].iloc[place] for name in ("best floor", "control score"))

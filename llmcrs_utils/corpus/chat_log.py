@@ -40,7 +40,7 @@ from llmcrs_utils.corpus.faults import NOTES, CorpusError, Report
 from llmcrs_utils.corpus.folders import data_folder
 from llmcrs_utils.corpus.guessing import Dictionary, guess_act, guess_attributes
 from llmcrs_utils.corpus.joins import count_join, side, written_alike
-from llmcrs_utils.corpus.pscon import PARTS, WRONG, attribute_of, check_shares, split_of, unique, without_separators
+from llmcrs_utils.corpus.pscon import PARTS, attribute_of, check_shares, split_of, unique, without_separators
 from llmcrs_utils.corpus.pscon_categories import REST
 from llmcrs_utils.corpus.schema import (
     BEHAVIOUR_COLUMNS,
@@ -49,6 +49,7 @@ from llmcrs_utils.corpus.schema import (
     SPLITS,
     TIME_TYPE,
     TOP_CATEGORY,
+    WRONG,
     Act,
     Attribute,
     Corpus,

@@ -66,6 +66,7 @@ from llmcrs_utils.corpus.schema import (
     SPLITS,
     TIME_TYPE,
     TITLE_RELATIONS,
+    WRONG,
     Attribute,
     Corpus,
     CorpusError,
@@ -78,7 +79,6 @@ from llmcrs_utils.corpus.schema import (
 from llmcrs_utils.corpus.similarity import nearest_titles, title_grams
 
 SELLER = "pscon"
-WRONG = 19  # wrong candidates of a recommendation (paper section 3.2)
 SIMILAR = 30  # candidates are drawn from so many products with similar titles
 START = datetime(2000, 1, 1)  # clearly not a time of the conversations
 VERDICT = re.compile(r"\s*[(（](liked|disliked)[)）]\s*$")

@@ -38,6 +38,7 @@ from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.registry import CATEGORIES
 
 SPLITS = ("train", "valid", "test")
+WRONG = 19  # wrong candidates of a recommendation (paper section 3.2)
 LINK_ONLY = "仅发送商品链接"  # what U-NEED writes for a message that is only a product link
 KNOWLEDGE_COLUMNS = ["item_id_encrypt", "seller_id_encrypt", "relation_name", "value"]
 BEHAVIOUR_COLUMNS = ["seller_id_encrypt", "user_id_encrypt", "item_id_encrypt", "actime", "action_id"]

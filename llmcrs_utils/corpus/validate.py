@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.folders import data_folder
-from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.corpus.schema import SPLITS, WRONG, Corpus
 from llmcrs_utils.corpus.u_need import collect_corpus
 from llmcrs_utils.files.atomic import write_atomically
 
@@ -32,6 +32,18 @@ def sizes_of(corpus: Corpus) -> dict:
         "tuples": len(corpus.knowledge),
         "actions": len(corpus.behaviour),
     }
+
+
+def lacks_items(corpus: Corpus) -> str:
+    """Says which recommendation has too few items to choose among (``tasks.candidates`` draws them), or ``""``."""
+    utterances = [(dialogue.sid, utterance) for split in SPLITS for dialogue in corpus.dialogues[split] for utterance in dialogue.dialogue if utterance.rec_item_id]
+    named = {item for _, utterance in utterances for items in (utterance.rec_item_id, *utterance.rec_item_candidates) for item in items}
+    known = len(named.union(corpus.knowledge["item_id_encrypt"]))
+    for sid, utterance in utterances:
+        left = known - len(set(utterance.rec_item_id)) + 1  # other items of the turn are right, too
+        if left <= WRONG:
+            return f"dialogue {sid}, seq_no {utterance.seq_no}: {left} items to choose among, a recommendation needs {WRONG + 1}; add product knowledge of more items"
+    return ""
 
 
 def sizes_table(sizes: dict) -> str:
@@ -84,7 +96,10 @@ def main(arguments: list[str]) -> int:
         path = path.parent if path.suffix == ".part" else path  # a file is first written under a temporary name
         print(f"error: {path}: cannot be written ({error.strerror})", file=sys.stderr)
         return NOT_RUN
-    print(f"{sizes_table(sizes)}\n{report.summary()}")
+    print(sizes_table(sizes))
+    if lacks_items(corpus):
+        print(f"note: no run is possible yet: {lacks_items(corpus)}")
+    print(report.summary())
     print("the data are in order" if not found["errors"] else "the data are not in order")
     return NOT_IN_ORDER if found["errors"] else IN_ORDER
 

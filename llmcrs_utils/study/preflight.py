@@ -16,14 +16,15 @@ import yaml
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_adapter, check_checkpoint
 from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
-from llmcrs_utils.corpus.schema import SPLITS
+from llmcrs_utils.corpus.schema import SPLITS, Corpus
 from llmcrs_utils.corpus.sources import SOURCES, read_source
+from llmcrs_utils.corpus.validate import lacks_items
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root, with_defaults
 from llmcrs_utils.study.plan import Plan
 from llmcrs_utils.study.profile import TRAINED_BY, load_profile, read_settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.tasks.samples import GOLD
-from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES
+from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES, has_chinese
 from llmcrs_utils.world import Knobs
 
 # Parameters that sections share: the default, and the sections that must agree. (An assistant's answers are found by seed.)
@@ -268,6 +269,9 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
                 corpus, build["data_dir"], language=build["language"], shares=build["split_shares"], encoding=build["encoding"], report=report
             )
             sizes = {split: len(dialogues) for split, dialogues in found.dialogues.items()}
+            check_spoken(found, build["language"], where)
+            if lacks_items(found):
+                raise CorpusError(f"{build['data_dir']}: {lacks_items(found)}")
         except CorpusError:
             raise
         except (LookupError, ValueError) as error:
@@ -276,6 +280,19 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
     if empty:
         raise ParameterError(f"{where}: there are no dialogues in {' and '.join(empty)}; systems learn from train, valid says which epoch is kept, and test is what is scored")
     return report
+
+
+def check_spoken(corpus: Corpus, language: str, where: str) -> None:
+    """Refuse a corpus that is plainly not in the language of the prompts.
+
+    Raises:
+        ParameterError: if no message has a Chinese character and the prompts are Chinese, or if most have one and they are not.
+    """
+    said = [utterance.send_content for dialogues in corpus.dialogues.values() for dialogue in dialogues for utterance in dialogue.dialogue]
+    chinese = sum(has_chinese(text) for text in said)
+    if said and (chinese == 0 if language == "zh" else 2 * chinese > len(said)):
+        other = "en" if language == "zh" else "zh"
+        raise ParameterError(f"{where}: language is {language}, but {chinese} of {len(said)} messages have Chinese characters; write language: {other} in each section, as params/pscon.yaml does")
 
 
 def report_of(path: str, profile: dict, report: Report) -> str:

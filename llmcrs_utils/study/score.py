@@ -7,7 +7,6 @@ scored, else 2.
 """
 
 import argparse
-import re
 import sys
 import unicodedata
 from collections.abc import Callable, Collection
@@ -34,11 +33,12 @@ from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, register
-from llmcrs_utils.text.prompts import PROMPTS, prompts_of
+from llmcrs_utils.text.prompts import PROMPTS, has_chinese, prompts_of
 
 STUDY = "results/study-cpu"
 PROFILE_FILE = "profile.json"  # in a run's folder: the profile as the workflow got it
 DONE, NOT_DONE = 0, 2
+SET_EXAMPLE = "颜色：黑；尺码：43"
 
 
 def study_samples(folder: str | Path) -> pd.DataFrame:
@@ -49,6 +49,10 @@ def study_samples(folder: str | Path) -> pd.DataFrame:
     """
     places = [Path(folder) / "samples.parquet", Path(folder) / "data" / "samples.parquet"]
     files = [place for place in places if place.is_file()]
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; name one of results/ or runs/")
+    if not files and (Path(folder) / "scores.parquet").is_file():
+        raise FileNotFoundError(f"{folder}: holds scores only, because its conversations are not ours to publish; run the study on them and name its folder of runs/")
     if not files:
         raise FileNotFoundError(
             f"{folder}: holds no samples.parquet nor data/samples.parquet; name a folder of results/ or runs/"
@@ -68,7 +72,7 @@ def register_models_of(folder: str | Path) -> None:
 def language_of(samples: pd.DataFrame) -> str:
     """The language of the samples' labels: Chinese if any has a Chinese character, else English."""
     texts = samples.loc[samples["task"] != "recommend", "label"]
-    return "zh" if texts.map(lambda text: re.search("[\u4e00-\u9fff]", text) is not None).any() else "en"
+    return "zh" if texts.map(has_chinese).any() else "en"
 
 
 def check_names(mine: pd.DataFrame, theirs: pd.DataFrame, path: str) -> None:
@@ -202,6 +206,18 @@ def unusable_text(scores: pd.DataFrame) -> list[str]:
     ]
 
 
+def half_width_text(answers: pd.DataFrame, tasks: dict[str, str], language: str) -> list[str]:
+    """One line per system and task whose Chinese sets are written with ``:`` and ``;``, which are read as parts of a name."""
+    if language != "zh":
+        return []
+    sets = answers.assign(task=answers["sample_id"].map(tasks)).query("task in ('understand', 'elicit')")
+    sets = sets[sets["text"].fillna("").str.contains("[:;]") & ~sets["text"].fillna("").str.contains("[：；]")]
+    return [
+        f"{system}, {task}: {count} answers have ':' or ';' and no '：' or '；'; they are read as one name each, so write sets as in {SET_EXAMPLE}"
+        for (system, task), count in sets.groupby(["system", "task"], sort=False).size().items()
+    ]
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m llmcrs_utils.study.score", description=__doc__.split("\n")[0])
     options = {
@@ -277,7 +293,8 @@ def run(chosen: argparse.Namespace) -> None:
         print(f"{len(mine) - len(scored)} answers to other splits are not scored")
     if unread_columns(answers):
         print(f"not read: {', '.join(unread_columns(answers))}")
-    print(*unusable_text(scored), sep="\n", end="\n" if unusable_text(scored) else "")
+    for line in (*unusable_text(scored), *half_width_text(mine, tasks, language)):
+        print(line)
     metrics = metrics_table(scores, health) if chosen.output else summaries(scores, names, health)
     metrics.loc[metrics["system"].isin(single) & (metrics["task"] == "recommend"), "below_floor"] = pd.NA  # its MRR@5 is its Acc
     for task in [task for task in TASKS if task in answered]:

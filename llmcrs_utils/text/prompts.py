@@ -1,5 +1,6 @@
 """All fixed text that a model reads besides the data: one set of prompts per language (paper section 3, Tables 5-8)."""
 
+import re
 from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJKLMNOPQRST"  # names of the 20 candidates
@@ -185,3 +186,8 @@ def parse_attributes(text: str, prompts: Prompts) -> list[str]:
 def split_set(text: str, prompts: Prompts) -> list[str]:
     text = "".join(text.split()) if not prompts.space else " ".join(text.split())
     return [member.strip() for member in text.split(prompts.items.strip()) if member.strip()]
+
+
+def has_chinese(text: str) -> bool:
+    """Whether a text has a Chinese character."""
+    return re.search("[\u4e00-\u9fff]", text) is not None
