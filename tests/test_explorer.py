@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +16,6 @@ from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # workflow/ is a folder of scripts
-
 from workflow.figures import readers_beside
 
 PAGE = ROOT / "figures" / "explorer.html"
@@ -152,7 +149,9 @@ def test_a_link_opens_its_question_with_all_answers_whatever_else_it_says(study)
     dialogues, predictions, _ = study
     sample = dialogues[dialogues["task"] == "recommend"].iloc[7]
     for choice in ("", "task=elicit&pair=gone&outcome=help&category=none&"):
-        shown = opened(f"{choice}id={sample['sample_id']}")
+        shown = opened(f"{choice}pair=bcrs1000-gemma1000&id={sample['sample_id']}")
+        if not choice:
+            assert set(re.findall(r'data-system="([^"]+)" class="[^"]*chosen', shown) + re.findall(r'class="[^"]*chosen[^"]*" data-system="([^"]+)"', shown)) == {"bcrs1000", "gemma1000", "bcrs1000-gemma1000"}
         answers = predictions[predictions["sample_id"] == sample["sample_id"]]
         assert set(re.findall(r'data-system="([^"]+)"', shown)) == set(answers["system"])
         assert all(text in shown for text in answers["text"]) and sample["label"] in shown

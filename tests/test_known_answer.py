@@ -120,7 +120,7 @@ def test_the_default_world_stands_for_every_knob(folder):
 
 
 def test_no_worlds_name_the_command_that_makes_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no worlds; run `make known-answer`"):
+    with pytest.raises(FileNotFoundError, match="holds no worlds; docs/results.md has the commands"):
         worlds(tmp_path)
 
 

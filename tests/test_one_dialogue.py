@@ -120,8 +120,18 @@ def test_a_recommendation_is_shown_by_its_facts_and_by_the_places_of_its_candida
     assert list(found.index[found["right"] != ""]) == [glossed(facts[sample["label"]], glossary())]
 
 
-def test_notebook_10_begins_with_the_numbers_of_its_table():
+def test_what_notebook_10_says_of_its_questions_is_so():
     root = STUDY.parents[1]
-    lead = "".join(json.loads((root / "notebooks" / "10_one_dialogue.ipynb").read_text("utf-8"))["cells"][0]["source"])
+    cells = json.loads((root / "notebooks" / "10_one_dialogue.ipynb").read_text("utf-8"))["cells"]
     turned = pd.read_csv(root / "figures" / "readers-1000" / "turns.csv").drop(columns="task").sum()
-    assert f"{turned['help corrects']} of Gemma's {turned.sum():,} answers become right and {turned['help spoils']} become wrong" in lead
+    assert f"{turned['help corrects']} of Gemma's {turned.sum():,} answers become right and {turned['help spoils']} become wrong" in "".join(cells[0]["source"])
+    chosen = dict(re.findall(r'^(\w+): str = "([^"]+:[^"]+)"', "".join(cells[1]["source"]), re.MULTILINE))
+    samples, predictions = read_parquet(root / "results/readers-1000/samples.parquet"), read_predictions(root / "results/readers-1000/predictions").query("seed == 1")
+    scores = score(samples, predictions, "zh").set_index(["system", "sample_id"])
+    f1 = {(key, name): scores["F1"][key, chosen[name]] for key in ("bcrs", "gemma", "bcrs-gemma", "oracle") for name in ("corrected", "spoiled", "missed")}
+    assert [f1[key, "corrected"] for key in ("bcrs", "gemma", "bcrs-gemma")] == [1, 0, 1] and [f1[key, "spoiled"] for key in ("bcrs", "gemma", "bcrs-gemma")] == [0, 1, 0]
+    assert [f1[key, "missed"] for key in ("bcrs", "gemma", "bcrs-gemma", "oracle")] == [0, 0, 0, 1]
+    right = samples.set_index("sample_id")["label"][chosen["together"]]
+    ranked = predictions.set_index(["system", "sample_id"])["ranking"]
+    assert [list(ranked[key, chosen["together"]]).index(right) + 1 for key in ("bcrs", "gemma", "bcrs-gemma")] == [6, 2, 1]
+    assert all(scores["Acc"][key, chosen["together"]] == 0 for key in ("trivial", "popular", "last_viewed", "matcher"))

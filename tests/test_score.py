@@ -329,10 +329,10 @@ def test_make_takes_a_path_as_it_is(tmp_path):
 
 
 def test_sets_with_half_width_punctuation_are_counted(study, tmp_path, capsys):
-    text = answers_to(samples_of(study), ["elicit"]).assign(text=["颜色;尺码", "颜色：黑；尺码:43", "颜色", "颜色:黑", "", "颜色；尺码"])
+    text = answers_to(samples_of(study), ["elicit"]).assign(text=["颜色;尺码", "颜色；尺码;产地", "颜色", "颜色:黑", "", "颜色；尺码"])
     text.to_csv(tmp_path / "x.csv", index=False)
     code, out, _ = scored(capsys, tmp_path / "x.csv", "--study", study, "--against", "bcrs")
-    assert code == 0 and "x, elicit: 2 answers have ':' or ';' and no '：' or '；'" in out
+    assert code == 0 and "x, elicit: 3 answers have ':' or ';' where '：' or '；' is meant" in out
 
 
 def test_a_folder_that_is_not_there_or_holds_scores_only_is_called_so(study, tmp_path, capsys):

@@ -50,13 +50,14 @@ FROM_RESULTS = {
 PROSE = {
     "README.md": ("answer",),
     "README.zh-CN.md": ("answer_zh",),
-    "docs/findings.md": ("readers", "cross_fitted", "more_dialogues", "real", "cross_fitting"),
-    "docs/results.md": ("costs", "gains", "systems", "pscon_cn", "pscon_cn_disliked", "pscon_cn_readers", "pscon_en", "pscon_readers"),
+    "docs/findings.md": ("readers", "cross_fitted", "more_dialogues", "real"),
+    "docs/results.md": ("costs", "gains", "systems", "cross_fitting", "pscon_cn", "pscon_cn_disliked", "pscon_cn_readers", "pscon_en", "pscon_readers"),
 }
 # The question of the READMEs' picture: what the shopper says, and the same in English.
 EXAMPLE, SAID, IN_ENGLISH = "03d8ec308f12205ccdff88eec6fa0f20:2:elicit", "面霜有什么推荐的，不用修护", "Which cream would you\nrecommend? Not for repair."
-# Systems of MORE, where they stand beside those of READERS: key -> name and family.
-MORE_SYSTEMS = {"bcrs1000": ("UniMIND(BART) (1,000)", "crs"), "gemma1000": ("Gemma 3 270M (1,000)", "llm")}
+# Systems of MORE, where they stand beside those of READERS, and the keys that they have there.
+MORE_SYSTEMS = {"bcrs1000": {"name": "UniMIND(BART) (1,000)", "family": "crs"}, "gemma1000": {"name": "Gemma 3 270M (1,000)", "family": "llm"}}
+MORE_KEYS = {"bcrs": "bcrs1000", "gemma": "gemma1000", "bcrs-gemma": "bcrs1000-gemma1000"}
 # Words of the table in the READMEs.
 IN_CHINESE = {
     "understand": "理解", "elicit": "引导", "recommend": "推荐", "respond": "回复", " alone": " 单独", " with help": " 得到协助",
@@ -214,23 +215,16 @@ def disliked_markdown(scores: pd.DataFrame) -> str:
 
 def readers_beside() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The test questions of the pair that reads, the answers of seed 1 to them, and their scores: with few and, as systems of their own, with many training
-    dialogues, and what combines two saved answers without training."""
+    dialogues, and what combines two saved answers without training. Floors are those of few."""
     load_profile(f"params/{READERS}.yaml")  # names its LLM
-    register({key: {"name": name, "family": family} for key, (name, family) in MORE_SYSTEMS.items()})
+    register(MORE_SYSTEMS)
     questions, answers = read_parquet(f"results/{READERS}/dialogues.parquet"), []
-    for folder, suffix in ((READERS, ""), (MORE, "1000")):
-        trained, held_out = (read_predictions(f"results/{folder}/{part}").query("seed == 1") for part in ("predictions", "validation"))
-        trained, held_out = (table.assign(system=table["system"].map(lambda key: renamed(key, suffix))) for table in (trained, held_out))
+    for folder, keys in ((READERS, {}), (MORE, MORE_KEYS)):
+        trained, held_out = (read_predictions(f"results/{folder}/{part}").query("seed == 1").replace({"system": keys}) for part in ("predictions", "validation"))
         made = controls(read_parquet(f"results/{folder}/samples.parquet"), trained, held_out, "zh").predictions
         answers += [trained, made[~made["system"].str.startswith("copy")]]
-    predictions = pd.concat(answers).drop_duplicates(["system", "sample_id"])  # both have the floors
+    predictions = pd.concat(answers).drop_duplicates(["system", "sample_id"])
     return questions, predictions, score(questions, predictions, "zh")
-
-
-def renamed(key: str, suffix: str) -> str:
-    """The key of a system, or of a pair of systems, with more training dialogues; floors and the ceiling keep theirs."""
-    names = [f"{name}{suffix}" for name in key.split("-")]
-    return "-".join(names) if all(name in MORE_SYSTEMS for name in names) else key
 
 
 def draw_directions(root: Path, questions: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
@@ -256,7 +250,7 @@ def write_explorer(root: Path, questions: pd.DataFrame, predictions: pd.DataFram
     """The page of all test questions and the answers of seed 1."""
     items = read_parquet(f"results/{READERS}/items.parquet").set_index("item_id")["facts"].to_dict()
     note = (
-        "Gemma 3 270M, an LLM that reads, and UniMIND(BART), seed 1. Both learned from 200 dialogues, those marked (1,000) from 1,000. "
+        "Gemma 3 270M, an LLM that reads, and UniMIND(BART), seed 1. Both learned from 200 dialogues, those marked (1,000) from 1,000; floors are those of 200. "
         "Dialogues, products and shoppers are invented by a simulation (synthetic)."
     )
     write_atomically(root / "figures" / "explorer.html", explorer(questions, predictions, scores, items, glossary(), note))

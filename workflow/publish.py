@@ -2,6 +2,7 @@
 
     python workflow/publish.py
     python workflow/publish.py readers     # of a run on a synthetic corpus, answers; with adapters and learning curves of real LLMs
+    python workflow/publish.py known-answer-readers    # of runs on worlds whose answer is known: answers, and what was planted
     python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: scores of every sample, and adapters of real LLMs
 """
 
@@ -215,15 +216,18 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
             shutil.copy(source / "adapter_config.json", target)
 
 
-def publish_worlds() -> None:
-    shutil.rmtree(RESULTS / "known-answer", ignore_errors=True)
-    for world in worlds_run():
-        results = publish_run(f"known-answer/{world.name}")
+def publish_worlds(name: str = "known-answer") -> None:
+    """The runs on worlds whose answer is known: a folder per world, with what was planted in it."""
+    for world in worlds_run(name):
+        provenance(world)  # what may fail comes first
+    shutil.rmtree(RESULTS / name, ignore_errors=True)
+    for world in worlds_run(name):
+        results = publish_run(f"{name}/{world.name}")
         write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 
 
-def worlds_run() -> list[Path]:
-    return sorted((RUNS / "known-answer").glob("*-*"))
+def worlds_run(name: str = "known-answer") -> list[Path]:
+    return sorted(path for path in (RUNS / name).glob("*-*") if (path / "profile.json").is_file())
 
 
 def shown(name: str, job: str) -> tuple[Path, str]:
@@ -244,8 +248,12 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         if name == STUDY:
             sys.exit(f"{STUDY}: it is taken over with known-answer and fallback; call publish.py without a name")
-        publish = publish_readers if built(RUNS / name)["corpus"] == "generated" else publish_scores
-        publish(name)
+        if worlds_run(name):
+            publish_worlds(name)
+        elif built(RUNS / name)["corpus"] == "generated":
+            publish_readers(name)
+        else:
+            publish_scores(name)
     if sys.argv[1:]:
         sys.exit()
     missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]

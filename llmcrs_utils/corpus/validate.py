@@ -36,13 +36,17 @@ def sizes_of(corpus: Corpus) -> dict:
 
 def lacks_items(corpus: Corpus) -> str:
     """Says which recommendation has too few items to choose among (``tasks.candidates`` draws them), or ``""``."""
-    utterances = [(dialogue.sid, utterance) for split in SPLITS for dialogue in corpus.dialogues[split] for utterance in dialogue.dialogue if utterance.rec_item_id]
-    named = {item for _, utterance in utterances for items in (utterance.rec_item_id, *utterance.rec_item_candidates) for item in items}
+    every = [dialogue for split in SPLITS for dialogue in corpus.dialogues[split]]
+    named = {item for dialogue in every for one in dialogue.dialogue for items in (one.rec_item_id, *one.rec_item_candidates) for item in items}
     known = len(named.union(corpus.knowledge["item_id_encrypt"]))
-    for sid, utterance in utterances:
-        left = known - len(set(utterance.rec_item_id)) + 1  # other items of the turn are right, too
-        if left <= WRONG:
-            return f"dialogue {sid}, seq_no {utterance.seq_no}: {left} items to choose among, a recommendation needs {WRONG + 1}; add product knowledge of more items"
+    for dialogue in every:
+        right, previous = set(), ""
+        for utterance in dialogue.dialogue:
+            if utterance.act_tag != previous and (previous, utterance.act_tag) != ("系统推荐", "系统解释"):
+                right = set()  # a new turn (tasks.samples.merge_turns); all items of a turn are right, so none of them is a wrong candidate
+            right, previous = right.union(utterance.rec_item_id), utterance.act_tag
+            if right and known - len(right) < WRONG:
+                return f"dialogue {dialogue.sid}, seq_no {utterance.seq_no}: {known - len(right) + 1} items to choose among, a recommendation needs {WRONG + 1}; add product knowledge of more items"
     return ""
 
 
@@ -97,8 +101,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {path}: cannot be written ({error.strerror})", file=sys.stderr)
         return NOT_RUN
     print(sizes_table(sizes))
-    if lacks_items(corpus):
-        print(f"note: no run is possible yet: {lacks_items(corpus)}")
+    if lacking := lacks_items(corpus):
+        print(f"note: no run is possible yet: {lacking}")
     print(report.summary())
     print("the data are in order" if not found["errors"] else "the data are not in order")
     return NOT_IN_ORDER if found["errors"] else IN_ORDER

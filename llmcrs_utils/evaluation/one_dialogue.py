@@ -72,8 +72,10 @@ def name_of(word: str, english: dict[str, str]) -> str:
     return f"{english[relation]}: {', '.join(names)}" if relation in english and all(names) else english.get(word, "")
 
 
-def displayed(text: str, task: str, english: dict[str, str]) -> str:
-    """An answer as a reader sees it: sets with English names, all else as it is."""
+def displayed(text: str, task: str, english: dict[str, str], facts: dict[str, str] | None = None) -> str:
+    """An answer as a reader sees it: sets with English names, an item by its ``facts`` if they are given, all else as it is."""
+    if task == "recommend":
+        return glossed((facts or {}).get(text) or text, english)
     return glossed(text, english) if task in ("understand", "elicit") else text
 
 
@@ -146,8 +148,7 @@ def answers_to(sample_id: str, predictions: pd.DataFrame, scores: pd.DataFrame, 
     value = own.set_index("system")[JUDGED_BY[task]]
     rows = []
     for key, _, name in rows_of(own):
-        said = about["text"][key]
-        answer = glossed(facts.get(said) or said, english) if task == "recommend" else displayed(said, task, english)
+        answer = displayed(about["text"][key], task, english, facts)
         rows.append({"system": name, "answer": answer or "(no usable answer)", JUDGED_BY[task]: value[key], "confidence": about["confidence"][key]})
     return pd.DataFrame(rows).round(3).dropna(axis=1, how="all").set_index("system")
 
@@ -167,5 +168,5 @@ def places(sample: dict, predictions: pd.DataFrame, systems: list[str], facts: d
     ranked = predictions[predictions["sample_id"] == sample["sample_id"]].set_index("system")["ranking"]
     table = pd.DataFrame({system_of(key).name: pd.Series(range(1, len(ranked[key]) + 1), index=list(ranked[key])) for key in systems})
     table = table.loc[list(sample["candidates"])].sort_values(table.columns[-1])
-    table["right"] = ["\u2713" if item == sample["label"] else "" for item in table.index]
+    table["right"] = ["✓" if item == sample["label"] else "" for item in table.index]
     return table.set_axis([glossed(facts.get(item) or item, english) for item in table.index]).rename_axis("product")

@@ -16,7 +16,7 @@ import yaml
 from llmcrs_utils.checkpoints.checks import CheckpointError, check_adapter, check_checkpoint
 from llmcrs_utils.checkpoints.layers import lacks_chat_template, missing_layers
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
-from llmcrs_utils.corpus.schema import SPLITS, Corpus
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, Corpus
 from llmcrs_utils.corpus.sources import SOURCES, read_source
 from llmcrs_utils.corpus.validate import lacks_items
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, project_root, with_defaults
@@ -26,6 +26,7 @@ from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.tasks.samples import GOLD
 from llmcrs_utils.text.prompts import PROMPTS, RANKINGS, TEMPLATES, has_chinese
 from llmcrs_utils.world import Knobs
+from llmcrs_utils.world.simulate import check_sizes
 
 # Parameters that sections share: the default, and the sections that must agree. (An assistant's answers are found by seed.)
 SHARED_PARAMETERS = {
@@ -261,7 +262,12 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
     except ValueError as error:
         raise ParameterError(f"{where}: {error}") from None
     sizes = {split: build[f"{split}_dialogues"] for split in SPLITS}
-    if corpus != "generated":
+    if corpus == "generated":
+        try:
+            check_sizes(sizes, *(build[name] for name in ("sellers_per_category", "items_per_seller", "tuples_per_item", "actions_per_dialogue")))
+        except ValueError as error:
+            raise ParameterError(f"{where}: {error}") from None
+    else:
         if not build.get("data_dir"):
             raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
         try:
@@ -269,13 +275,13 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
                 corpus, build["data_dir"], language=build["language"], shares=build["split_shares"], encoding=build["encoding"], report=report
             )
             sizes = {split: len(dialogues) for split, dialogues in found.dialogues.items()}
-            check_spoken(found, build["language"], where)
-            if lacks_items(found):
-                raise CorpusError(f"{build['data_dir']}: {lacks_items(found)}")
         except CorpusError:
             raise
         except (LookupError, ValueError) as error:
             raise ParameterError(f"{where}: {error.args[0]}") from None
+        check_spoken(found, build["language"], where)
+        if lacking := lacks_items(found):
+            raise CorpusError(f"{build['data_dir']}: {lacking}")
     empty = [split for split in SPLITS if (learns or split == "test") and not sizes[split]]
     if empty:
         raise ParameterError(f"{where}: there are no dialogues in {' and '.join(empty)}; systems learn from train, valid says which epoch is kept, and test is what is scored")
@@ -286,13 +292,15 @@ def check_spoken(corpus: Corpus, language: str, where: str) -> None:
     """Refuse a corpus that is plainly not in the language of the prompts.
 
     Raises:
-        ParameterError: if no message has a Chinese character and the prompts are Chinese, or if most have one and they are not.
+        ParameterError: if the prompts are Chinese and most messages have no Chinese character, or the other way round.
     """
-    said = [utterance.send_content for dialogues in corpus.dialogues.values() for dialogue in dialogues for utterance in dialogue.dialogue]
-    chinese = sum(has_chinese(text) for text in said)
-    if said and (chinese == 0 if language == "zh" else 2 * chinese > len(said)):
-        other = "en" if language == "zh" else "zh"
-        raise ParameterError(f"{where}: language is {language}, but {chinese} of {len(said)} messages have Chinese characters; write language: {other} in each section, as params/pscon.yaml does")
+    said = [utterance.send_content.replace(LINK_ONLY, "").strip() for dialogues in corpus.dialogues.values() for dialogue in dialogues for utterance in dialogue.dialogue]
+    said = [text for text in said if text]
+    chinese = sum(map(has_chinese, said))
+    spoken = "zh" if 2 * chinese >= len(said) else "en"
+    if said and spoken != language:
+        example = ", as params/pscon.yaml does" if spoken == "en" else ""
+        raise ParameterError(f"{where}: language is {language}, but {chinese} of {len(said)} messages have Chinese characters; write language: {spoken} in each section{example}")
 
 
 def report_of(path: str, profile: dict, report: Report) -> str:

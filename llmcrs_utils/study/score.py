@@ -33,7 +33,7 @@ from llmcrs_utils.files.parquet import read_parquet, write_parquet
 from llmcrs_utils.study.foreign import read_answers, to_predictions, unread_columns, with_candidates
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
 from llmcrs_utils.systems.registry import FLOORS, ORACLE, SYSTEMS, TASKS, register
-from llmcrs_utils.text.prompts import PROMPTS, has_chinese, prompts_of
+from llmcrs_utils.text.prompts import PROMPTS, has_chinese, parse_attributes, prompts_of
 
 STUDY = "results/study-cpu"
 PROFILE_FILE = "profile.json"  # in a run's folder: the profile as the workflow got it
@@ -207,14 +207,16 @@ def unusable_text(scores: pd.DataFrame) -> list[str]:
 
 
 def half_width_text(answers: pd.DataFrame, tasks: dict[str, str], language: str) -> list[str]:
-    """One line per system and task whose Chinese sets are written with ``:`` and ``;``, which are read as parts of a name."""
+    """One line per system and task of test answers that would be read differently with full-width punctuation."""
+    prompts, full_width = prompts_of(language), str.maketrans(":;", "：；")
     if language != "zh":
         return []
-    sets = answers.assign(task=answers["sample_id"].map(tasks)).query("task in ('understand', 'elicit')")
-    sets = sets[sets["text"].fillna("").str.contains("[:;]") & ~sets["text"].fillna("").str.contains("[：；]")]
+    asked = answers["sample_id"].map(tasks)
+    texts = answers.assign(task=asked)[asked.isin(["understand", "elicit"]) & (answers["split"] == "test")]
+    half = texts[texts["text"].fillna("").map(lambda text: parse_attributes(text, prompts) != parse_attributes(text.translate(full_width), prompts)).astype(bool)]
     return [
-        f"{system}, {task}: {count} answers have ':' or ';' and no '：' or '；'; they are read as one name each, so write sets as in {SET_EXAMPLE}"
-        for (system, task), count in sets.groupby(["system", "task"], sort=False).size().items()
+        f"{system}, {task}: {count} answers have ':' or ';' where '：' or '；' is meant, so they are misread; write sets as in {SET_EXAMPLE}"
+        for (system, task), count in half.groupby(["system", "task"], sort=False).size().items()
     ]
 
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from llmcrs_utils.corpus.schema import Corpus
 from llmcrs_utils.evaluation.analysis_figures import figure_title
-from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes
-from llmcrs_utils.evaluation.controls import controls
-from llmcrs_utils.evaluation.figures import look_of
+from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes_alone
+from llmcrs_utils.evaluation.controls import controls, pairs_in
+from llmcrs_utils.evaluation.figures import LOOKS, look_of
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import mean_interval
 from llmcrs_utils.files.atomic import write_atomically
@@ -23,8 +23,10 @@ from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import Knobs, Truth, generate
 from llmcrs_utils.world.ceilings import chosen_items, expected_scores, oracle_predictions, reader_predictions, true_labels
 from llmcrs_utils.world.knobs import SPREAD, measures
+from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
 PLANTED = "planted.csv"
+DEFAULTS = vars(Knobs()) | {"tuples_per_item": TUPLES_PER_ITEM}  # what a world may differ in -> its usual value
 READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM", "neither": "neither"}
 
 
@@ -68,17 +70,16 @@ def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
         FileNotFoundError: where there is none, naming the command that makes them.
         ValueError: for a folder that is not named after a knob.
     """
-    defaults = vars(Knobs())
     turned = [(path.name.rpartition("-"), path) for path in sorted(Path(folder).glob("*-*")) if path.is_dir()]
-    unknown = [path for (knob, _, _), path in turned if knob not in defaults]
+    unknown = [path for (knob, _, _), path in turned if knob not in DEFAULTS]
     if unknown:
-        raise ValueError(f"{unknown[0]}: no knob of the world; name folders KNOB-VALUE with a knob of {', '.join(defaults)}")
+        raise ValueError(f"{unknown[0]}: no knob of the world; name folders KNOB-VALUE with a knob of {', '.join(DEFAULTS)}")
     if not turned:
-        raise FileNotFoundError(f"{folder}: holds no worlds; run `make known-answer` and `make publish` first")
+        raise FileNotFoundError(f"{folder}: holds no worlds; docs/results.md has the commands that make them")
     found = {(knob, float(value)): path for (knob, _, value), path in turned}
-    usual = [path for (knob, value), path in found.items() if value == defaults[knob]]
+    usual = [path for (knob, value), path in found.items() if value == DEFAULTS[knob]]
     for knob in dict.fromkeys(knob for knob, _ in found) if usual else ():
-        found.setdefault((knob, defaults[knob]), usual[0])
+        found.setdefault((knob, DEFAULTS[knob]), usual[0])
     return sorted((knob, value, path) for (knob, value), path in found.items())
 
 
@@ -92,17 +93,18 @@ def measured(folder: str | Path, language: str = "zh") -> tuple[pd.DataFrame, pd
     """The scores of the trained systems, floors and ceiling of every world, and which of CRS and LLM was right.
 
     Returns:
-        ``knob, value, system, task, metric, score, low, high`` by ``JUDGED_BY``'s metric; and ``outcomes`` with ``knob, value``.
+        ``knob, value, system, task, metric, score, low, high`` by ``JUDGED_BY``'s metric; and ``outcomes_alone`` with ``knob, value``.
     """
     rows, shares = [], []
     for knob, value, path in worlds(folder):
-        scores = score(read_parquet(path / "samples.parquet"), read_predictions(path / "predictions"), language)
+        answers = read_predictions(path / "predictions")
+        scores = score(read_parquet(path / "samples.parquet"), answers, language)
         for task, metric in JUDGED_BY.items():
             for key, part in scores[scores["task"] == task].groupby("system"):
                 mean, low, high = mean_interval(part[metric], part["sid"], part["seed"])
                 about = {"knob": knob, "value": value, "system": key, "task": task, "metric": metric}
                 rows.append(about | {"score": mean, "low": low, "high": high})
-        shares.append(outcomes(scores).assign(knob=knob, value=value))
+        shares.append(outcomes_alone(scores, pairs_in(answers)).assign(knob=knob, value=value))
     return pd.DataFrame(rows), pd.concat(shares, ignore_index=True)
 
 
@@ -196,7 +198,7 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
                     capsize=2,
                     markersize=5,
                 )
-        axes.axvline(vars(Knobs())[knob], color="0.8", linestyle=":", linewidth=1)
+        axes.axvline(DEFAULTS[knob], color="0.8", linestyle=":", linewidth=1)
         ceiling = part[part["system"] == ORACLE].sort_values("value")
         if task != "recommend":
             (shown["ceiling on the test dialogues"],) = axes.plot(
@@ -206,4 +208,28 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.suptitle(figure_title("Do scores follow what the world plants?", corpus_note))
+    return figure
+
+
+def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], knob: str, corpus_note: str) -> Figure:
+    """How often only the CRS and only the LLM recommends the right item, by the value of a knob: planted, by perfect readers and as measured of trained pairs.
+
+    Args:
+        truth: what ``planted`` returns.
+        measured_by: name of a trained pair -> the second table of ``measured``; at most two.
+    """
+    figure = Figure(figsize=(9.5, 4.4), layout="constrained")
+    asked = truth[truth["knob"] == knob]
+    for (name, outcome), role, axes in zip(list(READERS.items())[1:3], ("crs", "llm"), figure.subplots(1, 2, sharey=True)):
+        for of, line, label in (("recommend", "--", "planted"), ("test", "-", "two perfect readers")):
+            part = asked[asked["measure"] == f"{of}: {name}"].sort_values("value")
+            axes.plot(part["value"], part["score"], line, color="black" if of == "recommend" else "0.6", linewidth=2, label=label)
+        for (pair, shares), face in zip(measured_by.items(), (LOOKS[role][0], "white")):
+            part = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == outcome)].sort_values("value")
+            error = [part["share"] - part["low"], part["high"] - part["share"]]
+            axes.errorbar(part["value"], part["share"], error, fmt="o-", color=LOOKS[role][0], markerfacecolor=face, capsize=2, label=pair)
+        axes.set(title=f"{outcome.replace('only', 'only the')} is right", xlabel=knob, ylabel="share of recommendations", ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    figure.suptitle(figure_title("Does measured complementarity follow what is planted?", corpus_note))
     return figure

@@ -16,26 +16,15 @@ from llmcrs_utils.world.dialogues import Knobs, TurnTruth, play
 from llmcrs_utils.world.shoppers import browse, draw_shopper, moment_of_day, two_shops
 from llmcrs_utils.world.shops import LARGEST_SHOP, Shop, catalogue, open_shop, scatter
 
+TUPLES_PER_ITEM = 4.8  # facts of an item in the catalogue, on average, as in U-NEED
 Truth = dict[tuple[str, int], TurnTruth]  # (sid, seq_no of a turn's first utterance) -> what the world knows of it
 
 
-def generate(
-    dialogues: dict[str, int],
-    sellers_per_category: int,
-    items_per_seller: int,
-    tuples_per_item: float = 4.8,
-    actions_per_dialogue: float = 30.0,
-    seed: int = 1,
-    knobs: Knobs = Knobs(),
-) -> tuple[Corpus, Truth]:
-    """A corpus of ``dialogues`` per split over five categories, in U-NEED's proportions, and the truth of every turn.
-
-    The catalogue lists ``tuples_per_item`` facts of an item on average. Shoppers without a dialogue browse until there are
-    ``actions_per_dialogue`` actions for each dialogue, unless shoppers with one have more already. The same arguments give the
-    same world on any machine.
+def check_sizes(dialogues: dict[str, int], sellers_per_category: int, items_per_seller: int, tuples_per_item: float, actions_per_dialogue: float) -> None:
+    """Refuse sizes of a world that cannot be.
 
     Raises:
-        ValueError: on an unknown split, a size that cannot be, or a knob outside its range.
+        ValueError: on an unknown split or a size that cannot be.
     """
     unknown = sorted(set(dialogues) - set(SPLITS))
     if unknown:
@@ -51,6 +40,26 @@ def generate(
     if not 20 <= items_per_seller <= LARGEST_SHOP:
         raise ValueError(f"items_per_seller is {items_per_seller}; give 20, as many as a recommendation has candidates, to {LARGEST_SHOP}")
 
+
+def generate(
+    dialogues: dict[str, int],
+    sellers_per_category: int,
+    items_per_seller: int,
+    tuples_per_item: float = TUPLES_PER_ITEM,
+    actions_per_dialogue: float = 30.0,
+    seed: int = 1,
+    knobs: Knobs = Knobs(),
+) -> tuple[Corpus, Truth]:
+    """A corpus of ``dialogues`` per split over five categories, in U-NEED's proportions, and the truth of every turn.
+
+    The catalogue lists ``tuples_per_item`` facts of an item on average. Shoppers without a dialogue browse until there are
+    ``actions_per_dialogue`` actions for each dialogue, unless shoppers with one have more already. The same arguments give the
+    same world on any machine.
+
+    Raises:
+        ValueError: on an unknown split, a size that cannot be, or a knob outside its range.
+    """
+    check_sizes(dialogues, sellers_per_category, items_per_seller, tuples_per_item, actions_per_dialogue)
     shops = {
         category.domain: [open_shop(category, number, items_per_seller, seed) for number in range(sellers_per_category)]
         for category in WORLD_CATEGORIES
