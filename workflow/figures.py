@@ -20,7 +20,7 @@ import papermill
 from matplotlib.figure import Figure
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-from llmcrs_utils.evaluation.complementarity import over_others, pull
+from llmcrs_utils.evaluation.complementarity import outcomes_alone, over_others, pull
 from llmcrs_utils.evaluation.controls import controls
 from llmcrs_utils.evaluation.diagram import Partner, two_directions
 from llmcrs_utils.evaluation.explorer import explorer
@@ -121,6 +121,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "real": gains_beside(
             {
                 "synthetic, Gemma 3 270M": pulled[pulled["direction"] == "CRS assisting LLM"],
+                "PSCon Chinese, Gemma 3 270M": pull(*private["pscon-cn-readers"]),
                 "PSCon English, SmolLM2-135M": pull(*private["pscon-readers"]),
             }
         ),
@@ -266,11 +267,14 @@ def write_pages(root: Path) -> None:
 
 
 def write_real_comparison(root: Path) -> None:
-    """What Gemma has over the CRS and over floors on PSCon's Chinese conversations."""
+    """On PSCon's Chinese conversations: what Gemma has over the CRS and over floors, and what the CRS's help changes."""
     load_profile("params/pscon-cn-readers.yaml")  # names its LLM
+    scores, health = read_parquet(f"results/pscon-cn-readers/{SCORES}"), pd.read_csv(f"results/pscon-cn-readers/{HEALTH}")
     compared = {"understand": ["bcrs", "trivial"], "recommend": ["bcrs", "matcher"], "respond": ["bcrs", "trivial"]}
-    table = over_others(read_parquet(f"results/pscon-cn-readers/{SCORES}"), "gemma", compared)
-    write_rounded(table, root / "figures" / "pscon-cn-readers" / "over_others.csv")
+    folder = root / "figures" / "pscon-cn-readers"
+    write_rounded(over_others(scores, "gemma", compared), folder / "over_others.csv")
+    write_rounded(outcomes_alone(scores, [("bcrs", "gemma")]), folder / "outcomes.csv")
+    write_rounded(pull(scores, health), folder / "pull.csv")
 
 
 def write_prose(root: Path) -> None:
