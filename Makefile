@@ -65,6 +65,7 @@ paper: $(INSTALLED) ## days, GPU | the paper's study on U-NEED: DATA=folder [BER
 	$(call run,params/paper.yaml)
 
 run: $(INSTALLED) ## - | a profile of your own: PROFILE=name of params/name.yaml [SET="seeds=[1,2] ..."] [DATA=folder] [BCRS=checkpoint] ... [MLLM=checkpoint]
+	@test "$(origin PROFILE)" != file || { echo 'usage: make run PROFILE=name-of-a-profile-in-params [SET="seeds=[1,2]"] [DATA=folder]' >&2; exit 2; }
 	$(call run,"params/$$PROFILE.yaml")
 
 answer: $(INSTALLED) ## ~17 min | SmolLM2 as it was tuned on PSCon answers its English questions, without tuning (docs/llms.md); first make weights MODEL=smollm2: DATA=folder

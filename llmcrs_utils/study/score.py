@@ -258,6 +258,8 @@ def exit_code(parser: argparse.ArgumentParser, command: Callable[[argparse.Names
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_DONE
+    except BrokenPipeError:  # who reads the output has read enough
+        return DONE
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return NOT_DONE

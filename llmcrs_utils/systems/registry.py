@@ -135,7 +135,7 @@ def register(models: dict[str, dict[str, str]]) -> None:
             raise ValueError(f"models: {key!r} is no key; write small letters, digits and _ only, such as qwen or glm_4, and no word of the study's")
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name.strip() or entry.get("family") not in BACKBONES:
-            raise ValueError(f"models: {key}: give its name (of tables) and its family (crs or llm)")
+            raise ValueError(f"models: {key}: give its name (of tables) and its family (crs or llm), not {entry!r}")
         backbone = entry.get("backbone") or ""
         if backbone and backbone not in BACKBONES[entry["family"]]:
             raise ValueError(f"models: {key}: backbone {backbone!r} is no small {entry['family']}; known: {', '.join(BACKBONES[entry['family']])}")
