@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -16,10 +17,10 @@ from conftest import corpus_of, dialogue_of, said
 from papermill import inspect_notebook
 
 from llmcrs_utils.checkpoints.layers import ADAPTABLE, layers_of
-from llmcrs_utils.corpus.schema import CorpusError, write_corpus
+from llmcrs_utils.corpus.schema import LINK_ONLY, CorpusError, write_corpus
 from llmcrs_utils.study.parameters import ParameterError, notebook_parameters, settings_of
 from llmcrs_utils.study.plan import Plan
-from llmcrs_utils.study.preflight import check, check_data, main
+from llmcrs_utils.study.preflight import check, check_data, check_spoken, main
 from llmcrs_utils.study.profile import PROFILE_KEYS, check_profile, load_profile, setting_value, settings, system_parameters
 from llmcrs_utils.systems.registry import SYSTEMS
 
@@ -564,6 +565,16 @@ def test_too_few_items_for_a_recommendation_are_refused_before_a_run(tmp_path, c
         path = write_profile(tmp_path, changed("01_build_data", corpus="u_need", data_dir=str(given_items(tmp_path / str(items), items))))
         assert main([str(path)]) == code
         assert ("items to choose among, a recommendation needs 20" in capsys.readouterr().err) == (code == 2)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_links_and_single_words_do_not_tell_the_language(language):
+    said = {"zh": ["面霜有吗", "T恤", "OK"], "en": ["any cream?", "a 旗袍 please", "L size"]}[language]
+    messages = [SimpleNamespace(send_content=text) for text in [*said, LINK_ONLY, LINK_ONLY, LINK_ONLY, ""]]
+    corpus = SimpleNamespace(dialogues={"train": [SimpleNamespace(dialogue=messages)]})
+    check_spoken(corpus, language, "mine.yaml")
+    with pytest.raises(ParameterError, match=f"^mine.yaml: language is .*write language: {language} in each section"):
+        check_spoken(corpus, "en" if language == "zh" else "zh", "mine.yaml")
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])

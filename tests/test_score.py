@@ -19,7 +19,7 @@ from llmcrs_utils.evaluation.statistics import paired_gains
 from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.study import compare
 from llmcrs_utils.study.foreign import read_answers, to_predictions
-from llmcrs_utils.study.score import gains_over, main
+from llmcrs_utils.study.score import gains_over, half_width_text, main
 from llmcrs_utils.systems.predictions import SCHEMA, read_predictions
 from llmcrs_utils.systems.registry import TASKS
 from llmcrs_utils.text.prompts import CHINESE
@@ -343,3 +343,11 @@ def test_a_folder_that_is_not_there_or_holds_scores_only_is_called_so(study, tmp
     (tmp_path / "private" / "scores.parquet").touch()
     code, _, err = scored(capsys, tmp_path / "x.csv", "--study", tmp_path / "private")
     assert code == 2 and "holds scores only" in err
+
+
+def test_half_width_punctuation_is_counted_by_its_effect_in_test_answers():
+    texts = ["颜色：黑；尺码：43", "颜色：黑；尺码:43", "颜色：黑;尺码：43", "时间：10:30", None, "颜色:黑"]
+    answers = pd.DataFrame({"system": "x", "sample_id": list("abcdef"), "split": ["test"] * 5 + ["train"], "text": texts})
+    tasks = dict.fromkeys("abcdef", "understand")
+    (line,) = half_width_text(answers, tasks, "zh")
+    assert line.startswith("x, understand: 2 answers") and half_width_text(answers, tasks, "en") == []
