@@ -12,7 +12,8 @@ from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.systems.predictions import write_predictions
 from llmcrs_utils.world import Knobs, generate
 from llmcrs_utils.world.ceilings import true_labels
-from llmcrs_utils.world.known_answer import READERS, complementarity, measured, planted, planted_outcomes, worlds, write_planted
+from llmcrs_utils.world.known_answer import READERS, complementarity, measured, planted, planted_outcomes, shares_figure, worlds, write_planted
+from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
 BOTH, BEHAVIOUR, NEEDS, NEITHER = (f"recommend: {name}" for name in READERS)
 
@@ -138,3 +139,32 @@ def test_measured_of_every_world(folder):
     default = scores[(scores["knob"] == "vocabulary_gap") & (scores["value"] == Knobs().vocabulary_gap)].set_index("system")
     assert default.loc["allm-bcrs", "score"] == 0.5 and (default["low"] <= default["score"]).all()
     assert list(shares["share"]) == [0.5, 0, 0.5, 0] * 5 and list(shares["outcome"][:4]) == ["both", "only CRS", "only LLM", "neither"]
+
+
+def test_a_world_may_differ_in_the_size_of_its_catalogue(folder):
+    (folder / "implicit_weight-0.0").rename(folder / "tuples_per_item-9.0")
+    found = [(knob, value) for knob, value, _ in worlds(folder)]
+    assert ("tuples_per_item", 9.0) in found and ("tuples_per_item", TUPLES_PER_ITEM) in found
+
+
+def test_systems_that_work_alone_are_measured_as_well(folder):
+    _, before = measured(folder)
+    for path in folder.glob("*/predictions/allm-bcrs.parquet"):
+        path.unlink()
+    _, shares = measured(folder)
+    pd.testing.assert_frame_equal(shares, before)
+
+
+def test_the_figure_of_shares_shows_what_is_planted_and_what_each_pair_has():
+    rows = [("implicit_weight", value, f"{of}: {name}", value * shift) for value in (0.0, 1.0) for of, shift in (("recommend", 0.4), ("test", 0.3)) for name in READERS]
+    truth = pd.DataFrame(rows, columns=["knob", "value", "measure", "score"])
+    about = {"knob": "implicit_weight", "value": [0.0, 1.0], "task": "recommend", "low": 0.0, "high": 0.3}
+    pairs = {name: pd.concat([pd.DataFrame(about | {"outcome": outcome, "share": [0.1, share]}) for outcome, share in (("only CRS", top), ("only LLM", 0.05))]) for name, top in (("readers", 0.25), ("small", 0.15))}
+    figure = shares_figure(truth, pairs, "implicit_weight", "Synthetic")
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("only the CRS is right", "only the LLM is right")
+    drawn = {line.get_label(): list(line.get_ydata()) for line in left.get_lines() if not line.get_label().startswith("_")}
+    assert drawn == {"planted": [0.0, 0.4], "two perfect readers": [0.0, 0.3]}
+    shown = [list(container.lines[0].get_ydata()) for container in left.containers]
+    assert shown == [[0.1, 0.25], [0.1, 0.15]] and [container.get_label() for container in left.containers] == ["readers", "small"]
+    assert [list(container.lines[0].get_ydata()) for container in right.containers] == [[0.1, 0.05]] * 2
