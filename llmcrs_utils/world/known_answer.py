@@ -231,5 +231,9 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
         axes.set(title=f"{outcome.replace('only', 'only the')} is right", xlabel=knob, ylabel="share of recommendations", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-    figure.suptitle(figure_title("Does measured complementarity follow what is planted?", corpus_note))
+    mean_of = {"planted": asked[asked["measure"] == "recommend: behaviour only"].set_index("value")["score"]}
+    for pair, shares in measured_by.items():
+        mean_of[pair] = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == "only CRS")].set_index("value")["share"]
+    changes = ", ".join(f"{name} {values.sort_index().iloc[-1] - values.sort_index().iloc[0]:+.3f}" for name, values in mean_of.items())
+    figure.suptitle(figure_title(f"Change of \"only the CRS\" with {knob}: {changes}", corpus_note))
     return figure
