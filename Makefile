@@ -117,7 +117,7 @@ test: $(INSTALLED) ## ~10 min | the tests, without those of test-slow; nbval com
 test-slow: $(INSTALLED) ## ~20 min | what `make test` leaves out: whole runs, among them the paper's profile on tiny checkpoints, kills, several processes
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(CORES) --dist loadfile -m slow tests
 
-figures: $(INSTALLED) ## ~2 min | every committed table and figure again, from results/
+figures: $(INSTALLED) ## ~40 s | every committed table and figure again, from results/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1 $(VENV_PYTHON) workflow/figures.py
 
 publish: $(INSTALLED) ## ~3 min | take over finished study-cpu, known-answer and fallback as results/, executed notebooks, figures

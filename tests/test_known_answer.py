@@ -12,7 +12,16 @@ from llmcrs_utils.files.parquet import write_parquet
 from llmcrs_utils.systems.predictions import write_predictions
 from llmcrs_utils.world import Knobs, generate
 from llmcrs_utils.world.ceilings import true_labels
-from llmcrs_utils.world.known_answer import READERS, complementarity, measured, planted, planted_outcomes, shares_figure, worlds, write_planted
+from llmcrs_utils.world.known_answer import (
+    READERS,
+    complementarity,
+    measured,
+    planted,
+    planted_outcomes,
+    shares_figure,
+    worlds,
+    write_planted,
+)
 from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
 BOTH, BEHAVIOUR, NEEDS, NEITHER = (f"recommend: {name}" for name in READERS)

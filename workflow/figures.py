@@ -4,7 +4,7 @@ The notebooks that read results/ are executed in place. Then come the tables in 
 
     python workflow/figures.py [FOLDER]    # into FOLDER instead, to compare
 
-Two minutes, no model, no GPU; the same bytes on the same machine.
+About 40 seconds on two idle cores, no model, no GPU; the same bytes on the same machine.
 """
 
 import os
