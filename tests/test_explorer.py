@@ -14,10 +14,9 @@ from llmcrs_utils.evaluation.one_dialogue import displayed, name_of, turns_of_he
 from llmcrs_utils.files.parquet import read_parquet
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
 from llmcrs_utils.world.english import ATTRIBUTES, glossary
-
-ROOT = Path(__file__).parents[1]
 from workflow.figures import readers_beside
 
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "figures" / "explorer.html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is here")

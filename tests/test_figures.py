@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-ROOT = Path(__file__).parents[1]
 from workflow import figures
 
+ROOT = Path(__file__).parents[1]
 COMPARED = [ROOT / "notebooks" / f"{name}.ipynb" for name in sorted(figures.FROM_RESULTS)]
 
 

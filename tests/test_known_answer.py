@@ -171,7 +171,7 @@ def test_the_figure_of_shares_shows_what_is_planted_and_what_each_pair_has():
     pairs = {name: pd.concat([pd.DataFrame(about | {"outcome": outcome, "share": [0.1, share]}) for outcome, share in (("only CRS", top), ("only LLM", 0.05))]) for name, top in (("readers", 0.25), ("small", 0.15))}
     figure = shares_figure(truth, pairs, "implicit_weight", "Synthetic")
     left, right = figure.axes
-    assert 'Change of "only the CRS" with implicit_weight: planted +0.400, readers +0.150, small +0.050' in figure.get_suptitle()
+    assert figure.get_suptitle().startswith("Change of how often only the CRS is right: planted +0.400, measured +0.150\n")
     assert (left.get_title(), right.get_title()) == ("only the CRS is right", "only the LLM is right")
     drawn = {line.get_label(): list(line.get_ydata()) for line in left.get_lines() if not line.get_label().startswith("_")}
     assert drawn == {"planted": [0.0, 0.4], "two perfect readers": [0.0, 0.3]}

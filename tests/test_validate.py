@@ -269,3 +269,11 @@ def test_the_page_names_every_kind_and_shows_the_command_s_own_words(monkeypatch
     monkeypatch.chdir(ROOT)
     main(["docs/your-data"])
     assert capsys.readouterr().out.strip() in page
+
+
+def test_a_catalogue_too_small_for_a_recommendation_is_noted(folder, capsys):
+    """The folder's product knowledge has two items."""
+    assert main([str(folder)]) == 0
+    assert "note: no run is possible yet: dialogue " in capsys.readouterr().out
+    assert main([str(EXAMPLE)]) == 0
+    assert "no run is possible" not in capsys.readouterr().out

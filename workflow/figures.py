@@ -121,7 +121,7 @@ def tables_in_prose(figures: Path) -> dict[str, str]:
         "real": gains_beside(
             {
                 "synthetic, Gemma 3 270M": pulled[pulled["direction"] == "CRS assisting LLM"],
-                "PSCon Chinese, Gemma 3 270M": pull(*private["pscon-cn-readers"]),
+                "PSCon Chinese, Gemma 3 270M": pd.read_csv(figures / "pscon-cn-readers" / "pull.csv"),
                 "PSCon English, SmolLM2-135M": pull(*private["pscon-readers"]),
             }
         ),
@@ -222,8 +222,8 @@ def readers_beside() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     questions, answers = read_parquet(f"results/{READERS}/dialogues.parquet"), []
     for folder, keys in ((READERS, {}), (MORE, MORE_KEYS)):
         trained, held_out = (read_predictions(f"results/{folder}/{part}").query("seed == 1").replace({"system": keys}) for part in ("predictions", "validation"))
-        made = controls(read_parquet(f"results/{folder}/samples.parquet"), trained, held_out, "zh").predictions
-        answers += [trained, made[~made["system"].str.startswith("copy")]]
+        made = controls(read_parquet(f"results/{folder}/samples.parquet"), trained, held_out, "zh")
+        answers += [trained, made.without_copies]
     predictions = pd.concat(answers).drop_duplicates(["system", "sample_id"])
     return questions, predictions, score(questions, predictions, "zh")
 

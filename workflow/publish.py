@@ -218,10 +218,11 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
 
 def publish_worlds(name: str = "known-answer") -> None:
     """The runs on worlds whose answer is known: a folder per world, with what was planted in it."""
-    for world in worlds_run(name):
+    found = worlds_run(name)
+    for world in found:
         provenance(world)  # what may fail comes first
     shutil.rmtree(RESULTS / name, ignore_errors=True)
-    for world in worlds_run(name):
+    for world in found:
         results = publish_run(f"{name}/{world.name}")
         write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 

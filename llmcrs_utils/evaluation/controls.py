@@ -61,6 +61,11 @@ class Controls(NamedTuple):
     chosen: pd.DataFrame
     notes: list[str]
 
+    @property
+    def without_copies(self) -> pd.DataFrame:
+        """``predictions`` of the controls that are more than one system's own answers."""
+        return self.predictions[~self.predictions["system"].str.startswith("copy")]
+
 
 def controls(
     samples: pd.DataFrame, predictions: pd.DataFrame, held_out: pd.DataFrame, language: str, pairs: list[tuple[str, str]] | None = None

@@ -258,7 +258,7 @@ def exit_code(parser: argparse.ArgumentParser, command: Callable[[argparse.Names
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_DONE
-    except BrokenPipeError:  # who reads the output has read enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         return DONE
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -127,6 +127,12 @@ def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
     return table[order]
 
 
+def change(by_value: pd.DataFrame | pd.Series) -> pd.Series | float:
+    """Of what is indexed by a knob's value: at its highest value less at its lowest."""
+    ordered = by_value.sort_index()
+    return ordered.iloc[-1] - ordered.iloc[0]
+
+
 def readers_together(dialogues: dict[str, int], sellers: int = 2, items: int = 40, seed: int = 1, knobs: Knobs = Knobs()) -> pd.DataFrame:
     """Does a training-free control realise what is planted? Two perfect readers, one of behaviour and one of needs, and their controls.
 
@@ -146,7 +152,7 @@ def readers_together(dialogues: dict[str, int], sellers: int = 2, items: int = 4
     read = reader_predictions(samples, truth)
     made = controls(samples, read, read[read["split"] == "valid"], "zh", pairs=[("behaviour", "needs")])
     tests = samples[samples["split"] == "test"]
-    every = pd.concat([read, made.predictions[~made.predictions["system"].str.startswith("copy")], oracle_predictions(samples, truth)])
+    every = pd.concat([read, made.without_copies, oracle_predictions(samples, truth)])
     means = expected_scores(tests, every, true_labels(tests, truth)).groupby("system")[["Acc", "MRR@5"]].mean()
     better = means.loc[["behaviour", "needs"], "MRR@5"].max()
     means["of the planted potential"] = (means["MRR@5"] - better) / (means.loc[ORACLE, "MRR@5"] - better)
@@ -216,7 +222,7 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
 
     Args:
         truth: what ``planted`` returns.
-        measured_by: name of a trained pair -> the second table of ``measured``; at most two.
+        measured_by: name of a trained pair -> the second table of ``measured``; at most two. The title tells the change of the first.
     """
     figure = Figure(figsize=(9.5, 4.4), layout="constrained")
     asked = truth[truth["knob"] == knob]
@@ -231,9 +237,10 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
         axes.set(title=f"{outcome.replace('only', 'only the')} is right", xlabel=knob, ylabel="share of recommendations", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-    mean_of = {"planted": asked[asked["measure"] == "recommend: behaviour only"].set_index("value")["score"]}
-    for pair, shares in measured_by.items():
-        mean_of[pair] = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == "only CRS")].set_index("value")["share"]
-    changes = ", ".join(f"{name} {values.sort_index().iloc[-1] - values.sort_index().iloc[0]:+.3f}" for name, values in mean_of.items())
-    figure.suptitle(figure_title(f"Change of \"only the CRS\" with {knob}: {changes}", corpus_note))
+    first = next(iter(measured_by.values()))
+    sizes = [
+        change(part.set_index("value")[column])
+        for part, column in ((asked[asked["measure"] == "recommend: behaviour only"], "score"), (first[(first["knob"] == knob) & (first["task"] == "recommend") & (first["outcome"] == "only CRS")], "share"))
+    ]
+    figure.suptitle(figure_title("Change of how often only the CRS is right: planted {:+.3f}, measured {:+.3f}".format(*sizes), corpus_note))
     return figure

@@ -21,10 +21,10 @@ Truth = dict[tuple[str, int], TurnTruth]  # (sid, seq_no of a turn's first utter
 
 
 def check_sizes(dialogues: dict[str, int], sellers_per_category: int, items_per_seller: int, tuples_per_item: float, actions_per_dialogue: float) -> None:
-    """Refuse sizes of a world that cannot be.
+    """Refuse impossible sizes of a world.
 
     Raises:
-        ValueError: on an unknown split or a size that cannot be.
+        ValueError: on an unknown split or an impossible size.
     """
     unknown = sorted(set(dialogues) - set(SPLITS))
     if unknown:
