@@ -117,7 +117,7 @@ def test_text_is_shown_and_never_run(study, tmp_path):
     ("key", "wanted", "outcome"),
     [("bcrs-gemma", "help", "help corrects"), ("gemma-bcrs", "harm", "help spoils"), ("bcrs1000-gemma1000", "help", "help corrects"), ("bcrs-gemma", "nobody", "nobody is right")],
 )
-def test_the_browser_counts_what_notebook_10_counts(study, key, wanted, outcome):
+def test_the_browser_counts_what_turns_of_help_counts(study, key, wanted, outcome):
     turned = turns_of_help(study[2], system_of(key))
     expected = turned.index[(turned["task"] == "elicit") & (turned["outcome"] == outcome)]
     assert listed(opened(f"task=elicit&pair={key}&outcome={wanted}")) == set(expected) and len(expected) > 3

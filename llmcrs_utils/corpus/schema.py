@@ -60,6 +60,11 @@ CLOCK_TOLERANCE = timedelta(seconds=1)
 Act = Literal["用户需求", "系统提问", "用户回答", "系统推荐", "系统解释", "用户反馈"]
 
 
+def same_turn(previous: str, act: str) -> bool:
+    """Whether an utterance with the act tag ``act`` continues the turn of one with ``previous``: an explanation belongs to its recommendation."""
+    return act == previous or (previous, act) == ("系统推荐", "系统解释")
+
+
 def as_written(time: Any) -> Any:
     if not isinstance(time, datetime) and not WRITTEN_TIME.match(str(time)):
         raise ValueError("not a time of the form YYYY-MM-DD HH:MM:SS")

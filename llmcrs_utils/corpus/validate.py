@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmcrs_utils.corpus.faults import BAD_RECORDS, CorpusError, Report
 from llmcrs_utils.corpus.folders import data_folder
-from llmcrs_utils.corpus.schema import SPLITS, WRONG, Corpus
+from llmcrs_utils.corpus.schema import SPLITS, WRONG, Corpus, same_turn
 from llmcrs_utils.corpus.u_need import collect_corpus
 from llmcrs_utils.files.atomic import write_atomically
 
@@ -42,8 +42,8 @@ def lacks_items(corpus: Corpus) -> str:
     for dialogue in every:
         right, previous = set(), ""
         for utterance in dialogue.dialogue:
-            if utterance.act_tag != previous and (previous, utterance.act_tag) != ("系统推荐", "系统解释"):
-                right = set()  # a new turn (tasks.samples.merge_turns); all items of a turn are right, so none of them is a wrong candidate
+            if not same_turn(previous, utterance.act_tag):
+                right = set()  # all items of a turn are right, so none of them is a wrong candidate
             right, previous = right.union(utterance.rec_item_id), utterance.act_tag
             if right and known - len(right) < WRONG:
                 return f"dialogue {dialogue.sid}, seq_no {utterance.seq_no}: {known - len(right) + 1} items to choose among, a recommendation needs {WRONG + 1}; add product knowledge of more items"

@@ -257,17 +257,14 @@ def check_data(build: dict, where: str, learns: bool = False) -> Report:
         if value not in known:
             raise ParameterError(f"{where}: {name} {value!r} is unknown; known: {', '.join(known)}")
     report = Report(bad_records)
+    sizes = {split: build[f"{split}_dialogues"] for split in SPLITS}
     try:
         Knobs(**{name: build[name] for name in vars(Knobs()) if name in build})
+        if corpus == "generated":
+            check_sizes(sizes, *(build[name] for name in ("sellers_per_category", "items_per_seller", "tuples_per_item", "actions_per_dialogue")))
     except ValueError as error:
         raise ParameterError(f"{where}: {error}") from None
-    sizes = {split: build[f"{split}_dialogues"] for split in SPLITS}
-    if corpus == "generated":
-        try:
-            check_sizes(sizes, *(build[name] for name in ("sellers_per_category", "items_per_seller", "tuples_per_item", "actions_per_dialogue")))
-        except ValueError as error:
-            raise ParameterError(f"{where}: {error}") from None
-    else:
+    if corpus != "generated":
         if not build.get("data_dir"):
             raise ParameterError(f"{where}: corpus {corpus} needs data_dir, the folder that holds it")
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llmcrs_utils.corpus.reading import is_blank
-from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects
+from llmcrs_utils.corpus.schema import LINK_ONLY, SPLITS, TIME_TYPE, Corpus, CorpusError, Dialogue, making_many_objects, same_turn
 from llmcrs_utils.tasks.candidates import CANDIDATES, Catalogue
 from llmcrs_utils.text.prompts import Prompts, parse_needs
 
@@ -77,10 +77,10 @@ class Turn:
 def merge_turns(dialogue: Dialogue) -> list[Turn]:
     """The turns of a dialogue, in order."""
     turns: list[Turn] = []
-    previous_act = None
+    previous_act = ""
     for utterance in dialogue.dialogue:
         act = utterance.act_tag
-        if act != previous_act and not (act == "系统解释" and previous_act == "系统推荐"):
+        if not same_turn(previous_act, act):
             turns.append(Turn(act, utterance.seq_no, utterance.time))
         previous_act = act
         turn = turns[-1]

@@ -225,22 +225,22 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
         measured_by: name of a trained pair -> the second table of ``measured``; at most two. The title tells the change of the first.
     """
     figure = Figure(figsize=(9.5, 4.4), layout="constrained")
-    asked = truth[truth["knob"] == knob]
-    for (name, outcome), role, axes in zip(list(READERS.items())[1:3], ("crs", "llm"), figure.subplots(1, 2, sharey=True)):
-        for of, line, label in (("recommend", "--", "planted"), ("test", "-", "two perfect readers")):
-            part = asked[asked["measure"] == f"{of}: {name}"].sort_values("value")
-            axes.plot(part["value"], part["score"], line, color="black" if of == "recommend" else "0.6", linewidth=2, label=label)
+    first = next(iter(measured_by))
+    for name, role, axes in zip(("behaviour only", "needs only"), ("crs", "llm"), figure.subplots(1, 2, sharey=True)):
+        lines = {}
+        for of, label, style in (("recommend", "planted", {"color": "black", "linestyle": "--"}), ("test", "two perfect readers", {"color": "0.6"})):
+            part = truth[(truth["knob"] == knob) & (truth["measure"] == f"{of}: {name}")].set_index("value").sort_index()
+            lines[label] = part["score"]
+            axes.plot(part.index, part["score"], linewidth=2, label=label, **style)
         for (pair, shares), face in zip(measured_by.items(), (LOOKS[role][0], "white")):
-            part = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == outcome)].sort_values("value")
+            part = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == READERS[name])].set_index("value").sort_index()
+            lines[pair] = part["share"]
             error = [part["share"] - part["low"], part["high"] - part["share"]]
-            axes.errorbar(part["value"], part["share"], error, fmt="o-", color=LOOKS[role][0], markerfacecolor=face, capsize=2, label=pair)
-        axes.set(title=f"{outcome.replace('only', 'only the')} is right", xlabel=knob, ylabel="share of recommendations", ylim=(0, None))
+            axes.errorbar(part.index, part["share"], error, fmt="o-", color=LOOKS[role][0], markerfacecolor=face, capsize=2, label=pair)
+        axes.set(title=f"{READERS[name].replace('only', 'only the')} is right", xlabel=knob, ylabel="share of recommendations", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-    first = next(iter(measured_by.values()))
-    sizes = [
-        change(part.set_index("value")[column])
-        for part, column in ((asked[asked["measure"] == "recommend: behaviour only"], "score"), (first[(first["knob"] == knob) & (first["task"] == "recommend") & (first["outcome"] == "only CRS")], "share"))
-    ]
-    figure.suptitle(figure_title("Change of how often only the CRS is right: planted {:+.3f}, measured {:+.3f}".format(*sizes), corpus_note))
+        if role == "crs":
+            claim = f"Change of how often only the CRS is right: planted {change(lines['planted']):+.3f}, measured {change(lines[first]):+.3f}"
+    figure.suptitle(figure_title(claim, corpus_note))
     return figure
