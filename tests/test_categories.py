@@ -8,6 +8,7 @@ from scipy import stats
 
 from llmcrs_utils.evaluation.analysis_figures import category_heatmap, category_slopes
 from llmcrs_utils.evaluation.categories import (
+    beside_vocabulary,
     better_assistant,
     category_gains,
     category_levels,
@@ -58,7 +59,7 @@ def test_the_heatmap_colours_what_is_clear_and_no_collapsed_row():
         grey = [text.get_text() for text in axes.texts if text.get_color() == "0.45"]
         assert len(axes.texts) == 4 and len(grey) == 4 - coloured
         single = coloured and 1  # of the two coloured cells one is the total, which does not count
-        assert f"{single} intervals exclude zero (coloured), 0 would by chance" in figure.get_suptitle()
+        assert f"without the column at the right, {single} intervals exclude zero (coloured); by chance 0 would" in figure.get_suptitle().replace("\n", " ")
     assert "collapsed" in figure.get_suptitle()
 
 
@@ -68,6 +69,9 @@ def test_levels_leave_collapsed_collaborations_out():
     levels = [category_levels(scores, health) for health in (None, collapse, pd.concat([collapse, collapse.assign(system="bcrs")]))]
     assert [(table["helped"] - table["alone"]).item() for table in levels] == exactly([0.375, 0.25, 0.375])
     assert [table[["pairs", "of"]].iloc[0].tolist() for table in levels] == [[2, 2], [1, 2], [0, 2]]
+    traits = pd.DataFrame({"sample_id": scores["sample_id"].unique(), "vocabulary": 3})
+    columns = [beside_vocabulary(scores, traits, health)["LLM assisting CRS: elicit"].item() for health in (None, collapse)]
+    assert columns == exactly([0.375, 0.25]), "a collapsed collaboration is left out here, too"
     titles = [category_slopes(table, "a corpus").axes[0].get_title() for table in levels]
     assert titles == ["elicit", "elicit\n1 of 2 pairs", "elicit\nall have collapsed"]
 

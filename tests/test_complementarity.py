@@ -50,7 +50,7 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert table.loc["BCRS-ALLM", ["alone", "helper", "helped", "gain"]].tolist() == pytest.approx([0.6, 0.2, 0.75, 0.15])
     assert table["towards"].to_dict() == {"ALLM-BCRS": True, "BCRS-ALLM": False} and table["clear"].all()
     assert claims.towards_the_helper(table) == "Help changes 2 of 2 scores significantly; 1 towards the helper's score"
-    assert claims.towards_the_helper(table.assign(towards=True)) == "Help changes 2 of 2 scores significantly; all towards the helper's score"
+    assert claims.towards_the_helper(table.assign(towards=True)) == "Help changes 2 of 2 scores significantly; both towards the helper's score, 1 past it"
     assert claims.towards_the_helper(table.assign(holds=False)) == "Help changes 0 of 2 scores significantly"
     untested = table.assign(**{"p (Holm)": float("nan"), "holds": False})
     assert claims.towards_the_helper(untested) == "For 2 of 2 changes by help the uncorrected 95% interval excludes zero; 1 goes towards the helper's score"
@@ -60,7 +60,7 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     points = {mark: [line.get_xdata()[0] for line in axes.lines if line.get_marker() == mark and len(line.get_xdata())] for mark in ("o", "|", "D")}
     assert points["o"] == pytest.approx([0.2, 0.35, 0.6, 0.75]) and points["|"] == pytest.approx([0.6, 0.2])
     assert points["D"][0] == pytest.approx(0.6) and np.isnan(points["D"][1])  # a control of a collapsed system is not drawn
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["UniMIND(BART)\nwith Chinese-Alpaca", "Chinese-Alpaca\nwith UniMIND(BART)"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["UniMIND(BART)\nwith Chinese-Alpaca *", "Chinese-Alpaca\nwith UniMIND(BART) *"]
 
 
 @pytest.mark.parametrize("judge", [pull, over_the_better])
@@ -96,6 +96,10 @@ def test_the_gain_is_drawn_by_the_helpers_lead_and_a_collapsed_case_is_left_out(
     names = ["LLM assisting CRS", "CRS assisting LLM", "hollow: few", "filled: many", "as good as the helper"]
     assert [text.get_text() for text in figure.legends[0].texts] == names
     third = lead_figure({"few": few, "many": many, "real": few}, "a corpus")
+    third.draw_without_rendering()
+    places = [text.get_window_extent() for text in third.axes[0].texts]
+    assert [text.get_text() for text in third.axes[0].texts] == ["elicit"] * 5
+    assert not any(one.overlaps(other) for place, one in enumerate(places) for other in places[:place]), "no label covers another, even of the same point"
     edged = [line for line in third.axes[0].lines if len(line.get_xdata()) == 1 and line.get_markeredgecolor() == "black"]
     assert len(edged) == 2 and "black edge: real" in [text.get_text() for text in third.legends[0].texts]
     with pytest.raises(ValueError, match="4 studies: at most 3"):
@@ -135,7 +139,7 @@ def test_titles_count_what_the_tables_say_and_no_collapsed_row():
     assert claims.changes(table[2:], "scores") == "Help changes none of 1 scores significantly"
     assert claims.changes(table[3:], "scores") == "None of the changes of 1 scores by help can be tested"
     beaten = table.assign(sound=[True, True, True, False])
-    assert claims.controls_suffice(beaten) == "Of 3 collaborations, 1 are significantly better than the best control, and 1 worse"
+    assert claims.controls_suffice(beaten) == "Of 3 comparisons with the best control, collaborations are significantly better in 1 and worse in 1"
     assert claims.controls_suffice(beaten.assign(**{"p (Holm)": np.nan})) == "A collaboration scores higher than the best control in 2 of 3 cases (not tested)"
     assert claims.controls_suffice(beaten[3:]) == claims.ALL_COLLAPSED
     values = {"bcrs": [1, 1, 1, 0, 0, 0, 0, 0], "allm": [1, 0, 0, 1, 0, 0, 0, 0], "allm-bcrs": [1, 0, 0, 1, 1, 0, 0, 0], "bcrs-allm": [1, 1, 1, 0, 0, 0, 0, 0]}
@@ -173,7 +177,7 @@ def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_t
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), over_the_better(scores))
-    assert "Help changes 2 of 2 scores significantly; 1 towards" in said and "**2 above zero**" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "Help changes 2 of 2 scores significantly; 1 towards" in said and "**2 of 2** changes are significant after Holm's correction: above zero" in said and "**1 of 2** collaborations are significantly better than the better" in said
     alone = scores[scores["seed"] == 1]
     said = wording.overview(pull(alone), over_the_better(alone))
     assert said.count("tested") == 1 and "Nothing can be tested here (one seed" in said, "it is said once"
@@ -406,9 +410,11 @@ def test_findings_name_what_is_beyond_doubt():
     rows = [("A", "elicit", 0.2, 0.01), ("B", "elicit", -0.1, 0.04), ("C", "respond", 0.3, 0.05), ("D", "respond", 0.3, float("nan"))]
     table = pd.DataFrame(rows, columns=["system", "task", "gain", "p (Holm)"])
     said = wording.findings(table)
-    assert said.startswith("Of 3 comparisons")
-    assert "**1 above zero**: A in elicit (+0.200)" in said and "**1 below zero**: B in elicit (-0.100)" in said
-    assert "C" not in said.replace("Holm's correction", "") and "**None of 1** comparisons is significant" in wording.findings(table[2:])
+    assert said == "**2 of 3** comparisons are significant after Holm's correction: above zero A in elicit (+0.200); below zero B in elicit (-0.100). 1 cannot be tested" + wording.WHY_NOT + "."
+    assert wording.findings(table[:1], what="gains", rule="twice") == "**1 of 1** gains is significant twice: above zero A in elicit (+0.200)."
+    assert "**None of 1** comparisons is significant" in wording.findings(table[2:])
+    assert "cannot be tested here: in every case" in wording.how_many(table[3:].assign(p=float("nan")), "gains vary")
+    assert "certain which helper" not in wording.how_many(table[3:], "gains vary") and wording.how_many(table[3:].assign(sure=False), "gains vary").endswith("or it is not certain which helper is better.")
 
 
 def test_a_grid_has_a_star_where_the_gain_is_sure():
@@ -428,8 +434,9 @@ def test_sentences_hold_the_tables_numbers():
     assert "only the CRS is right on 38% of the samples, only the LLM on 25%, both on 25%, neither on 12%" in wording.who_is_right(outcomes(scores))
     used = wording.headroom_used(headroom(scores))
     assert "worth 0.250 (another seed of the base: 0.375)" in used and "ALLM-BCRS, being 100% of its headroom" in used
+    assert used.endswith("In 0 of 1 cases the headroom is larger than that of another seed of the base.")
     won = wording.won_and_lost(help_and_harm(scores))
-    assert "win 25% of the samples and lose 0%; a base trained with another seed turns 38%" in won
+    assert "corrects 25% of the answers and spoils 0%; training a base again with another seed spoils 38%" in won
     assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
     assert "In 1 of 2 cases" in wording.who_follows(followed(SAID | {"r1": ["i2", "i1"], "e1": "产地"}).reset_index().assign(moved=[-0.1, 0.2]))
     assert claims.span(pd.Series([0.101, 0.104])) == "10%" and claims.span(pd.Series([0.1, 0.2])) == "10% to 20%"
@@ -445,7 +452,7 @@ def test_sentences_leave_out_who_has_collapsed_and_say_so():
     said = [wording.headroom_used(table), wording.who_follows(table), wording.won_and_lost(table), wording.who_is_right(pd.concat([table, others]))]
     assert all(text.endswith("\n\nCases in which a system has collapsed (†) are left out.") for text in said)
     assert "worth 0.200 (another seed of the base: 0.100)" in said[0] and "the best of them, A, being 25%" in said[0]
-    assert "In 1 of 1 cases" in said[1] and "of A in elicit" in said[1] and "win 10% of the samples and lose 5%" in said[2] and "both on 25%, neither" in said[3]
+    assert "In 1 of 1 cases" in said[1] and "of A in elicit" in said[1] and "corrects 10% of the answers and spoils 5%" in said[2] and "both on 25%, neither" in said[3]
     assert "left out" not in wording.headroom_used(table[:1])
 
 

@@ -309,10 +309,13 @@ def test_collapsed_systems_carry_no_finding():
     told = potential_used(table.assign(sound=[True, False]))
     assert "union for UniMIND(BART) and Chinese-Alpaca, gains +0.500, 100% of it" in told and "1 of 2 ways" in told
     beaten = pd.DataFrame({"gain": [-0.1, 0.0, 0.2, -0.3], "sound": [True, True, True, False], "p (Holm)": np.nan})
+    beaten = beaten.assign(key="allm-bcrs", task=["elicit", "understand", "recommend", "respond"], control=["Union of A and B", *["Copy of A (beside B)"] * 3])
     figure = control_figure(table.assign(sound=[True, False]), beaten, "a corpus")
     assert "higher than the best control in 1 of 3 cases" in figure.get_suptitle() and "pale: a system behind it has collapsed" in figure.get_suptitle()
     (axes,) = [axes for axes in figure.axes if axes.get_title()]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["potential: the better answer", "Union", "LLM assisting CRS"]
+    rings = [line.get_xydata().tolist() for line in axes.lines if line.get_markersize() == 11 and len(line.get_xdata())]
+    assert rings == [[[0.5, 1.0]]], "the union is the best control of this pair"
     assert "pale" not in control_figure(table.assign(sound=True), beaten, "a corpus").get_suptitle()
 
 

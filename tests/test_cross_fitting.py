@@ -75,6 +75,7 @@ def test_trust_is_agreement_with_the_assistant():
     in_sample = pd.concat([answers_of(key, texts) for key, texts in said.items()])
     cross_fitted = answers_of("allm-bcrs", {"e1": "颜色", "e2": "品牌"})
     assert tuple(trust(samples, in_sample, cross_fitted, "zh").loc[("LLM assisting CRS", "elicit")]) == (1, 0.5)
+    assert trust(samples, in_sample, cross_fitted, "zh", {("allm", "elicit")}).empty, "a pair in which somebody has collapsed is left out"
 
 
 # --- how good the help is

@@ -162,7 +162,7 @@ def test_the_picture_of_the_two_directions_says_what_was_answered_and_counted(mo
     texts = {text.get_text() for text in figures.draw_directions(tmp_path, questions, predictions).findobj(Text)}
     turned = pd.read_csv(ROOT / "figures/readers/help_and_harm.csv").query("task == 'elicit'").set_index("system")
     for pair, beginning in (("BCRS-GEMMA", "A CRS helps an LLM"), ("GEMMA-BCRS", "An LLM helps a CRS")):
-        assert f"{beginning}: of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" in texts
+        assert f"{beginning}: help corrects {turned['help'][pair]:.0%} of the answers in elicitation and spoils {turned['harm'][pair]:.0%} (synthetic)" in texts
     assert {"Ask for the\nskin type", "Ask for the\nproduct type", "Ask for the\neffect", "alone it says:\nAsk for the product type", "the desk: Ask for the skin type"} <= texts
     changed = predictions.assign(text=predictions["text"].mask((predictions["system"] == "bcrs-gemma") & (predictions["sample_id"] == figures.EXAMPLE), "品类"))
     with pytest.raises(SystemExit, match="no longer those that the READMEs describe"):

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from test_hostile import STEADY
 
 from llmcrs_utils.corpus.description import render_dialogue
-from llmcrs_utils.evaluation import analysis_figures, figures
+from llmcrs_utils.evaluation import analysis_figures, claims, figures
 from llmcrs_utils.evaluation.categories import category_gains, category_levels
 from llmcrs_utils.evaluation.complementarity import headroom, help_and_harm, outcomes, pull
 from llmcrs_utils.evaluation.diagram import crs_diagram, llm_diagram
@@ -36,6 +36,25 @@ def scores():
     domains = [NASTY[place % len(NASTY)] for place in range(40) for _ in range(2)]
     parts = [made_up.random_scores(SYSTEMS, task, samples=80, start=n) for n, task in enumerate(TASKS)]
     return pd.concat([part.assign(domain=part["sample_id"].str[-3:].astype(int).map(dict(enumerate(domains)))) for part in parts])
+
+
+def sizes() -> pd.DataFrame:
+    """What ``figures.dialogues_curve`` draws: one system with two sizes in two tasks, better with the larger in one; another with one size."""
+    rows = [("$$ A_", 200, "elicit", "F1", 0.3), ("$$ A_", 1000, "elicit", "F1", 0.4), ("$$ A_", 200, "respond", "BLEU-2", 0.2), ("$$ A_", 1000, "respond", "BLEU-2", 0.1), ("B", 200, "elicit", "F1", 0.2)]
+    table = pd.DataFrame(rows, columns=["system", "dialogues", "task", "metric", "ours"])
+    return table.assign(other="floor", theirs=0.1, gain=table["ours"] - 0.1, low=table["ours"] - 0.15, high=table["ours"] - 0.05)
+
+
+def test_a_curve_over_sizes_says_in_how_many_tasks_more_dialogues_score_higher():
+    assert claims.by_size(sizes()) == "With 1,000 instead of 200 training dialogues a score is higher in these tasks: $$ A_ in 1 of 2 (not tested)"
+
+
+def test_the_known_answer_s_figure_counts_the_scores_above_the_floor():
+    scores = {"bcrs": (0.3, 0.1), "allm": (0.15, 0.15), "last_viewed": (0.2, 0.2), "oracle": (0.8, 0.8)}
+    rows = [("choice_noise", value, key, "recommend", "Acc", score, score, score) for key, pair in scores.items() for value, score in zip((0.05, 0.3), pair)]
+    table = pd.DataFrame(rows, columns=["knob", "value", "system", "task", "metric", "score", "low", "high"])
+    planted = pd.DataFrame([("choice_noise", 0.3, "recommend: ceiling", 0.5)], columns=["knob", "value", "measure", "score"])
+    assert "1 of 4 scores of trained systems are above the floor's" in known_answer_figure(table, planted, {"choice_noise": "recommend"}, NOTE).get_suptitle()
 
 
 def shown(figure) -> list[str]:
@@ -66,6 +85,7 @@ def test_every_figure_shows_names_as_they_are(scores):
             {"choice_noise": "recommend"},
             NOTE,
         ),
+        "sizes": figures.dialogues_curve(sizes(), NOTE),
     }  # fmt: skip
     for name, figure in made.items():
         texts = shown(figure)
@@ -83,6 +103,19 @@ def test_every_figure_shows_names_as_they_are(scores):
         figures.help_figure(pd.DataFrame({"metric": ["F1"], "training": [0.5], "test": [0.4]}, index=["elicit"]), "Deals $$ $x_"),
     ):
         assert any("Deals $$ $x_" in text for text in shown(figure))
+
+
+def test_collapsed_cases_are_marked_and_the_title_explains_the_mark(scores):
+    fallen = pd.DataFrame([{"system": "allm-bcrs", "seed": 1, "task": "elicit", "collapsed": True}])
+    figures_of = {
+        analysis_figures.headroom_figure: headroom,
+        analysis_figures.help_and_harm_figure: lambda table, health: help_and_harm(table, health=health),
+        analysis_figures.gain_figure: gains,
+    }
+    for draw, table_of in figures_of.items():
+        for health, marked in ((None, False), (fallen, True)):
+            texts = shown(draw(table_of(scores, health), NOTE))
+            assert ("ALLM-BCRS †" in texts) is marked and any("†: a system has collapsed, not counted" in " ".join(text.split()) for text in texts) is marked
 
 
 def test_the_picture_of_an_llm_says_what_is_trained():

@@ -241,7 +241,7 @@ def draw_directions(root: Path, questions: pd.DataFrame, predictions: pd.DataFra
     crs = Partner("CRS", "reads dialogue\nand noted needs", said["bcrs"], said["gemma-bcrs"])
     llm = Partner("LLM", "reads dialogue", said["gemma"], said["bcrs-gemma"])
     turned = pd.read_csv(root / "figures" / READERS / "help_and_harm.csv").query("task == 'elicit'").set_index("system")
-    counts = [f"of such questions help corrects {turned['help'][pair]:.0%}, and spoils {turned['harm'][pair]:.0%}" for pair in ("BCRS-GEMMA", "GEMMA-BCRS")]
+    counts = [f"help corrects {turned['help'][pair]:.0%} of the answers in elicitation and spoils {turned['harm'][pair]:.0%} (synthetic)" for pair in ("BCRS-GEMMA", "GEMMA-BCRS")]
     figure = two_directions(IN_ENGLISH, said["desk"], crs, llm, counts)
     save_figure(figure, root / "figures" / "two_directions.png")
     return figure

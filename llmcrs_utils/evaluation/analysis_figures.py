@@ -5,9 +5,11 @@ import textwrap
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from llmcrs_utils.evaluation import claims
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
@@ -45,10 +47,9 @@ def gain_figure(gains: pd.DataFrame, corpus_note: str) -> Figure:
             axes.plot([row.low, row.high], [place] * 2, color=colour, linewidth=2.2)
             axes.plot(row.gain, place, mark, color=colour, markerfacecolor=colour if row.holds else "white", markersize=8)
         axes.axvline(0, color="0.35", linewidth=1, zorder=1)
-        _rows(axes, [f"{row.system} {DAGGER}" if row.collapsed else row.system for row in part.itertuples()])
+        _rows(axes, _marked(part, part["system"]))
         axes.set_xlabel(f"gain in {part['metric'].iloc[0]}")
-    hollow = f"hollow: not significant, or not tested{f' ({DAGGER}: collapsed)' if gains['collapsed'].any() else ''}"
-    _legend(figure, [*_directions(figure, gains), _mark(figure.axes[0], "o", "0.3", "white", hollow)], 3)
+    _legend(figure, [*_directions(figure, gains), _mark(figure.axes[0], "o", "0.3", "white", "hollow: not significant, or not tested")], 3)
     return figure
 
 
@@ -74,7 +75,7 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
             axes.plot(row.helper, place, "|", color=look_of(SYSTEMS[row.system.lower()].assistant)[0], zorder=4, **TICK | {"markersize": 18, "markeredgewidth": 2.4})
             if controls is not None:
                 axes.plot(row.control, place, "D", color="0.25", markerfacecolor="none", markersize=6, zorder=4)
-        _rows(axes, [_spelt(row) for row in part.itertuples()])
+        _rows(axes, _marked(part, part["system"].map(_spelt) + np.where(part["holds"], " *", "")))
         axes.set_xlabel(part["metric"].iloc[0])
     handles = [
         _mark(figure.axes[0], "o", "0.3", "white", "alone"),
@@ -110,10 +111,8 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     for point, table in zip(STUDY_POINTS.values(), sound.values()):
         for row in table.itertuples():
             colour, mark = look_of(row.system.lower())
-            beside = {"xytext": (8, -12)} if row.direction == "LLM assisting CRS" else {"xytext": (-8, 4), "ha": "right"}
             axes.plot([row.lead] * 2, [row.low, row.high], color=colour, linewidth=1.6, alpha=0.7)
             axes.plot(row.lead, row.gain, mark, **{"color": colour, "markersize": 8, "zorder": 3} | point)
-            axes.annotate(row.task, (row.lead, row.gain), textcoords="offset points", color=colour, **beside)
     least, most = min(every["lead"].min(), every["low"].min()), max(every["lead"].max(), every["high"].max())
     axes.axline((0, 0), slope=1, color="0.5", linestyle=":", zorder=1)
     axes.axhline(0, color="0.5", linewidth=1, zorder=1)
@@ -124,7 +123,24 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
     _legend(figure, [*_directions(figure, every), *names, *line], 3)
     figure.suptitle(figure_title(claims.by_the_lead(every), corpus_note))
+    figure.draw_without_rendering()  # settles the layout; labels are placed by what they would cover
+    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(every[["lead", "gain"]])]
+    for row in every.sort_values("lead").itertuples():
+        taken.append(_name_beside(axes, row, row.direction == "LLM assisting CRS", taken))
     return figure
+
+
+def _name_beside(axes: Axes, row: tuple, right: bool, taken: list[Bbox]) -> Bbox:
+    """Write a point's task to its right or left, at the first place where it covers nothing of ``taken``, else at the last that was tried; return the place."""
+    beside = [(side, down) for down in (4, -12, 16, -24) for side in ((8, -8) if right else (-8, 8))]
+    for tried, offset in enumerate(beside, 1):
+        text = axes.annotate(
+            row.task, (row.lead, row.gain), xytext=offset, textcoords="offset points", ha="left" if offset[0] > 0 else "right", color=look_of(row.system.lower())[0]
+        )
+        place = text.get_window_extent()
+        if tried == len(beside) or not place.count_overlaps(taken):
+            return place
+        text.remove()
 
 
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
@@ -133,7 +149,7 @@ def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     for task, axes in panels.items():
         part = table[table["task"] == task]
         pairs = part[["crs", "llm"]].drop_duplicates()
-        labels = [f"{row.crs}\n{row.llm}" for row in pairs.itertuples()]
+        labels = _marked(part.loc[pairs.index], pairs["crs"] + "\n" + pairs["llm"])
         left = np.zeros(len(pairs))
         for outcome in OUTCOMES:
             shares = part.loc[part["outcome"] == outcome, "share"].to_numpy()
@@ -171,7 +187,7 @@ def headroom_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             axes.plot([0, row.gain], [place] * 2, color=colour, linewidth=2.4, zorder=3)
             axes.plot(row.gain, place, mark, color=colour, markersize=7, zorder=4)
         axes.axvline(0, color="0.35", linewidth=1)
-        _rows(axes, part["system"].tolist())
+        _rows(axes, _marked(part, part["system"]))
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the base alone")
     handles = [Patch(color="0.88", label="headroom: the better answer per sample")]
     if table["luck"].notna().any():
@@ -190,7 +206,7 @@ def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             axes.plot([row.before, row.after], [place] * 2, color=colour, linewidth=2.4, zorder=2)
             axes.plot(row.before, place, "o", color=colour, markerfacecolor="white", markersize=7, zorder=3)
             axes.plot(row.after, place, "o", color=colour, markersize=7, zorder=3)
-        _rows(axes, part["system"].tolist())
+        _rows(axes, _marked(part, part["system"]))
         axes.set(xlim=(-0.02, 1), xlabel="agreement with the assistant")
     handles = [
         _mark(figure.axes[0], "o", "0.3", "white", "before: the base alone"),
@@ -214,7 +230,7 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
             axes.plot(sign * part["churn"], rows, "|", color="0.2", **TICK)
         axes.plot(part["gain"], rows, "D", color="black", markersize=4)
         axes.axvline(0, color="0.35", linewidth=1)
-        _rows(axes, part["system"].tolist())
+        _rows(axes, _marked(part, part["system"]))
         axes.set_xlabel("share of samples")
     handles = [
         Patch(color=HELP, label="corrected (pale: the helper was wrong)"),
@@ -261,7 +277,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     single = table["category"] != total
-    about = f"{corpus_note}; {(apart & single).sum()} intervals exclude zero (coloured), {0.05 * (sound & single).sum():.0f} would by chance"
+    about = f"{corpus_note}; without the column at the right, {(apart & single).sum()} intervals exclude zero (coloured); by chance {0.05 * (sound & single).sum():.0f} would"
     about += f"; {DAGGER} collapsed" if (table["collapsed"] != "").any() else ""
     figure.suptitle(figure_title(claims.changes(table[single], "scores of a category"), about))
     return figure
@@ -300,15 +316,15 @@ def cross_fitting_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Gains with in-sample and with cross-fitted help. ``table``: what ``cross_fitting.both_gains`` returns."""
     figure, panels = _panels(claims.cross_fitting_changes(table), corpus_note, table)
     for task, axes in panels.items():
-        part = table[table["task"] == task].to_dict("records")
-        for place, row in enumerate(part):
+        part = table[table["task"] == task]
+        for place, row in enumerate(part.to_dict("records")):
             colour = look_of(row["system"].lower())[0]
             for kind, shift, shape in zip(HELP_KINDS, (-0.16, 0.16), ("x", "o")):
                 axes.plot([row[f"{kind} low"], row[f"{kind} high"]], [place + shift] * 2, color=colour, linewidth=1.8, zorder=2)
                 axes.plot(row[f"{kind} gain"], place + shift, shape, color=colour, markersize=6, zorder=3)
         axes.axvline(0, color="0.35", linewidth=1)
-        _rows(axes, [row["system"] for row in part])
-        axes.set_xlabel(f"gain over the base, in {part[0]['metric']}")
+        _rows(axes, _marked(part, part["system"]))
+        axes.set_xlabel(f"gain over the base, in {part['metric'].iloc[0]}")
     handles = [_mark(figure.axes[0], shape, "0.3", "0.3", f"trained with {kind} help") for kind, shape in zip(HELP_KINDS, ("x", "o"))]
     _legend(figure, handles, 2)
     return figure
@@ -345,7 +361,7 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
 
     Args:
         table: what ``controls.realised`` returns, with ``sound``; ways that rest on a collapsed system are drawn pale.
-        beaten: what ``controls.over_the_best_control`` returns, for the title.
+        beaten: what ``controls.over_the_best_control`` returns, for the title; a ring marks the best control of a pair, unless it is a copy of one of the two.
     """
     pairs = list(table[["crs", "llm"]].drop_duplicates().itertuples(index=False, name=None))
     potential = "potential: the better answer"
@@ -353,6 +369,7 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
     shift = dict(zip(pairs, np.linspace(-0.3, 0.3, len(pairs)) if len(pairs) > 1 else [0.0]))
     marks = dict(zip(pairs, "os^Dv<>pP*Xh" * len(pairs)))
     note = corpus_note if table["sound"].all() else f"{corpus_note}; pale: a system behind it has collapsed"
+    best = {(system.base, system.assistant, task): name.partition(" of ")[0] for system, task, name in zip(beaten["key"].map(SYSTEMS), beaten["task"], beaten["control"])}
     rows = pd.DataFrame([(task, way) for task in table["task"].unique() for way in ways], columns=["task", "system"])
     figure, panels = _panels(claims.controls_suffice(beaten), note, rows, row_height=max(0.24, 0.075 * len(pairs)))
     for task, axes in panels.items():
@@ -365,14 +382,16 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
             place = present.index(row.way) + shift[pair]
             axes.plot([row.low, row.high], [place] * 2, linewidth=1.6, **looks)
             axes.plot(row.gain, place, marks[pair], markersize=6, **looks)
+            if row.way in (best.get((*pair, task)), best.get((*pair[::-1], task))):
+                axes.plot(row.gain, place, "o", color="black", markerfacecolor="none", markersize=11)
         for row in part.sort_values("sound").drop_duplicates(["crs", "llm"], keep="last").itertuples():
             axes.plot(row.potential, shift[row.crs, row.llm], marks[row.crs, row.llm], color="0.6", alpha=1 if row.sound else 0.25, markersize=6)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, present)
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the better of the two")
-    if len(pairs) > 1:
-        names = {pair: " and ".join(SYSTEMS[key].name for key in pair) for pair in pairs}
-        _legend(figure, [_mark(figure.axes[0], marks[pair], "0.2", "0.2", figure_text(names[pair])) for pair in pairs], 2)
+    ring = _mark(figure.axes[0], "o", "black", "none", "the pair's best control on validation (no ring: a copy)", markersize=11)
+    named = [_mark(figure.axes[0], marks[pair], "0.2", "0.2", figure_text(" and ".join(SYSTEMS[key].name for key in pair))) for pair in pairs if len(pairs) > 1]
+    _legend(figure, [*named, ring], 2)
     return figure
 
 
@@ -402,7 +421,9 @@ def figure_title(claim: str, note: str) -> str:
 
 
 def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3) -> tuple[Figure, dict]:
-    """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale."""
+    """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale. Its title explains ``health.DAGGER`` where it is needed."""
+    if "collapsed" in table and (table["collapsed"] != "").any():
+        note = f"{note}; {DAGGER}: a system has collapsed, not counted"
     tasks = [task for task in TASKS if task in set(table["task"])]
     by = [name for name in ("system", "crs", "llm") if name in table]
     lines = len(table[by].drop_duplicates())
@@ -430,10 +451,15 @@ def _directions(figure: Figure, table: pd.DataFrame, before: str = "") -> list:
     return [_mark(figure.axes[0], LOOKS[family][1], LOOKS[family][0], LOOKS[family][0], before + name) for family, name in named.items()]
 
 
-def _spelt(row) -> str:
+def _spelt(name: str) -> str:
     """A collaboration in words: who is helped, by whom."""
-    system = SYSTEMS[row.system.lower()]
-    return f"{SYSTEMS[system.base].name}\nwith {SYSTEMS[system.assistant].name}{f' {DAGGER}' if row.collapsed else ''}"
+    system = SYSTEMS[name.lower()]
+    return f"{SYSTEMS[system.base].name}\nwith {SYSTEMS[system.assistant].name}"
+
+
+def _marked(part: pd.DataFrame, labels: pd.Series) -> list[str]:
+    """Labels of the rows of ``part``, with ``health.DAGGER`` where somebody has collapsed."""
+    return list(labels + np.where(part["collapsed"] != "", f" {DAGGER}", ""))
 
 
 def _rows(axes, labels: list[str]) -> None:

@@ -225,9 +225,9 @@ def trait_effects(scores: pd.DataFrame, traits: pd.DataFrame, health: pd.DataFra
     return pd.DataFrame(rows, columns=columns).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
-def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame) -> pd.DataFrame:
-    """The size of each category's attribute vocabulary, and its mean gains by direction and task; the smallest vocabulary first."""
-    levels = category_levels(scores)
+def beside_vocabulary(scores: pd.DataFrame, traits: pd.DataFrame, health: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The size of each category's attribute vocabulary, and its mean gains (of ``category_levels``) by direction and task; the smallest vocabulary first."""
+    levels = category_levels(scores, health)
     column = levels["direction"] + ": " + levels["task"]
     gained = levels.assign(column=column, gain=levels["helped"] - levels["alone"])
     table = gained.pivot(index="category", columns="column", values="gain").reindex(columns=column.unique())

@@ -46,8 +46,9 @@ def towards_the_helper(table: pd.DataFrame) -> str:
     tested = table[table["p (Holm)"].notna()]
     if len(tested):
         held = tested[tested["holds"]]
-        which = "" if held.empty else "; all towards the helper's score" if held["towards"].all() else f"; {held['towards'].sum()} towards the helper's score"
-        return f"Help changes {len(held)} of {len(tested)} scores significantly{which}"
+        towards, past = held["towards"].sum(), (held["towards"] & ((held["helped"] - held["helper"]) * held["gain"] > 0)).sum()
+        which = f"; {'all' if towards == len(held) > 2 else 'both' if towards == len(held) == 2 else towards} towards the helper's score" if len(held) else ""
+        return f"Help changes {len(held)} of {len(tested)} scores significantly{which}{f', {past} past it' if past else ''}"
     clear, sound = table[table["clear"]], (table["collapsed"] == "").sum()
     if clear.empty:
         return f"For none of {sound} changes by help the uncorrected 95% interval excludes zero"
@@ -63,6 +64,17 @@ def by_the_lead(table: pd.DataFrame) -> str:
         f"Where the helper is ahead, help raises {(ahead['gain'] > 0).sum()} of {len(ahead)} scores; "
         f"where it is behind, it lowers {(behind['gain'] < 0).sum()} of {len(behind)} (not tested)"
     )
+
+
+def by_size(table: pd.DataFrame) -> str:
+    """``figures.dialogues_curve``'s table: in how many tasks each system that was trained on several sizes scores higher with the most dialogues than with the fewest."""
+    scores = table.drop_duplicates(["system", "task", "dialogues"]).sort_values("dialogues")
+    said = []
+    for name, part in scores.groupby("system", sort=False):
+        ends = part.groupby("task")["ours"].agg(["first", "last"])
+        if part["dialogues"].nunique() > 1:
+            said.append(f"{name} in {(ends['last'] > ends['first']).sum()} of {len(ends)}")
+    return f"With {scores['dialogues'].max():,} instead of {scores['dialogues'].min():,} training dialogues a score is higher in these tasks: {', '.join(said)} (not tested)"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:
@@ -106,7 +118,7 @@ def controls_suffice(table: pd.DataFrame) -> str:
     """``controls.over_the_best_control``."""
     tested, up, down = significant(table)
     if tested:
-        return f"Of {tested} collaborations, {up} are significantly better than the best control, and {down} worse"
+        return f"Of {tested} comparisons with the best control, collaborations are significantly better in {up} and worse in {down}"
     known = table[table["sound"]]
     if known.empty:
         return ALL_COLLAPSED

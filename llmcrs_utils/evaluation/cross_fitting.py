@@ -98,18 +98,23 @@ def by_direction(
     return pd.DataFrame(rows).assign(**{"p (Holm)": lambda table: holm(table["p"])})
 
 
-def trust(samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str) -> pd.DataFrame:
-    """How often pairs agree with their assistants (``after`` of ``following``), by kind of help: a row per direction and task.
+def trust(
+    samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str, collapsed: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """How much pairs agree with their assistants (``after`` of ``following``), by kind of help: a row per direction and task.
 
     Args:
         in_sample: predictions of bases, assistants and collaborations; ``cross_fitted``: of collaborations.
+        collapsed: as for ``both_gains``; pairs in which somebody has collapsed are left out.
     """
     same_seeds = in_sample[in_sample["seed"].isin(cross_fitted["seed"].unique())]
     alone = same_seeds[~same_seeds["system"].isin(cross_fitted["system"].unique())]
     kinds = dict(zip(HELP_KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
     found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
     table = pd.DataFrame(found).dropna().reset_index()
-    direction = table["system"].map({system.name: system.group for system in SYSTEMS.values()})
+    pairs = {system.name: system for system in SYSTEMS.values()}
+    table = table[[not collapsed_behind(pairs[name], task, collapsed) for name, task in zip(table["system"], table["task"])]]
+    direction = table["system"].map({name: system.group for name, system in pairs.items()})
     return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llmcrs_utils.evaluation import claims
 from llmcrs_utils.evaluation.labels import figure_text
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.files.atomic import replacing
@@ -57,14 +58,14 @@ def skill_curve(curve: pd.DataFrame, title: str) -> Figure:
             axes.plot(line["samples"], line["value"], color=colour, marker="o", markersize=4, label=metric)
             if metric in CHANCE:
                 axes.axhline(CHANCE[metric], color=colour, linewidth=1, linestyle="--")
-        axes.set(xlabel="training samples", title=f"{task} (n = {part['n'].iloc[0]})", ylim=(0, None))
+        axes.set(xlabel="training samples", title=f"{task} (n = {part['n'].iloc[0]})", ylim=(0, 1.4 * part["value"].max() or None))  # room for the legend
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left")
     figure.suptitle(figure_text(title))
     return figure
 
 
-def dialogues_curve(table: pd.DataFrame, title: str) -> Figure:
+def dialogues_curve(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Validation scores by the number of training dialogues with their intervals, a panel per task; the best floor is dashed.
 
     Args:
@@ -79,14 +80,14 @@ def dialogues_curve(table: pd.DataFrame, title: str) -> Figure:
         part = table[table["task"] == task].sort_values("theirs").drop_duplicates(["system", "dialogues"], keep="last").sort_values("dialogues")
         for name, line in part.groupby("system", sort=False):
             spread, (colour, marker) = [line["gain"] - line["low"], line["high"] - line["gain"]], looks[name]
-            axes.errorbar(line["dialogues"], line["ours"], yerr=spread, color=colour, marker=marker, markersize=5, capsize=2, linewidth=1.6, label=name)
+            axes.errorbar(line["dialogues"], line["ours"], yerr=spread, color=colour, marker=marker, markersize=5, capsize=2, linewidth=1.6, label=figure_text(name))
         floor = part.drop_duplicates("dialogues")
         axes.plot(floor["dialogues"], floor["theirs"], color="0.4", linewidth=1, linestyle="--", label="best floor")
         axes.set(xlabel="training dialogues", ylabel=part["metric"].iloc[0], title=task, ylim=(0, None), xticks=floor["dialogues"])
         axes.spines[["top", "right"]].set_visible(False)
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(figure_text(title))
+    figure.suptitle(figure_text(f"{claims.by_size(table)}\n{corpus_note}"))
     return figure
 
 

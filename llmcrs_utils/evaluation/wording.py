@@ -13,6 +13,7 @@ from llmcrs_utils.evaluation.tables import category_name, category_names, csv_te
 from llmcrs_utils.files.atomic import write_atomically
 from llmcrs_utils.systems.registry import CONTROLS, FLOORS, ORACLE, SYSTEMS, TASKS, working_alone
 
+HOLM = "after Holm's correction"
 WHY_NOT = f" (one seed, or fewer than {FEW_DIALOGUES} dialogues)"
 NOT_TESTED = f"; none for one seed or fewer than {FEW_DIALOGUES} dialogues"
 
@@ -39,8 +40,12 @@ def grid(table: pd.DataFrame, value: str, low: str, high: str, sure: str | None 
     return wide.rename_axis(None, axis=1).rename(columns={task: f"{task} ({metric})" for task, metric in metrics.items()})
 
 
-def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -> str:
-    """Sentences in Markdown: how many rows of a table are significant after correction, and which; and how many a collapse excludes."""
+def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)", what: str = "comparisons", rule: str = HOLM) -> str:
+    """Sentences in Markdown: how many rows of a table are significant, and which; and how many a collapse excludes.
+
+    Args:
+        what: what each row is, in the plural; ``rule``: what "significant" means for these p-values.
+    """
     excluded = (table["collapsed"] != "").sum() if "collapsed" in table else (~table["sound"]).sum() if "sound" in table else 0
     left_out = f" {excluded} more {'is' if excluded == 1 else 'are'} not tested ({DAGGER}), because a system has collapsed there." if excluded else ""
     untested = int(table[sure].isna().sum()) - excluded
@@ -49,12 +54,12 @@ def findings(table: pd.DataFrame, value: str = "gain", sure: str = "p (Holm)") -
     left_out += f" {untested} cannot be tested{WHY_NOT}." if untested else ""
     tested, held = int(table[sure].notna().sum()), table[table[sure] < 0.05]
     if held.empty:
-        return f"**None of {tested}** comparisons is significant after Holm's correction.{left_out}"
-    parts = []
+        return f"**None of {tested}** {what} is significant {rule}.{left_out}"
+    named = []
     for word, part in (("above zero", held[held[value] > 0]), ("below zero", held[held[value] < 0])):
-        named = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
-        parts += [f"**{len(part)} {word}**: {named}"] if len(part) else []
-    return f"Of {tested} comparisons, these are significant after Holm's correction: {'; '.join(parts)}.{left_out}"
+        rows = ", ".join(f"{markdown_text(row['system'])} in {row['task']} ({row[value]:+.3f})" for _, row in part.iterrows())
+        named += [f"{word} {rows}"] if len(part) else []
+    return f"**{len(held)} of {tested}** {what} {'is' if len(held) == 1 else 'are'} significant {rule}: {'; '.join(named)}.{left_out}"
 
 
 def only_sound(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -67,7 +72,8 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        return f"Whether {what} cannot be tested here: every case has one seed, too few dialogues or a collapsed system."
+        unsure = ", or it is not certain which helper is better" if "sure" in table else ""
+        return f"Whether {what} cannot be tested here: in every case there is one seed, there are too few dialogues, or a system has collapsed{unsure}."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
         f"**{held} of {tested}** {what} after Holm's correction. Without the correction {before} {'is' if before == 1 else 'are'} significant; chance alone would give {0.05 * tested:.1f}."
@@ -114,6 +120,9 @@ def headroom_used(table: pd.DataFrame) -> str:
             f"gains run from {part['gain'].min():+.3f} to {part['gain'].max():+.3f}, the best of them, {markdown_text(best['system'])}, "
             + (f"being {best['realised']:.0%} of its headroom." if pd.notna(best["realised"]) else "having none to use.")
         )
+    known = sound[sound["luck"].notna()]
+    if len(known):
+        lines.append(f"\nIn {(known['headroom'] > known['luck']).sum()} of {len(known)} cases the headroom is larger than that of another seed of the base.")
     return "\n".join(lines) + left_out
 
 
@@ -170,12 +179,8 @@ def won_and_lost(table: pd.DataFrame) -> str:
     sound, left_out = only_sound(table)
     lines = []
     for task, part in sound.groupby("task", sort=False):
-        churn = (
-            f"; a base trained with another seed turns {span(part['churn'])} from right to wrong"
-            if part["churn"].notna().any()
-            else ""
-        )
-        lines.append(f"* *{task}*: collaborations win {span(part['help'])} of the samples and lose {span(part['harm'])}{churn}.")
+        churn = f"; training a base again with another seed spoils {span(part['churn'])}" if part["churn"].notna().any() else ""
+        lines.append(f"* *{task}*: help corrects {span(part['help'])} of the answers and spoils {span(part['harm'])}{churn}.")
     return "\n".join(lines) + left_out
 
 
@@ -246,17 +251,17 @@ def help_in_words(name: str, table: pd.DataFrame) -> str:
     )
 
 
-def overview(pulled: pd.DataFrame, better: pd.DataFrame) -> str:
+def overview(pulled: pd.DataFrame, better: pd.DataFrame, rule: str = HOLM) -> str:
     """The takeaway of a whole run.
 
     Args:
-        pulled: what ``complementarity.pull`` returns; ``better``: ``complementarity.over_the_better``.
+        pulled: what ``complementarity.pull`` returns; ``better``: ``complementarity.over_the_better``; ``rule``: as for ``findings``.
     """
     if not pulled["p (Holm)"].notna().any():
         return takeaway(towards_the_helper(pulled), findings(pulled))
     compared, above, _ = significant(better)
     than = f"**{above} of {compared}** collaborations are significantly better than the better of their two systems alone" if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here"
-    return takeaway(towards_the_helper(pulled), findings(pulled), than)
+    return takeaway(towards_the_helper(pulled), findings(pulled, what="changes", rule=rule), than)
 
 
 def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame) -> str:

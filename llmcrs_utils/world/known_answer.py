@@ -167,7 +167,6 @@ PLANTED_COLOURS = {
     "recommend: who sees needs only": "#DDCC77",
     "understand: words as in the catalogue": "#AA4499",
 }
-PLANTED_NAMES = {"understand: words as in the catalogue": "planted: share of words as in the catalogue"}
 SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
 
 
@@ -180,21 +179,23 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
     """
     knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    shown = {}
+    expected, trained, above, drawn = {}, {}, 0, 0
     for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
         for measure, colour in PLANTED_COLOURS.items():
-            part = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
-            if measure.startswith(task) and len(part):
-                (shown[PLANTED_NAMES.get(measure, f"planted: {measure.partition(': ')[2]}")],) = axes.plot(
-                    part["value"], part["score"], "--", color=colour, linewidth=2
-                )
+            line = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
+            if measure.startswith(task) and len(line):
+                (expected[measure.partition(": ")[2]],) = axes.plot(line["value"], line["score"], "--", color=colour, linewidth=2)
         part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
+        if task != "recommend":  # nobody plants it, so it is measured
+            line = part[part["system"] == ORACLE].sort_values("value")
+            (expected["ceiling"],) = axes.plot(line["value"], line["score"], "--", color=PLANTED_COLOURS["recommend: ceiling"], linewidth=2)
+        floor = part[part["system"].isin(SHAPES.keys() & FLOORS.keys())].set_index("value")["score"]
         for key, shape in SHAPES.items():
             points = part[part["system"] == key].sort_values("value")
             if len(points):
-                name = FLOORS.get(key) or system_of(key).name
+                name = "floor: " + " or ".join(sorted(FLOORS[key] for key in SHAPES if key in FLOORS)) if key in FLOORS else system_of(key).name
                 error = [points["score"] - points["low"], points["high"] - points["score"]]
-                shown[name] = axes.errorbar(
+                trained[name] = axes.errorbar(
                     points["value"],
                     points["score"],
                     error,
@@ -204,16 +205,16 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
                     capsize=2,
                     markersize=5,
                 )
+            if key not in FLOORS:
+                drawn += len(points)
+                above += (points["score"].to_numpy() > floor.reindex(points["value"]).to_numpy()).sum()
         axes.axvline(DEFAULTS[knob], color="0.8", linestyle=":", linewidth=1)
-        ceiling = part[part["system"] == ORACLE].sort_values("value")
-        if task != "recommend":
-            (shown["ceiling on the test dialogues"],) = axes.plot(
-                ceiling["value"], ceiling["score"], "-.", color="black", linewidth=1.4
-            )
         axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(figure_title("Do scores follow what the world plants?", corpus_note))
+    middle = figure.axes[len(figure.axes) // 2]
+    middle.legend(expected.values(), expected.keys(), title="expected", frameon=False, fontsize=9)
+    figure.legend(trained.values(), trained.keys(), loc="outside lower center", ncols=len(trained), frameon=False, fontsize=9)
+    figure.suptitle(figure_title(f"{above} of {drawn} scores of trained systems are above the floor's", corpus_note))
     return figure
 
 
