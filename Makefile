@@ -19,7 +19,7 @@ INSTALLED = .venv/.installed
 VENV_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run answer weights import validate score compare report further lab figures test test-slow publish clean clean-runs
+.PHONY: help smoke demo grid study-cpu known-answer fallback pscon pscon-cn study paper run answer weights import validate score compare report further chat lab figures test test-slow publish clean clean-runs
 
 # run the profile file $(1) with the settings $(2), those of SET and those given
 define run
@@ -30,7 +30,7 @@ help: ## 0 s | this list
 	@echo "make TARGET [CORES=$(CORES)] [PYTHON=$(PYTHON)]; the first call also sets up .venv (a few minutes)"
 	@awk -F ' ## | [|] ' '/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-12s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
-smoke: $(INSTALLED) ## ~6 min | every notebook once on a toy world, to see that all parts fit
+smoke: $(INSTALLED) ## ~6 min | the notebooks of a study (00-09, 14) on a toy world, to see that all parts fit
 	$(call run,params/smoke.yaml)
 
 demo: $(INSTALLED) ## ~11 min | the whole study, small, on the synthetic pre-sales world

@@ -1,6 +1,7 @@
 """Take over finished runs as what the repository shows: results/ and the executed notebooks; `make figures` makes all else from them.
 
-    python workflow/publish.py
+    python workflow/publish.py                 # of study-cpu (with the executed notebooks), known-answer and fallback
+    python workflow/publish.py study-cpu       # of one of them
     python workflow/publish.py readers     # of a run on a synthetic corpus, answers; with adapters and learning curves of real LLMs
     python workflow/publish.py known-answer-readers    # of runs on worlds whose answer is known: answers, and what was planted
     python workflow/publish.py pscon-cn    # of a run on dialogues that are not ours to publish: scores of every sample, and adapters of real LLMs
@@ -115,12 +116,16 @@ def publish_run(name: str, validation: bool = False, answered: Path | None = Non
 
 
 def publish_study() -> None:
+    """The reference study, and the notebooks of one of its runs; all or nothing."""
+    notebooks = [shown(name, job) for name, job in SHOWN.items()]
     run, results = RUNS / STUDY, publish_run(STUDY, validation=True)
     publish_split(run / "predictions" / CATALOGUE, results / "predictions" / CATALOGUE, "test", CATALOGUE_SCHEMA)
     publish_cross_fitting(run, results)
     publish_dialogues(run, results)
     traits = read_parquet(run / "data" / "traits.parquet")
     write_parquet(traits[traits["split"] == "test"].reset_index(drop=True), results / "traits.parquet")
+    for path, text in notebooks:
+        write_atomically(path, text)
 
 
 def publish_cross_fitting(run: Path, results: Path, answered: Path | None = None) -> None:
@@ -140,6 +145,7 @@ def publish_dialogues(run: Path, results: Path) -> None:
 
 def publish_fallback() -> None:
     """The run with the published fallback and its control, and for which test samples the gold item stood in."""
+    provenance(RUNS / "fallback")  # what may fail comes first
     publish_run("withheld")
     run, results = RUNS / "fallback", publish_run("fallback")
     given = read_parquet(run / "assistance" / "allm-bcrs.parquet")
@@ -245,31 +251,26 @@ def shown(name: str, job: str) -> tuple[Path, str]:
     return path, cleaned(notebook, notebook.metadata)
 
 
+def publish(name: str) -> None:
+    """Take over one run, in the way of its kind."""
+    if name == STUDY:
+        publish_study()
+    elif name == "fallback":
+        publish_fallback()
+    elif worlds_run(name):
+        publish_worlds(name)
+    elif built(RUNS / name)["corpus"] == "generated":
+        publish_readers(name)
+    else:
+        publish_scores(name)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        if name == STUDY:
-            sys.exit(f"{STUDY}: it is taken over with known-answer and fallback; call publish.py without a name")
-        if worlds_run(name):
-            publish_worlds(name)
-        elif built(RUNS / name)["corpus"] == "generated":
-            publish_readers(name)
-        else:
-            publish_scores(name)
-    if sys.argv[1:]:
-        sys.exit()
-    missing = [f"make {name}" for name in (STUDY, "known-answer", "fallback") if not (RUNS / name).is_dir()]
+    names = sys.argv[1:] or [STUDY, "known-answer", "fallback"]
+    missing = [f"make {name}" for name in names if not (RUNS / name).is_dir()]
     if missing:
-        sys.exit(f"{RUNS}: not all that is shown has been run; call {', '.join(missing)} first")
-    # What may fail comes first, so that all is taken over or nothing.
-    for run in (RUNS / STUDY, RUNS / "fallback", RUNS / "withheld", *worlds_run()):
-        provenance(run)
-    notebooks = [shown(name, job) for name, job in SHOWN.items()]
-    publish_fallback()
-    publish_study()
-    publish_worlds()
-    for path, text in notebooks:
-        write_atomically(path, text)
+        sys.exit(f"{RUNS}: not all that is to be taken over has been run; call {', '.join(missing)} first")
+    for name in names:
+        publish(name)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())
-    print(f"{RESULTS}: {size / 1e6:.1f} MB; {len(SHOWN)} notebooks. Now make figures.")
-    if (RESULTS / STUDY / "validation").is_dir():
-        print('notebooks/14_controls.ipynb: its parameters are now held_out_dir = "results/study-cpu/validation", held_out_split = "valid"')
+    print(f"{RESULTS}: {size / 1e6:.1f} MB. Now make figures.")

@@ -293,7 +293,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
     label = dict(zip(categories, map(figure_text, shortened(categories, 24))))
     directions, tasks = scores["direction"].unique(), [task for task in TASKS if task in set(scores["task"])]
     figure = Figure(figsize=(11, 3.0 * len(directions) + 0.8), layout="constrained")
-    axes_of = figure.subplots(len(directions), len(tasks), squeeze=False, sharey="col")
+    axes_of = figure.subplots(len(directions), len(tasks), squeeze=False, sharey=True)
     for row, direction in enumerate(directions):
         for axes, task in zip(axes_of[row], tasks):
             part = scores[(scores["direction"] == direction) & (scores["task"] == task)]
@@ -303,7 +303,7 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
             axes.set_xticks([0, 1], ["alone", "with help"])
             pairs, of = part[["pairs", "of"]].iloc[0]
             left_out = "" if pairs == of else f"{pairs} of {of} pairs" if pairs else "all have collapsed"
-            axes.set(xlim=(-0.25, 1.25), title="\n".join(filter(None, [task if row == 0 else "", left_out])))
+            axes.set(xlim=(-0.25, 1.25), ylim=(0, None), title="\n".join(filter(None, [task if row == 0 else "", left_out])))
             axes.set_ylabel(f"{direction}\n{part['metric'].iloc[0]}" if axes is axes_of[row][0] else part["metric"].iloc[0])
             axes.spines[["top", "right"]].set_visible(False)
     handles = list(axes_of[0][0].lines)  # matplotlib's own list would leave out a category that begins with _

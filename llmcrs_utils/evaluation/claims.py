@@ -103,7 +103,7 @@ def corrected_and_spoiled(table: pd.DataFrame) -> str:
 
 def categories_raised(table: pd.DataFrame) -> str:
     """``categories.category_levels``."""
-    return f"Help raises the score in {(table['helped'] > table['alone']).sum()} of {len(table)} combinations of direction, task and category"
+    return f"Help raises the score in {(table['helped'] > table['alone']).sum()} of {len(table)} combinations of direction, task and category (not tested)"
 
 
 def cross_fitting_changes(table: pd.DataFrame) -> str:

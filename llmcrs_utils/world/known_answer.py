@@ -21,12 +21,15 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import Knobs, Truth, generate
-from llmcrs_utils.world.ceilings import chosen_items, expected_scores, oracle_predictions, reader_predictions, true_labels
+from llmcrs_utils.world.ceilings import chosen_items, expected_scores, oracle_predictions, read_appeal, reader_predictions, true_labels
 from llmcrs_utils.world.knobs import SPREAD, measures
 from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
 PLANTED = "planted.csv"
 DEFAULTS = vars(Knobs()) | {"tuples_per_item": TUPLES_PER_ITEM}  # what a world may differ in -> its usual value
+# How often a perfect reader of dialogue and catalogue is right, who does not know what the catalogue leaves out, and how often while a
+# reader of behaviour is wrong. It is what an LLM can reach; a reader of needs knows every fact of an item.
+TEXT_READER = ("who reads the text", "text only")
 READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM", "neither": "neither"}
 
 
@@ -41,9 +44,9 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
     """How often the best reader of behaviour alone and the best reader of needs alone pick the right candidate: both, one, neither.
 
     Returns:
-        Shares by the names of ``READERS``; each four add up to 1. ``recommend: NAME`` is an expectation under the world's own
-        probabilities, over all recommendations in ``samples``. ``test: NAME`` is the share on the actual test samples, which is what
-        one would measure of systems that read perfectly.
+        Shares by the names of ``READERS``, which add up to 1, and of ``TEXT_READER``. ``recommend: NAME`` is an expectation under the
+        world's own probabilities, over all recommendations in ``samples``. ``test: NAME`` is the share on the actual test samples,
+        which is what one would measure of systems that read perfectly.
     """
     chosen = samples[samples["task"] == "recommend"]
     expected, seen = [], []
@@ -53,14 +56,22 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
         by_behaviour, by_needs = (
             max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0)
         )
-        same = by_behaviour == by_needs
-        right = (likely[by_needs] * same, likely[by_behaviour] * (not same), likely[by_needs] * (not same))
-        expected.append((*right, 1 - sum(right)))
+        read = read_appeal(choice, candidates)
+        by_text = [item for item in candidates if read[item] == max(read.values())]
+        expected.append(_who_is_right(likely, by_behaviour, by_needs, by_text))
         if sample.split == "test":
-            behaviour, needs = by_behaviour == sample.label, by_needs == sample.label
-            seen.append((behaviour and needs, behaviour and not needs, needs and not behaviour, not (behaviour or needs)))
-    means = {"recommend": np.mean(expected, axis=0), "test": np.mean(seen, axis=0) if seen else [np.nan] * len(READERS)}
-    return {f"{of}: {name}": float(value) for of, values in means.items() for name, value in zip(READERS, values)}
+            seen.append(_who_is_right({sample.label: 1.0}, by_behaviour, by_needs, by_text))
+    names = [*READERS, *TEXT_READER]
+    means = {"recommend": np.mean(expected, axis=0), "test": np.mean(seen, axis=0) if seen else [np.nan] * len(names)}
+    return {f"{of}: {name}": float(value) for of, values in means.items() for name, value in zip(names, values)}
+
+
+def _who_is_right(likely: dict[str, float], by_behaviour: str, by_needs: str, by_text: list[str]) -> tuple[float, ...]:
+    """The probabilities of ``READERS`` and ``TEXT_READER`` for one recommendation; the reader of text names each of ``by_text`` equally often."""
+    same = by_behaviour == by_needs
+    behaviour, needs, text = (np.mean([likely.get(item, 0.0) for item in items]) for items in ([by_behaviour], [by_needs], by_text))
+    right = (needs * same, behaviour * (not same), needs * (not same))
+    return (*right, 1 - sum(right), text, text - (by_behaviour in by_text) * behaviour / len(by_text))
 
 
 def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
@@ -125,6 +136,18 @@ def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat(parts).pivot(index=["knob", "value"], columns=["outcome", "of"], values="score")
     order = [(outcome, of) for outcome in READERS.values() for of in ("planted", "perfect readers", "measured")]
     return table[order]
+
+
+def beside_the_text(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Acc in recommendation of the trained systems and of a perfect reader of the text, on the test questions; a row per ``knob, value``.
+
+    Args:
+        truth: what ``planted`` returns; ``scores``: the first table of ``measured``.
+    """
+    part = scores[(scores["task"] == "recommend") & (scores["metric"] == "Acc") & ~scores["system"].isin([*FLOORS, ORACLE])]
+    table = part.pivot(index=["knob", "value"], columns="system", values="score").rename(columns=lambda key: system_of(key).name)
+    reader = truth[truth["measure"] == f"test: {TEXT_READER[0]}"].set_index(["knob", "value"])["score"]
+    return table.assign(**{"perfect reader of the text": reader}).rename_axis(columns=None)
 
 
 def change(by_value: pd.DataFrame | pd.Series) -> pd.Series | float:
@@ -233,6 +256,9 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
             part = truth[(truth["knob"] == knob) & (truth["measure"] == f"{of}: {name}")].set_index("value").sort_index()
             lines[label] = part["score"]
             axes.plot(part.index, part["score"], linewidth=2, label=label, **style)
+        if role == "llm":
+            part = truth[(truth["knob"] == knob) & (truth["measure"] == f"test: {TEXT_READER[1]}")].sort_values("value")
+            axes.plot(part["value"], part["score"], ":", color="0.3", linewidth=2, label="a perfect reader of the text instead")
         for (pair, shares), face in zip(measured_by.items(), (LOOKS[role][0], "white")):
             part = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == READERS[name])].set_index("value").sort_index()
             lines[pair] = part["share"]
