@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from made_up import answers_of, random_scores, scores_of
 
-from llmcrs_utils.evaluation.cross_fitting import both_gains, by_direction, fallback_effect, help_quality, trust
+from llmcrs_utils.evaluation.analysis_figures import reliance_figure
+from llmcrs_utils.evaluation.cross_fitting import both_gains, by_direction, fallback_effect, help_quality, reliance, trust
 from llmcrs_utils.evaluation.statistics import holm, paired_gains
 
 STUDY = ("bcrs", "allm", "allm-bcrs", "bcrs-allm")
@@ -97,6 +98,24 @@ def test_quality_of_help_by_hand():
     both = help_quality(SAMPLES, in_sample, "zh").set_index(["system", "task"])  # without folds: every system
     assert list(both) == ["metric", "trained on", "test"] and both.loc[("Chinese-Alpaca", "elicit"), ["trained on", "test"]].tolist() == exactly([1, 1 / 2])
     assert both.loc[("UniMIND(BART)", "elicit"), "trained on"] == 1
+
+
+def test_reliance_is_beside_what_the_helper_knew_in_training():
+    """The helper is right in all of its training answers and in one of two test answers, the base in none; with help the base says what the helper says."""
+    said = {"allm": {"e1": "价格", "e2": "产地"}, "bcrs": {"e1": "颜色", "e2": "尺码"}, "allm-bcrs": {"e1": "价格", "e2": "产地"}}
+    predictions = pd.concat([answers_of(key, texts) for key, texts in said.items()])
+    training = answers_of("allm", {"t1": "颜色", "t2": "尺码"}, split="train")
+    (row,) = reliance(SAMPLES, predictions, training, "zh").to_dict("records")
+    assert {name: row[name] for name in ("system", "task", "metric")} == {"system": "ALLM-BCRS", "task": "elicit", "metric": "F1"}
+    assert [row[name] for name in ("help in training", "help in test", "own", "lead", "before", "after", "moved")] == exactly([1, 1 / 2, 0, 1, 0, 1, 1])
+    held_out = answers_of("allm", {"t1": "颜色", "t2": "产地"}, split="train")
+    (row,) = reliance(SAMPLES, predictions, training, "zh", held_out).to_dict("records")
+    assert (row["help in training"], row["lead"]) == exactly((1 / 2, 1 / 2)), "cross-fitted help is as good as the folds' answers"
+    one, other = (pd.DataFrame([row | {"task": "elicit", "lead": lead, "moved": moved}]) for lead, moved in ((0.5, 0.4), (0.1, 0.2)))
+    figure = reliance_figure({"$one": one, "two": other}, "a corpus")
+    assert figure.get_suptitle() == "The further the help in training is ahead, the more an LLM follows it: rank correlation 1.00 (2 cases, not tested)\na corpus"
+    points = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_label() in ("\\$one", "two")]
+    assert points == [[[0.5, 0.4]], [[0.1, 0.2]]] and [text.get_text() for text in figure.axes[0].texts] == ["elicit"] * 2
 
 
 # --- the published fallback

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from figures import HEALTH, SCORES, STUDY, cleaned
 from llmcrs_utils.checkpoints.checks import ADAPTER_WEIGHTS
 from llmcrs_utils.evaluation.controls import controls, over_the_best_control
+from llmcrs_utils.evaluation.cross_fitting import reliance
 from llmcrs_utils.evaluation.health import answer_health
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.tables import collaborations
@@ -45,7 +46,7 @@ SHOWN = {
     "06_typical_systems": "06_typical_systems",
 }
 LARGER = "-more"  # end of the name of a run in which `make further` had another's systems answer more test dialogues
-OVER_CONTROLS = "over_controls.csv"  # of a run on private dialogues
+OVER_CONTROLS, RELIANCE = "over_controls.csv", "reliance.csv"  # of a run on private dialogues
 LABELS = ["sample_id", "split", "task", "sid", "domain", "label"]
 
 
@@ -177,7 +178,7 @@ def publish_readers(name: str) -> None:
 
 
 def publish_scores(name: str) -> None:
-    """The score of every answer to the test split, how varied the answers are, what collaborations gain over the best control, and the adapters of LLMs.
+    """The score of every answer to the test split, how varied the answers are, what collaborations gain over the best control, how far they follow their helpers, and adapters of LLMs.
 
     No word of a dialogue is copied: an id names conversation, turn and right item.
     """
@@ -193,6 +194,7 @@ def publish_scores(name: str) -> None:
         made = controls(samples, predictions, predictions.query("split == 'valid'"), language)
         every = pd.concat([scores, score(samples, made.predictions, language)])
         write_rounded(over_the_best_control(every, made.chosen, health), results / OVER_CONTROLS)
+        write_rounded(reliance(samples, predictions.query("split == 'test'"), predictions.query("split == 'train'"), language), results / RELIANCE)
     publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 

@@ -123,24 +123,49 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
     _legend(figure, [*_directions(figure, every), *names, *line], 3)
     figure.suptitle(figure_title(claims.by_the_lead(every), corpus_note))
-    figure.draw_without_rendering()  # settles the layout; labels are placed by what they would cover
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(every[["lead", "gain"]])]
-    for row in every.sort_values("lead").itertuples():
-        taken.append(_name_beside(axes, row, row.direction == "LLM assisting CRS", taken))
+    _name_points(figure, axes, every["lead"], every["gain"], every["task"], [look_of(name.lower())[0] for name in every["system"]])
     return figure
 
 
-def _name_beside(axes: Axes, row: tuple, right: bool, taken: list[Bbox]) -> Bbox:
-    """Write a point's task to its right or left, at the first place where it covers nothing of ``taken``, else at the last that was tried; return the place."""
-    beside = [(side, down) for down in (4, -12, 16, -24) for side in ((8, -8) if right else (-8, 8))]
-    for tried, offset in enumerate(beside, 1):
-        text = axes.annotate(
-            row.task, (row.lead, row.gain), xytext=offset, textcoords="offset points", ha="left" if offset[0] > 0 else "right", color=look_of(row.system.lower())[0]
-        )
-        place = text.get_window_extent()
-        if tried == len(beside) or not place.count_overlaps(taken):
-            return place
-        text.remove()
+def reliance_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
+    """How far helped LLMs follow, by how much better the help was in training than they are alone: a point per task and study.
+
+    Args:
+        studies: name of a study -> what ``cross_fitting.reliance`` returns for it, without cases in which somebody has collapsed.
+    """
+    every = pd.concat(studies.values(), ignore_index=True)
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, table), mark in zip(studies.items(), ("s", "x", "o", "D"), strict=False):
+        axes.plot(table["lead"], table["moved"], mark, color=LLM_COLOUR, markersize=8, label=figure_text(name))
+    axes.axvline(0, color="0.5", linewidth=1, zorder=1)
+    axes.set(xlabel="score of the help in training minus score of the LLM alone", ylabel="rise of the agreement with the helper", ylim=(-0.04, None))
+    axes.margins(x=0.14)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(figure, axes.get_legend_handles_labels()[0], 2)
+    figure.suptitle(figure_title(claims.following_the_training(every), corpus_note))
+    _name_points(figure, axes, every["lead"], every["moved"], every["task"], LLM_COLOUR)
+    return figure
+
+
+def _name_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, colour) -> None:
+    """Write names beside points, each at the first place where it covers no point and no other name, else at the last that was tried.
+
+    Args:
+        colour: of all, or one for each; names in the colour of a CRS are tried to the right of their point first, others to the left.
+    """
+    figure.draw_without_rendering()  # settles the layout
+    taken = [Bbox.from_bounds(across - 7, up - 7, 14, 14) for across, up in axes.transData.transform(np.column_stack([x, y]))]
+    points = pd.DataFrame({"x": x, "y": y, "name": names, "colour": colour})
+    for point in points.sort_values("x").itertuples():
+        beside = [(side, up) for up in (4, -12, 16, -24) for side in ((8, -8) if point.colour == CRS_COLOUR else (-8, 8))]
+        for tried, offset in enumerate(beside, 1):
+            text = axes.annotate(point.name, (point.x, point.y), xytext=offset, textcoords="offset points", ha="left" if offset[0] > 0 else "right", color=point.colour)
+            place = text.get_window_extent()
+            if tried == len(beside) or not place.count_overlaps(taken):
+                taken.append(place)
+                break
+            text.remove()
 
 
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:

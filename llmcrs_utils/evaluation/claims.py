@@ -96,6 +96,12 @@ def following_the_helper(table: pd.DataFrame) -> str:
     return counted(table, table["moved"] > 0, "With help, agreement with the helper rises")
 
 
+def following_the_training(table: pd.DataFrame) -> str:
+    """``cross_fitting.reliance``, of several studies."""
+    together = table["lead"].corr(table["moved"], method="spearman")
+    return f"The further the help in training is ahead, the more an LLM follows it: rank correlation {together:.2f} ({len(table)} cases, not tested)"
+
+
 def corrected_and_spoiled(table: pd.DataFrame) -> str:
     """``complementarity.help_and_harm``."""
     return counted(table, table["help"] > table["harm"], "Help corrects more answers than it spoils")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, following
 from llmcrs_utils.evaluation.health import collapsed_behind, holm_of_healthy, kinds_of
-from llmcrs_utils.evaluation.metrics import HEADLINE, score_rows
+from llmcrs_utils.evaluation.metrics import HEADLINE, score, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GROUPS, collaborations
 from llmcrs_utils.systems.registry import SYSTEMS, system_of
@@ -116,6 +116,34 @@ def trust(
     table = table[[not collapsed_behind(pairs[name], task, collapsed) for name, task in zip(table["system"], table["task"])]]
     direction = table["system"].map({name: system.group for name, system in pairs.items()})
     return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
+
+
+def reliance(
+    samples: pd.DataFrame, predictions: pd.DataFrame, training: pd.DataFrame, language: str, held_out: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """How far collaborations follow their assistants, beside how good the help was while they were trained.
+
+    Args:
+        samples: with training and test samples; ``predictions``: test answers of bases, assistants and collaborations, of the same seeds.
+        training: the assistants' answers to their own training dialogues; ``held_out``: those of their folds, for cross-fitted help.
+
+    Returns:
+        Per collaboration and task, by ``JUDGED_BY``'s metric: ``system, task, metric, help in training, help in test, own`` (the base alone, in the
+        test) ``, lead`` (of the help in training over ``own``), and ``before, after, moved`` of ``complementarity.following``.
+    """
+    pairs = {system.name: system for system in SYSTEMS.values()}
+    follows = following(samples, predictions, language)[["system", "task", "before", "after", "moved"]]
+    assistants = {pairs[name].assistant for name in follows["system"]}
+    answers = pd.concat([predictions[predictions["system"].isin(assistants)], training[training["system"].isin(assistants)]])
+    quality = help_quality(samples, answers, language, held_out).set_index(["system", "task"])
+    scores = score(samples, predictions, language)
+    alone = {task: scores[scores["task"] == task].groupby("system")[metric].mean() for task, metric in JUDGED_BY.items()}
+    helpers = [(system_of(pairs[name].assistant).name, task) for name, task in zip(follows["system"], follows["task"])]
+    own = [alone[task][pairs[name].base] for name, task in zip(follows["system"], follows["task"])]
+    given = quality.loc[helpers].reset_index(drop=True)
+    in_training = given["trained on" if held_out is None else "held out"]
+    about = {"metric": follows["task"].map(JUDGED_BY), "help in training": in_training, "help in test": given["test"], "own": own, "lead": in_training - own}
+    return follows[["system", "task"]].assign(**about).join(follows[["before", "after", "moved"]])
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, language: str, held_out: pd.DataFrame | None = None) -> pd.DataFrame:

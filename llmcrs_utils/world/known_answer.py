@@ -21,7 +21,14 @@ from llmcrs_utils.tasks.candidates import build_catalogue
 from llmcrs_utils.tasks.samples import build_samples
 from llmcrs_utils.text.prompts import CHINESE
 from llmcrs_utils.world import Knobs, Truth, generate
-from llmcrs_utils.world.ceilings import chosen_items, expected_scores, oracle_predictions, read_appeal, reader_predictions, true_labels
+from llmcrs_utils.world.ceilings import (
+    chosen_items,
+    expected_scores,
+    oracle_predictions,
+    read_appeal,
+    reader_predictions,
+    true_labels,
+)
 from llmcrs_utils.world.knobs import SPREAD, measures
 from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
