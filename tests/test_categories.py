@@ -59,7 +59,8 @@ def test_the_heatmap_colours_what_is_clear_and_no_collapsed_row():
         grey = [text.get_text() for text in axes.texts if text.get_color() == "0.45"]
         assert len(axes.texts) == 4 and len(grey) == 4 - coloured
         single = coloured and 1  # of the two coloured cells one is the total, which does not count
-        assert f"without the column at the right, {single} intervals exclude zero (coloured); by chance 0 would" in figure.get_suptitle().replace("\n", " ")
+        tried = 0 if health is not None else 3
+        assert f"{single} of {tried} intervals of single categories exclude zero (coloured), chance alone would give {0.05 * tried:.1f}" in figure.get_suptitle().replace("\n", " ")
     assert "collapsed" in figure.get_suptitle()
 
 
@@ -74,6 +75,14 @@ def test_levels_leave_collapsed_collaborations_out():
     assert columns == exactly([0.375, 0.25]), "a collapsed collaboration is left out here, too"
     titles = [category_slopes(table, "a corpus").axes[0].get_title() for table in levels]
     assert titles == ["elicit", "elicit\n1 of 2 pairs", "elicit\nall have collapsed"]
+
+
+def test_slopes_of_all_panels_have_one_scale_that_shows_every_point():
+    low, high = gains_by_category({BEAUTY: 0.25}, noise=0), gains_by_category({BEAUTY: 0.5}, noise=0).assign(task="respond")
+    high["BLEU-2"] = high["F1"] + 0.4
+    panels = category_slopes(category_levels(pd.concat([low.assign(F1=low["F1"] / 4), high])), "a corpus").axes
+    assert len({panel.get_ylim() for panel in panels}) == 1 and panels[0].get_ylim()[0] == 0
+    assert max(line.get_ydata().max() for panel in panels for line in panel.lines) < panels[0].get_ylim()[1]
 
 
 def test_levels_of_one_direction_do_not_depend_on_a_collapse_in_the_other():

@@ -52,6 +52,11 @@ def test_a_score_is_pulled_towards_the_helper_or_away_from_it():
     assert claims.towards_the_helper(table) == "Help changes 2 of 2 scores significantly; 1 towards the helper's score"
     assert claims.towards_the_helper(table.assign(towards=True)) == "Help changes 2 of 2 scores significantly; both towards the helper's score, 1 past it"
     assert claims.towards_the_helper(table.assign(holds=False)) == "Help changes 0 of 2 scores significantly"
+    three = pd.concat([table.loc[["ALLM-BCRS"]]] * 3)  # from 0.2 to 0.35, where the helper has 0.6
+    assert claims.towards_the_helper(three) == "Help changes 3 of 3 scores significantly; all towards the helper's score"
+    assert claims.towards_the_helper(three.assign(helper=0.35)).endswith("all towards the helper's score"), "level is not past"
+    falls = three.assign(alone=0.6, helper=0.2, gain=-0.25)
+    assert claims.towards_the_helper(falls).endswith("all towards the helper's score") and claims.towards_the_helper(falls.assign(helped=0.1)).endswith(", 3 past it")
     untested = table.assign(**{"p (Holm)": float("nan"), "holds": False})
     assert claims.towards_the_helper(untested) == "For 2 of 2 changes by help the uncorrected 95% interval excludes zero; 1 goes towards the helper's score"
     assert claims.towards_the_helper(untested.assign(towards=True)).endswith("excludes zero; all 2 go towards the helper's score")
@@ -177,7 +182,8 @@ def test_the_takeaway_of_a_run_says_how_many_are_better_than_the_better_of_the_t
     values = {"bcrs": [0.2] * 30, "allm": [0.6] * 30, "allm-bcrs": [0.3] * 15 + [0.4] * 15, "bcrs-allm": [0.7] * 15 + [0.8] * 15}
     scores = scores_of(in_two_runs(values))
     said = wording.overview(pull(scores), over_the_better(scores))
-    assert "Help changes 2 of 2 scores significantly; 1 towards" in said and "**2 of 2** changes are significant after Holm's correction: above zero" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "Help changes 2 of 2 scores significantly; 1 towards" in said and "**2 of 2** changes by help are significant after Holm's correction: above zero" in said and "**1 of 2** collaborations are significantly better than the better" in said
+    assert "**2 of 2** changes by help are significant twice:" in wording.overview(pull(scores), over_the_better(scores), "twice")
     alone = scores[scores["seed"] == 1]
     said = wording.overview(pull(alone), over_the_better(alone))
     assert said.count("tested") == 1 and "Nothing can be tested here (one seed" in said, "it is said once"
@@ -413,8 +419,9 @@ def test_findings_name_what_is_beyond_doubt():
     assert said == "**2 of 3** comparisons are significant after Holm's correction: above zero A in elicit (+0.200); below zero B in elicit (-0.100). 1 cannot be tested" + wording.WHY_NOT + "."
     assert wording.findings(table[:1], what="gains", rule="twice") == "**1 of 1** gains is significant twice: above zero A in elicit (+0.200)."
     assert "**None of 1** comparisons is significant" in wording.findings(table[2:])
-    assert "cannot be tested here: in every case" in wording.how_many(table[3:].assign(p=float("nan")), "gains vary")
-    assert "certain which helper" not in wording.how_many(table[3:], "gains vary") and wording.how_many(table[3:].assign(sure=False), "gains vary").endswith("or it is not certain which helper is better.")
+    assert wording.how_many(table[3:], "gains vary").endswith("in every case there is one seed, there are too few dialogues or a system has collapsed.")
+    assert wording.how_many(table[3:].assign(sure=False), "gains vary").endswith("a system has collapsed or it is not certain which helper is better.")
+    assert wording.findings(table[2:], what="gains") == "**None of 1** gains is significant after Holm's correction. 1 cannot be tested" + wording.WHY_NOT + "."
 
 
 def test_a_grid_has_a_star_where_the_gain_is_sure():
@@ -434,9 +441,11 @@ def test_sentences_hold_the_tables_numbers():
     assert "only the CRS is right on 38% of the samples, only the LLM on 25%, both on 25%, neither on 12%" in wording.who_is_right(outcomes(scores))
     used = wording.headroom_used(headroom(scores))
     assert "worth 0.250 (another seed of the base: 0.375)" in used and "ALLM-BCRS, being 100% of its headroom" in used
+    level = headroom(scores).assign(headroom=0.375)
+    assert "In 0 of 1 cases" in wording.headroom_used(level) and "In 1 of 1 cases" in wording.headroom_used(pd.concat([level.assign(headroom=0.4), level.assign(headroom=0.4, collapsed="A")]))
     assert used.endswith("In 0 of 1 cases the headroom is larger than that of another seed of the base.")
-    won = wording.won_and_lost(help_and_harm(scores))
-    assert "corrects 25% of the answers and spoils 0%; training a base again with another seed spoils 38%" in won
+    won = wording.turned_by_help(help_and_harm(scores))
+    assert "corrects 25% of the answers and spoils 0%; training a base again with another seed corrects and spoils 38% each" in won
     assert "In 2 of 2 cases" in wording.who_follows(followed(OTHER).reset_index())
     assert "In 1 of 2 cases" in wording.who_follows(followed(SAID | {"r1": ["i2", "i1"], "e1": "产地"}).reset_index().assign(moved=[-0.1, 0.2]))
     assert claims.span(pd.Series([0.101, 0.104])) == "10%" and claims.span(pd.Series([0.1, 0.2])) == "10% to 20%"
@@ -449,7 +458,7 @@ def test_sentences_leave_out_who_has_collapsed_and_say_so():
         "help": [0.1, 0.6], "harm": [0.05, 0.7], "churn": [0.02, 0.9],
     })  # fmt: skip
     others = pd.DataFrame({"outcome": ["only CRS", "only LLM", "neither"], "crs": "a", "llm": "c", "task": "elicit", "collapsed": "", "share": 0.25})
-    said = [wording.headroom_used(table), wording.who_follows(table), wording.won_and_lost(table), wording.who_is_right(pd.concat([table, others]))]
+    said = [wording.headroom_used(table), wording.who_follows(table), wording.turned_by_help(table), wording.who_is_right(pd.concat([table, others]))]
     assert all(text.endswith("\n\nCases in which a system has collapsed (†) are left out.") for text in said)
     assert "worth 0.200 (another seed of the base: 0.100)" in said[0] and "the best of them, A, being 25%" in said[0]
     assert "In 1 of 1 cases" in said[1] and "of A in elicit" in said[1] and "corrects 10% of the answers and spoils 5%" in said[2] and "both on 25%, neither" in said[3]

@@ -309,13 +309,18 @@ def test_collapsed_systems_carry_no_finding():
     told = potential_used(table.assign(sound=[True, False]))
     assert "union for UniMIND(BART) and Chinese-Alpaca, gains +0.500, 100% of it" in told and "1 of 2 ways" in told
     beaten = pd.DataFrame({"gain": [-0.1, 0.0, 0.2, -0.3], "sound": [True, True, True, False], "p (Holm)": np.nan})
-    beaten = beaten.assign(key="allm-bcrs", task=["elicit", "understand", "recommend", "respond"], control=["Union of A and B", *["Copy of A (beside B)"] * 3])
+    beaten = beaten.assign(key="allm-bcrs", task=["elicit", "understand", "recommend", "respond"], control=[control_name("union:bcrs+allm"), *["Copy of A (beside B)"] * 3])
     figure = control_figure(table.assign(sound=[True, False]), beaten, "a corpus")
     assert "higher than the best control in 1 of 3 cases" in figure.get_suptitle() and "pale: a system behind it has collapsed" in figure.get_suptitle()
     (axes,) = [axes for axes in figure.axes if axes.get_title()]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["potential: the better answer", "Union", "LLM assisting CRS"]
     rings = [line.get_xydata().tolist() for line in axes.lines if line.get_markersize() == 11 and len(line.get_xdata())]
     assert rings == [[[0.5, 1.0]]], "the union is the best control of this pair"
+    assert "best control on held-out answers" in figure.legends[0].texts[-1].get_text()
+    ranked = realised(scores_of({"bcrs": [1, 0] * 10, "allm": [0, 1] * 10, "rerank:bcrs+allm": [1] * 20}, "recommend"), PAIR)
+    best = beaten[2:3].assign(control=control_name("rerank:bcrs+allm"))
+    (axes,) = [axes for axes in control_figure(ranked.assign(sound=True), best, "a corpus").axes if axes.get_title()]
+    assert any(line.get_markersize() == 11 and len(line.get_xdata()) for line in axes.lines), "whatever the control is called"
     assert "pale" not in control_figure(table.assign(sound=True), beaten, "a corpus").get_suptitle()
 
 

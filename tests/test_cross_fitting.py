@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from made_up import answers_of, random_scores, scores_of
 
+from llmcrs_utils.evaluation import claims
 from llmcrs_utils.evaluation.analysis_figures import reliance_figure
 from llmcrs_utils.evaluation.cross_fitting import both_gains, by_direction, fallback_effect, help_quality, reliance, trust
 from llmcrs_utils.evaluation.statistics import holm, paired_gains
@@ -75,7 +76,8 @@ def test_trust_is_agreement_with_the_assistant():
     said = {"bcrs": {"e1": "颜色", "e2": "颜色"}, "allm": {"e1": "尺码", "e2": "品牌"}, "allm-bcrs": {"e1": "尺码", "e2": "品牌"}}
     in_sample = pd.concat([answers_of(key, texts) for key, texts in said.items()])
     cross_fitted = answers_of("allm-bcrs", {"e1": "颜色", "e2": "品牌"})
-    assert tuple(trust(samples, in_sample, cross_fitted, "zh").loc[("LLM assisting CRS", "elicit")]) == (1, 0.5)
+    for other in (set(), {("allm", "respond")}, {("ccrs", "elicit")}):  # a collapse elsewhere leaves nothing out
+        assert tuple(trust(samples, in_sample, cross_fitted, "zh", other).loc[("LLM assisting CRS", "elicit")]) == (1, 0.5)
     assert trust(samples, in_sample, cross_fitted, "zh", {("allm", "elicit")}).empty, "a pair in which somebody has collapsed is left out"
 
 
@@ -105,15 +107,23 @@ def test_reliance_is_beside_what_the_helper_knew_in_training():
     said = {"allm": {"e1": "价格", "e2": "产地"}, "bcrs": {"e1": "颜色", "e2": "尺码"}, "allm-bcrs": {"e1": "价格", "e2": "产地"}}
     predictions = pd.concat([answers_of(key, texts) for key, texts in said.items()])
     training = answers_of("allm", {"t1": "颜色", "t2": "尺码"}, split="train")
-    (row,) = reliance(SAMPLES, predictions, training, "zh").to_dict("records")
+    health = pd.DataFrame({"system": ["bcrs"], "seed": 1, "task": "elicit", "collapsed": [False]})
+    (row,) = reliance(SAMPLES, predictions, training, "zh", health).to_dict("records")
+    assert reliance(SAMPLES, predictions, training, "zh", health.assign(collapsed=True)).empty, "a case in which somebody has collapsed is left out"
     assert {name: row[name] for name in ("system", "task", "metric")} == {"system": "ALLM-BCRS", "task": "elicit", "metric": "F1"}
     assert [row[name] for name in ("help in training", "help in test", "own", "lead", "before", "after", "moved")] == exactly([1, 1 / 2, 0, 1, 0, 1, 1])
     held_out = answers_of("allm", {"t1": "颜色", "t2": "产地"}, split="train")
-    (row,) = reliance(SAMPLES, predictions, training, "zh", held_out).to_dict("records")
+    (row,) = reliance(SAMPLES, predictions, training, "zh", health, held_out).to_dict("records")
     assert (row["help in training"], row["lead"]) == exactly((1 / 2, 1 / 2)), "cross-fitted help is as good as the folds' answers"
     one, other = (pd.DataFrame([row | {"task": "elicit", "lead": lead, "moved": moved}]) for lead, moved in ((0.5, 0.4), (0.1, 0.2)))
     figure = reliance_figure({"$one": one, "two": other}, "a corpus")
     assert figure.get_suptitle() == "The further the help in training is ahead, the more an LLM follows it: rank correlation 1.00 (2 cases, not tested)\na corpus"
+    three = pd.concat([one, other, one.assign(lead=10, moved=0.3)])  # Pearson's would be nearly 0
+    assert "the more an LLM follows it: rank correlation 0.50 (3 cases" in claims.following_the_training(three)
+    assert "the less an LLM follows it: rank correlation -1.00" in claims.following_the_training(pd.concat([one, other.assign(moved=0.9)]))
+    assert claims.following_the_training(one).startswith("Too few cases")
+    with pytest.raises(ValueError, match="5 studies: at most 4"):
+        reliance_figure(dict.fromkeys("abcde", one), "a corpus")
     points = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_label() in ("\\$one", "two")]
     assert points == [[[0.5, 0.4]], [[0.1, 0.2]]] and [text.get_text() for text in figure.axes[0].texts] == ["elicit"] * 2
 

@@ -46,15 +46,25 @@ def sizes() -> pd.DataFrame:
 
 
 def test_a_curve_over_sizes_says_in_how_many_tasks_more_dialogues_score_higher():
-    assert claims.by_size(sizes()) == "With 1,000 instead of 200 training dialogues a score is higher in these tasks: $$ A_ in 1 of 2 (not tested)"
+    assert claims.by_size(sizes()) == "$$ A_ scores higher in 1 of 2 tasks with 1,000 than with 200 dialogues (not tested)"
+    up, down = (sizes().query("task == 'elicit'").assign(ours=scores) for scores in ([0.3, 0.4, 0.2], [0.4, 0.3, 0.2]))
+    assert "in 1 of 1" in claims.by_size(up) and "in 0 of 1" in claims.by_size(down) and "in 0 of 1" in claims.by_size(up.assign(ours=0.3))
+    assert "in 1 of 1" in claims.by_size(up[::-1]), "the order of the rows does not count"
+    several = claims.by_size(pd.concat([sizes(), sizes().query("task == 'elicit'").assign(system="C", dialogues=[200, 500, 200])]))
+    assert several.count("scores higher") == 2 and "C scores higher in 1 of 1 tasks with 500 than with 200 dialogues" in several
+    assert claims.by_size(sizes().query("dialogues == 200")) == "Every system has one size"
 
 
 def test_the_known_answer_s_figure_counts_the_scores_above_the_floor():
-    scores = {"bcrs": (0.3, 0.1), "allm": (0.15, 0.15), "last_viewed": (0.2, 0.2), "oracle": (0.8, 0.8)}
+    scores = {"bcrs": (0.3, 0.1), "allm": (0.15, 0.2), "last_viewed": (0.2, 0.2), "oracle": (0.8, 0.8)}
     rows = [("choice_noise", value, key, "recommend", "Acc", score, score, score) for key, pair in scores.items() for value, score in zip((0.05, 0.3), pair)]
     table = pd.DataFrame(rows, columns=["knob", "value", "system", "task", "metric", "score", "low", "high"])
     planted = pd.DataFrame([("choice_noise", 0.3, "recommend: ceiling", 0.5)], columns=["knob", "value", "measure", "score"])
-    assert "1 of 4 scores of trained systems are above the floor's" in known_answer_figure(table, planted, {"choice_noise": "recommend"}, NOTE).get_suptitle()
+    knobs = {"choice_noise": "recommend"}
+    assert "1 of 4 scores of trained systems are above the floor's (not tested)" in known_answer_figure(table, planted, knobs, NOTE).get_suptitle()
+    assert "0 of 0 scores" in known_answer_figure(table.query("system != 'last_viewed'"), planted, knobs, NOTE).get_suptitle(), "nothing is compared with a floor that is not there"
+    again = table.query("value == 0.3").assign(knob="implicit_weight", value=0.5)  # the same world, at the default of both knobs
+    assert "1 of 4 scores" in known_answer_figure(pd.concat([table, again]), planted, knobs | {"implicit_weight": "recommend"}, NOTE).get_suptitle()
 
 
 def shown(figure) -> list[str]:
@@ -111,6 +121,7 @@ def test_collapsed_cases_are_marked_and_the_title_explains_the_mark(scores):
         analysis_figures.headroom_figure: headroom,
         analysis_figures.help_and_harm_figure: lambda table, health: help_and_harm(table, health=health),
         analysis_figures.gain_figure: gains,
+        analysis_figures.following_figure: lambda table, health: pd.DataFrame({"system": ["ALLM-BCRS"], "task": "elicit", "collapsed": ["A" if health is not None else ""], "before": 0.1, "after": 0.2, "moved": 0.1}),
     }
     for draw, table_of in figures_of.items():
         for health, marked in ((None, False), (fallen, True)):

@@ -80,9 +80,10 @@ def larger(run: Path) -> Path:
 
 def publish_split(source: Path, target: Path, split: str, schema=SCHEMA, systems=None) -> None:
     """One file per system (of ``systems``, if they are named) with its answers to one split, all seeds."""
+    answers = read_all(source, schema)  # what may fail comes first
     for stale in target.glob("*.parquet"):
         stale.unlink()
-    for system, part in read_all(source, schema).groupby("system"):
+    for system, part in answers.groupby("system"):
         chosen = part[part["split"] == split].sort_values(["seed", "sample_id"], kind="stable", ignore_index=True)
         if len(chosen) and (systems is None or system in systems):
             write_parquet(chosen, target / f"{system}.parquet", schema)
@@ -117,7 +118,7 @@ def publish_run(name: str, validation: bool = False, answered: Path | None = Non
 
 
 def publish_study() -> None:
-    """The reference study, and the notebooks of one of its runs; all or nothing."""
+    """The reference study, and the executed notebooks of some of its jobs."""
     notebooks = [shown(name, job) for name, job in SHOWN.items()]
     run, results = RUNS / STUDY, publish_run(STUDY, validation=True)
     publish_split(run / "predictions" / CATALOGUE, results / "predictions" / CATALOGUE, "test", CATALOGUE_SCHEMA)
@@ -146,9 +147,7 @@ def publish_dialogues(run: Path, results: Path) -> None:
 
 def publish_fallback() -> None:
     """The run with the published fallback and its control, and for which test samples the gold item stood in."""
-    provenance(RUNS / "fallback")  # what may fail comes first
-    publish_run("withheld")
-    run, results = RUNS / "fallback", publish_run("fallback")
+    run = RUNS / "fallback"
     given = read_parquet(run / "assistance" / "allm-bcrs.parquet")
     given = given[(given["split"] == "test") & (given["task"] == "recommend")]
     labels = read_parquet(run / "data" / "samples.parquet").set_index("sample_id")["label"]
@@ -159,7 +158,8 @@ def publish_fallback() -> None:
         sys.exit(
             f"{run}: {wrong['sample_id'].iloc[0]}: a missing answer was not replaced by the gold item; run make fallback again"
         )
-    write_parquet(given[["sample_id", "replaced"]], results / "assistance.parquet")
+    publish_run("withheld")
+    write_parquet(given[["sample_id", "replaced"]], publish_run("fallback") / "assistance.parquet")
 
 
 def publish_readers(name: str) -> None:
@@ -194,7 +194,7 @@ def publish_scores(name: str) -> None:
         made = controls(samples, predictions, predictions.query("split == 'valid'"), language)
         every = pd.concat([scores, score(samples, made.predictions, language)])
         write_rounded(over_the_best_control(every, made.chosen, health), results / OVER_CONTROLS)
-        write_rounded(reliance(samples, predictions.query("split == 'test'"), predictions.query("split == 'train'"), language), results / RELIANCE)
+        write_rounded(reliance(samples, predictions.query("split == 'test'"), predictions.query("split == 'train'"), language, health), results / RELIANCE)
     publish_adapters(run, results, records)
     write_atomically(results / "provenance.json", json.dumps(records, ensure_ascii=False, indent=1) + "\n")
 
@@ -224,7 +224,7 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
             shutil.copy(source / "adapter_config.json", target)
 
 
-def publish_worlds(name: str = "known-answer") -> None:
+def publish_worlds(name: str) -> None:
     """The runs on worlds whose answer is known: a folder per world, with what was planted in it."""
     found = worlds_run(name)
     for world in found:
@@ -235,7 +235,7 @@ def publish_worlds(name: str = "known-answer") -> None:
         write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 
 
-def worlds_run(name: str = "known-answer") -> list[Path]:
+def worlds_run(name: str) -> list[Path]:
     return sorted(path for path in (RUNS / name).glob("*-*") if (path / "profile.json").is_file())
 
 
@@ -269,9 +269,10 @@ def publish(name: str) -> None:
 
 if __name__ == "__main__":
     names = sys.argv[1:] or [STUDY, "known-answer", "fallback"]
-    missing = [f"make {name}" for name in names if not (RUNS / name).is_dir()]
+    needed = [*names, *(["withheld"] if "fallback" in names else [])]
+    missing = [name for name in needed if not (RUNS / name / "profile.json").is_file() and not worlds_run(name)]
     if missing:
-        sys.exit(f"{RUNS}: not all that is to be taken over has been run; call {', '.join(missing)} first")
+        sys.exit(f"{RUNS}: no run of {', '.join(missing)}; make it first (docs/results.md has the commands)")
     for name in names:
         publish(name)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())

@@ -1,7 +1,5 @@
 """The figures of the analysis notebooks: one per question, each from the table that answers it. Titles are counted in that table (``claims``)."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -14,19 +12,21 @@ from matplotlib.transforms import Bbox
 from llmcrs_utils.evaluation import claims
 from llmcrs_utils.evaluation.complementarity import OUTCOMES
 from llmcrs_utils.evaluation.cross_fitting import HELP_KINDS
-from llmcrs_utils.evaluation.figures import LOOKS, look_of
+from llmcrs_utils.evaluation.figures import LOOKS, figure_title, look_of
 from llmcrs_utils.evaluation.health import DAGGER
 from llmcrs_utils.evaluation.labels import figure_text, shortened
 from llmcrs_utils.evaluation.metrics import HEADLINE
 from llmcrs_utils.evaluation.tables import SHOWN_CATEGORIES, total_name
-from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS
+from llmcrs_utils.systems.registry import CATEGORIES, SYSTEMS, TASKS, control_name
 
 CRS_COLOUR, LLM_COLOUR = LOOKS["crs"][0], LOOKS["llm"][0]
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": CRS_COLOUR, "only LLM": LLM_COLOUR, "neither": "#DDDDDD"}
 TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
+FALLEN = f"{DAGGER}: a system has collapsed, not counted"
 # How the points of several studies differ in one figure, beside colour and shape, which say who is helped.
 STUDY_POINTS = {"hollow": {"markerfacecolor": "white"}, "filled": {}, "black edge": {"markeredgecolor": "black", "markeredgewidth": 1.8}}
+MARKS = ("s", "x", "o", "D")  # the same in a figure of LLMs alone
 # Tol's "bright"; a category keeps its colour wherever it is drawn.
 CATEGORY_COLOURS = dict(zip(CATEGORIES.values(), ("#EE6677", "#4477AA", "#228833", "#AA3377", "#CCBB44")))
 
@@ -60,7 +60,8 @@ def pull_figure(table: pd.DataFrame, corpus_note: str, controls: pd.DataFrame | 
         table: what ``complementarity.pull`` returns; the interval is that of the gain, drawn around the score with help.
         controls: what ``controls.over_the_best_control`` returns, to mark the score of the control that was best on held-out answers.
     """
-    figure, panels = _panels(claims.towards_the_helper(table), corpus_note, table, row_height=0.5)
+    note = f"{corpus_note}; *: significant" if table["holds"].any() else corpus_note
+    figure, panels = _panels(claims.towards_the_helper(table), note, table, row_height=0.5)
     if controls is not None:
         ahead = controls[controls["sound"]].set_index(["system", "task"])["gain"]
         table = table.assign(control=table["helped"] - table.set_index(["system", "task"]).index.map(ahead))
@@ -123,7 +124,7 @@ def lead_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figure:
     line = axes.plot([], [], ":", color="0.5", label="as good as the helper")
     _legend(figure, [*_directions(figure, every), *names, *line], 3)
     figure.suptitle(figure_title(claims.by_the_lead(every), corpus_note))
-    _name_points(figure, axes, every["lead"], every["gain"], every["task"], [look_of(name.lower())[0] for name in every["system"]])
+    _name_points(figure, axes, every["lead"], every["gain"], every["task"], [look_of(name.lower())[0] for name in every["system"]], every["direction"] == "LLM assisting CRS")
     return figure
 
 
@@ -131,12 +132,17 @@ def reliance_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figur
     """How far helped LLMs follow, by how much better the help was in training than they are alone: a point per task and study.
 
     Args:
-        studies: name of a study -> what ``cross_fitting.reliance`` returns for it, without cases in which somebody has collapsed.
+        studies: name of a study -> what ``cross_fitting.reliance`` returns for it.
+
+    Raises:
+        ValueError: for more than four studies.
     """
+    if len(studies) > len(MARKS):
+        raise ValueError(f"{len(studies)} studies: at most {len(MARKS)} can be told apart in one figure")
     every = pd.concat(studies.values(), ignore_index=True)
     figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     axes = figure.subplots()
-    for (name, table), mark in zip(studies.items(), ("s", "x", "o", "D"), strict=False):
+    for (name, table), mark in zip(studies.items(), MARKS):
         axes.plot(table["lead"], table["moved"], mark, color=LLM_COLOUR, markersize=8, label=figure_text(name))
     axes.axvline(0, color="0.5", linewidth=1, zorder=1)
     axes.set(xlabel="score of the help in training minus score of the LLM alone", ylabel="rise of the agreement with the helper", ylim=(-0.04, None))
@@ -144,21 +150,21 @@ def reliance_figure(studies: dict[str, pd.DataFrame], corpus_note: str) -> Figur
     axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, axes.get_legend_handles_labels()[0], 2)
     figure.suptitle(figure_title(claims.following_the_training(every), corpus_note))
-    _name_points(figure, axes, every["lead"], every["moved"], every["task"], LLM_COLOUR)
+    _name_points(figure, axes, every["lead"], every["moved"], every["task"], LLM_COLOUR, False)
     return figure
 
 
-def _name_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, colour) -> None:
+def _name_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: pd.Series, colour, right) -> None:
     """Write names beside points, each at the first place where it covers no point and no other name, else at the last that was tried.
 
     Args:
-        colour: of all, or one for each; names in the colour of a CRS are tried to the right of their point first, others to the left.
+        colour, right: of all points, or one for each; whether the place to the right of the point is tried before the one to the left.
     """
     figure.draw_without_rendering()  # settles the layout
     taken = [Bbox.from_bounds(across - 7, up - 7, 14, 14) for across, up in axes.transData.transform(np.column_stack([x, y]))]
-    points = pd.DataFrame({"x": x, "y": y, "name": names, "colour": colour})
+    points = pd.DataFrame({"x": x, "y": y, "name": names, "colour": colour, "right": right})
     for point in points.sort_values("x").itertuples():
-        beside = [(side, up) for up in (4, -12, 16, -24) for side in ((8, -8) if point.colour == CRS_COLOUR else (-8, 8))]
+        beside = [(side, up) for up in (4, -12, 16, -24) for side in ((8, -8) if point.right else (-8, 8))]
         for tried, offset in enumerate(beside, 1):
             text = axes.annotate(point.name, (point.x, point.y), xytext=offset, textcoords="offset points", ha="left" if offset[0] > 0 else "right", color=point.colour)
             place = text.get_window_extent()
@@ -170,7 +176,7 @@ def _name_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: 
 
 def outcome_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
     """Which of a CRS and an LLM is right: a bar per pair, a panel per task. ``table``: what ``complementarity.outcomes`` returns."""
-    figure, panels = _panels(claims.only_one_is_right(table), corpus_note, table[["task", "crs", "llm"]], row_height=0.5)
+    figure, panels = _panels(claims.only_one_is_right(table), corpus_note, table[["task", "crs", "llm", "collapsed"]], row_height=0.5)
     for task, axes in panels.items():
         part = table[table["task"] == task]
         pairs = part[["crs", "llm"]].drop_duplicates()
@@ -242,7 +248,7 @@ def following_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
 
 
 def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
-    """Samples won and lost by collaborating. ``table``: what ``complementarity.help_and_harm`` returns."""
+    """Answers that help corrects and spoils. ``table``: what ``complementarity.help_and_harm`` returns."""
     figure, panels = _panels(claims.corrected_and_spoiled(table), corpus_note, table)
     for task, axes in panels.items():
         part = table[table["task"] == task]
@@ -263,7 +269,7 @@ def help_and_harm_figure(table: pd.DataFrame, corpus_note: str) -> Figure:
         _mark(figure.axes[0], "D", "black", "black", "gain"),
     ]
     if table["churn"].notna().any():
-        handles.append(_mark(figure.axes[0], "|", "0.2", "0.2", "the base with another seed", **TICK))
+        handles.append(_mark(figure.axes[0], "|", "0.2", "0.2", "another seed of the base, without help", **TICK))
     _legend(figure, handles, 2)
     return figure
 
@@ -302,8 +308,9 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     single = table["category"] != total
-    about = f"{corpus_note}; without the column at the right, {(apart & single).sum()} intervals exclude zero (coloured); by chance {0.05 * (sound & single).sum():.0f} would"
-    about += f"; {DAGGER} collapsed" if (table["collapsed"] != "").any() else ""
+    tried = (sound & single).sum()
+    about = f"{corpus_note}; {(apart & single).sum()} of {tried} intervals of single categories exclude zero (coloured), chance alone would give {0.05 * tried:.1f}"
+    about += f"; {FALLEN}" if (table["collapsed"] != "").any() else ""
     figure.suptitle(figure_title(claims.changes(table[single], "scores of a category"), about))
     return figure
 
@@ -328,9 +335,10 @@ def category_slopes(scores: pd.DataFrame, corpus_note: str) -> Figure:
             axes.set_xticks([0, 1], ["alone", "with help"])
             pairs, of = part[["pairs", "of"]].iloc[0]
             left_out = "" if pairs == of else f"{pairs} of {of} pairs" if pairs else "all have collapsed"
-            axes.set(xlim=(-0.25, 1.25), ylim=(0, None), title="\n".join(filter(None, [task if row == 0 else "", left_out])))
+            axes.set(xlim=(-0.25, 1.25), title="\n".join(filter(None, [task if row == 0 else "", left_out])))
             axes.set_ylabel(f"{direction}\n{part['metric'].iloc[0]}" if axes is axes_of[row][0] else part["metric"].iloc[0])
             axes.spines[["top", "right"]].set_visible(False)
+    axes_of[0][0].set_ylim(bottom=0)  # once, and of all panels: it stops the scale from following what is drawn later
     handles = list(axes_of[0][0].lines)  # matplotlib's own list would leave out a category that begins with _
     figure.legend(handles, [line.get_label() for line in handles], loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(figure_title(claims.categories_raised(scores), corpus_note))
@@ -394,7 +402,7 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
     shift = dict(zip(pairs, np.linspace(-0.3, 0.3, len(pairs)) if len(pairs) > 1 else [0.0]))
     marks = dict(zip(pairs, "os^Dv<>pP*Xh" * len(pairs)))
     note = corpus_note if table["sound"].all() else f"{corpus_note}; pale: a system behind it has collapsed"
-    best = {(system.base, system.assistant, task): name.partition(" of ")[0] for system, task, name in zip(beaten["key"].map(SYSTEMS), beaten["task"], beaten["control"])}
+    best = set(zip(beaten["task"], beaten["control"]))
     rows = pd.DataFrame([(task, way) for task in table["task"].unique() for way in ways], columns=["task", "system"])
     figure, panels = _panels(claims.controls_suffice(beaten), note, rows, row_height=max(0.24, 0.075 * len(pairs)))
     for task, axes in panels.items():
@@ -407,14 +415,14 @@ def control_figure(table: pd.DataFrame, beaten: pd.DataFrame, corpus_note: str) 
             place = present.index(row.way) + shift[pair]
             axes.plot([row.low, row.high], [place] * 2, linewidth=1.6, **looks)
             axes.plot(row.gain, place, marks[pair], markersize=6, **looks)
-            if row.way in (best.get((*pair, task)), best.get((*pair[::-1], task))):
+            if (task, control_name(row.system)) in best:
                 axes.plot(row.gain, place, "o", color="black", markerfacecolor="none", markersize=11)
         for row in part.sort_values("sound").drop_duplicates(["crs", "llm"], keep="last").itertuples():
             axes.plot(row.potential, shift[row.crs, row.llm], marks[row.crs, row.llm], color="0.6", alpha=1 if row.sound else 0.25, markersize=6)
         axes.axvline(0, color="0.35", linewidth=1)
         _rows(axes, present)
         axes.set_xlabel(f"{part['metric'].iloc[0]} above the better of the two")
-    ring = _mark(figure.axes[0], "o", "black", "none", "the pair's best control on validation (no ring: a copy)", markersize=11)
+    ring = _mark(figure.axes[0], "o", "black", "none", "the pair's best control on held-out answers (no ring: a copy)", markersize=11)
     named = [_mark(figure.axes[0], marks[pair], "0.2", "0.2", figure_text(" and ".join(SYSTEMS[key].name for key in pair))) for pair in pairs if len(pairs) > 1]
     _legend(figure, [*named, ring], 2)
     return figure
@@ -441,14 +449,10 @@ def rating_figure(table: pd.DataFrame, claim: str, note: str) -> Figure:
     return figure
 
 
-def figure_title(claim: str, note: str) -> str:
-    return figure_text("\n".join([claim, *textwrap.wrap(note, 90)]))
-
-
 def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3) -> tuple[Figure, dict]:
     """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale. Its title explains ``health.DAGGER`` where it is needed."""
     if "collapsed" in table and (table["collapsed"] != "").any():
-        note = f"{note}; {DAGGER}: a system has collapsed, not counted"
+        note = f"{note}; {FALLEN}"
     tasks = [task for task in TASKS if task in set(table["task"])]
     by = [name for name in ("system", "crs", "llm") if name in table]
     lines = len(table[by].drop_duplicates())

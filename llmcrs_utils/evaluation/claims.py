@@ -46,9 +46,12 @@ def towards_the_helper(table: pd.DataFrame) -> str:
     tested = table[table["p (Holm)"].notna()]
     if len(tested):
         held = tested[tested["holds"]]
+        said = f"Help changes {len(held)} of {len(tested)} scores significantly"
+        if held.empty:
+            return said
         towards, past = held["towards"].sum(), (held["towards"] & ((held["helped"] - held["helper"]) * held["gain"] > 0)).sum()
-        which = f"; {'all' if towards == len(held) > 2 else 'both' if towards == len(held) == 2 else towards} towards the helper's score" if len(held) else ""
-        return f"Help changes {len(held)} of {len(tested)} scores significantly{which}{f', {past} past it' if past else ''}"
+        every = {1: "1", 2: "both"}.get(len(held), "all")
+        return f"{said}; {every if towards == len(held) else towards} towards the helper's score" + (f", {past} past it" if past else "")
     clear, sound = table[table["clear"]], (table["collapsed"] == "").sum()
     if clear.empty:
         return f"For none of {sound} changes by help the uncorrected 95% interval excludes zero"
@@ -71,10 +74,10 @@ def by_size(table: pd.DataFrame) -> str:
     scores = table.drop_duplicates(["system", "task", "dialogues"]).sort_values("dialogues")
     said = []
     for name, part in scores.groupby("system", sort=False):
-        ends = part.groupby("task")["ours"].agg(["first", "last"])
-        if part["dialogues"].nunique() > 1:
-            said.append(f"{name} in {(ends['last'] > ends['first']).sum()} of {len(ends)}")
-    return f"With {scores['dialogues'].max():,} instead of {scores['dialogues'].min():,} training dialogues a score is higher in these tasks: {', '.join(said)} (not tested)"
+        ends, sizes = part.groupby("task")["ours"].agg(["first", "last"]), part["dialogues"]
+        if sizes.nunique() > 1:
+            said.append(f"{name} scores higher in {(ends['last'] > ends['first']).sum()} of {len(ends)} tasks with {sizes.max():,} than with {sizes.min():,} dialogues")
+    return f"{'; '.join(said)} (not tested)" if said else "Every system has one size"
 
 
 def only_one_is_right(table: pd.DataFrame) -> str:
@@ -99,7 +102,9 @@ def following_the_helper(table: pd.DataFrame) -> str:
 def following_the_training(table: pd.DataFrame) -> str:
     """``cross_fitting.reliance``, of several studies."""
     together = table["lead"].corr(table["moved"], method="spearman")
-    return f"The further the help in training is ahead, the more an LLM follows it: rank correlation {together:.2f} ({len(table)} cases, not tested)"
+    if pd.isna(together):
+        return "Too few cases to say whether an LLM follows help that was better in training"
+    return f"The further the help in training is ahead, the {'more' if together > 0 else 'less'} an LLM follows it: rank correlation {together:.2f} ({len(table)} cases, not tested)"
 
 
 def corrected_and_spoiled(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from llmcrs_utils.evaluation.health import collapsed_behind, holm_of_healthy, ki
 from llmcrs_utils.evaluation.metrics import HEADLINE, score, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GROUPS, collaborations
-from llmcrs_utils.systems.registry import SYSTEMS, system_of
+from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
 
 HELP_KINDS = ("in-sample", "cross-fitted")
 CROSS_FITTED_SUFFIX = " (cross-fitted)"  # follows the key of a collaboration, to distinguish its two runs
@@ -99,7 +99,7 @@ def by_direction(
 
 
 def trust(
-    samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str, collapsed: Collection[tuple[str, str]] = ()
+    samples: pd.DataFrame, in_sample: pd.DataFrame, cross_fitted: pd.DataFrame, language: str, collapsed: Collection[tuple[str, str]]
 ) -> pd.DataFrame:
     """How much pairs agree with their assistants (``after`` of ``following``), by kind of help: a row per direction and task.
 
@@ -112,38 +112,43 @@ def trust(
     kinds = dict(zip(HELP_KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
     found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
     table = pd.DataFrame(found).dropna().reset_index()
-    pairs = {system.name: system for system in SYSTEMS.values()}
-    table = table[[not collapsed_behind(pairs[name], task, collapsed) for name, task in zip(table["system"], table["task"])]]
-    direction = table["system"].map({name: system.group for name, system in pairs.items()})
+    table = table[[not collapsed_behind(_named(name), task, collapsed) for name, task in zip(table["system"], table["task"])]]
+    direction = table["system"].map(lambda name: _named(name).group)
     return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
 
 
+def _named(name: str) -> System:
+    """The collaboration that tables call ``name``."""
+    return SYSTEMS[name.lower()]
+
+
 def reliance(
-    samples: pd.DataFrame, predictions: pd.DataFrame, training: pd.DataFrame, language: str, held_out: pd.DataFrame | None = None
+    samples: pd.DataFrame, predictions: pd.DataFrame, training: pd.DataFrame, language: str, health: pd.DataFrame, held_out: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """How far collaborations follow their assistants, beside how good the help was while they were trained.
 
     Args:
         samples: with training and test samples; ``predictions``: test answers of bases, assistants and collaborations, of the same seeds.
         training: the assistants' answers to their own training dialogues; ``held_out``: those of their folds, for cross-fitted help.
+        health: what ``health.answer_health`` returns for ``predictions``; cases in which somebody has collapsed are left out.
 
     Returns:
         Per collaboration and task, by ``JUDGED_BY``'s metric: ``system, task, metric, help in training, help in test, own`` (the base alone, in the
         test) ``, lead`` (of the help in training over ``own``), and ``before, after, moved`` of ``complementarity.following``.
     """
-    pairs = {system.name: system for system in SYSTEMS.values()}
-    follows = following(samples, predictions, language)[["system", "task", "before", "after", "moved"]]
-    assistants = {pairs[name].assistant for name in follows["system"]}
+    follows = following(samples, predictions, language, health)
+    systems = [_named(name) for name in follows["system"]]
+    assistants = {system.assistant for system in systems}
     answers = pd.concat([predictions[predictions["system"].isin(assistants)], training[training["system"].isin(assistants)]])
     quality = help_quality(samples, answers, language, held_out).set_index(["system", "task"])
+    given = quality.loc[[(system_of(system.assistant).name, task) for system, task in zip(systems, follows["task"])]].reset_index(drop=True)
     scores = score(samples, predictions, language)
     alone = {task: scores[scores["task"] == task].groupby("system")[metric].mean() for task, metric in JUDGED_BY.items()}
-    helpers = [(system_of(pairs[name].assistant).name, task) for name, task in zip(follows["system"], follows["task"])]
-    own = [alone[task][pairs[name].base] for name, task in zip(follows["system"], follows["task"])]
-    given = quality.loc[helpers].reset_index(drop=True)
+    own = pd.Series([alone[task][system.base] for system, task in zip(systems, follows["task"])], dtype=float)
     in_training = given["trained on" if held_out is None else "held out"]
     about = {"metric": follows["task"].map(JUDGED_BY), "help in training": in_training, "help in test": given["test"], "own": own, "lead": in_training - own}
-    return follows[["system", "task"]].assign(**about).join(follows[["before", "after", "moved"]])
+    table = follows[["system", "task"]].assign(**about).join(follows[["before", "after", "moved"]])
+    return table[follows["collapsed"] == ""].reset_index(drop=True)
 
 
 def help_quality(samples: pd.DataFrame, in_sample: pd.DataFrame, language: str, held_out: pd.DataFrame | None = None) -> pd.DataFrame:

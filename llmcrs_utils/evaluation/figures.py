@@ -1,5 +1,6 @@
 """Learning curves, and what all figures share: colours, and how a figure is saved."""
 
+import textwrap
 from itertools import cycle
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from llmcrs_utils.systems.registry import TASKS, system_of
 # those of the system that is helped.
 LOOKS = {"crs": ("#0072B2", "o"), "llm": ("#D55E00", "s")}
 CHANCE = {"Acc": 1 / 20, "MRR@5": sum(1 / rank for rank in range(1, 6)) / 20}  # of a random order of the 20 candidates
+
+
+def figure_title(claim: str, note: str) -> str:
+    """What a figure shows, and below it what of; both wrapped."""
+    return figure_text("\n".join([*textwrap.wrap(claim, 120), *textwrap.wrap(note, 90)]))
 
 
 def look_of(key: str) -> tuple[str, str]:
@@ -87,7 +93,7 @@ def dialogues_curve(table: pd.DataFrame, corpus_note: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(figure_text(f"{claims.by_size(table)}\n{corpus_note}"))
+    figure.suptitle(figure_title(claims.by_size(table), corpus_note))
     return figure
 
 

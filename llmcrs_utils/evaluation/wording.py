@@ -72,8 +72,8 @@ def how_many(table: pd.DataFrame, what: str, p: str = "p") -> str:
     """A sentence in Markdown: how many rows of a table are significant with and without Holm's correction."""
     tested = int(table[f"{p} (Holm)"].notna().sum())
     if not tested:
-        unsure = ", or it is not certain which helper is better" if "sure" in table else ""
-        return f"Whether {what} cannot be tested here: in every case there is one seed, there are too few dialogues, or a system has collapsed{unsure}."
+        reasons = ["there is one seed", "there are too few dialogues", "a system has collapsed", *(["it is not certain which helper is better"] if "sure" in table else [])]
+        return f"Whether {what} cannot be tested here: in every case {', '.join(reasons[:-1])} or {reasons[-1]}."
     held, before = (table[f"{p} (Holm)"] < 0.05).sum(), (table.loc[table[f"{p} (Holm)"].notna(), p] < 0.05).sum()
     return (
         f"**{held} of {tested}** {what} after Holm's correction. Without the correction {before} {'is' if before == 1 else 'are'} significant; chance alone would give {0.05 * tested:.1f}."
@@ -174,12 +174,12 @@ def who_follows(table: pd.DataFrame) -> str:
     )
 
 
-def won_and_lost(table: pd.DataFrame) -> str:
+def turned_by_help(table: pd.DataFrame) -> str:
     """The result of ``complementarity.help_and_harm``, a line per task."""
     sound, left_out = only_sound(table)
     lines = []
     for task, part in sound.groupby("task", sort=False):
-        churn = f"; training a base again with another seed spoils {span(part['churn'])}" if part["churn"].notna().any() else ""
+        churn = f"; training a base again with another seed corrects and spoils {span(part['churn'])} each" if part["churn"].notna().any() else ""
         lines.append(f"* *{task}*: help corrects {span(part['help'])} of the answers and spoils {span(part['harm'])}{churn}.")
     return "\n".join(lines) + left_out
 
@@ -261,7 +261,7 @@ def overview(pulled: pd.DataFrame, better: pd.DataFrame, rule: str = HOLM) -> st
         return takeaway(towards_the_helper(pulled), findings(pulled))
     compared, above, _ = significant(better)
     than = f"**{above} of {compared}** collaborations are significantly better than the better of their two systems alone" if compared else "Whether a collaboration is better than the better of its two systems cannot be tested here"
-    return takeaway(towards_the_helper(pulled), findings(pulled, what="changes", rule=rule), than)
+    return takeaway(towards_the_helper(pulled), findings(pulled, what="changes by help", rule=rule), than)
 
 
 def pair_markdown(pulled: pd.DataFrame, beaten: pd.DataFrame) -> str:

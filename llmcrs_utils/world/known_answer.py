@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llmcrs_utils.corpus.schema import Corpus
-from llmcrs_utils.evaluation.analysis_figures import figure_title
 from llmcrs_utils.evaluation.complementarity import JUDGED_BY, outcomes_alone
 from llmcrs_utils.evaluation.controls import controls, pairs_in
-from llmcrs_utils.evaluation.figures import LOOKS, look_of
+from llmcrs_utils.evaluation.figures import LOOKS, figure_title, look_of
 from llmcrs_utils.evaluation.metrics import score
 from llmcrs_utils.evaluation.statistics import mean_interval
 from llmcrs_utils.files.atomic import write_atomically
@@ -34,9 +33,8 @@ from llmcrs_utils.world.simulate import TUPLES_PER_ITEM
 
 PLANTED = "planted.csv"
 DEFAULTS = vars(Knobs()) | {"tuples_per_item": TUPLES_PER_ITEM}  # what a world may differ in -> its usual value
-# How often a perfect reader of dialogue and catalogue is right, who does not know what the catalogue leaves out, and how often while a
-# reader of behaviour is wrong. It is what an LLM can reach; a reader of needs knows every fact of an item.
-TEXT_READER = ("who reads the text", "text only")
+# Acc of a perfect reader who does not know what the catalogue leaves out, as an LLM does not; a reader of needs knows every fact of an item.
+TEXT_READER = "who reads the dialogue and the catalogue"
 READERS = {"both": "both", "behaviour only": "only CRS", "needs only": "only LLM", "neither": "neither"}
 
 
@@ -64,21 +62,21 @@ def planted_outcomes(samples: pd.DataFrame, truth: Truth) -> dict[str, float]:
             max(chosen_items(choice, candidates, weight), key=lambda pair: pair[1])[0] for weight in (1.0, 0.0)
         )
         read = read_appeal(choice, candidates)
-        by_text = [item for item in candidates if read[item] == max(read.values())]
+        most = max(read.values())
+        by_text = [item for item in candidates if read[item] == most]
         expected.append(_who_is_right(likely, by_behaviour, by_needs, by_text))
         if sample.split == "test":
             seen.append(_who_is_right({sample.label: 1.0}, by_behaviour, by_needs, by_text))
-    names = [*READERS, *TEXT_READER]
+    names = [*READERS, TEXT_READER]
     means = {"recommend": np.mean(expected, axis=0), "test": np.mean(seen, axis=0) if seen else [np.nan] * len(names)}
     return {f"{of}: {name}": float(value) for of, values in means.items() for name, value in zip(names, values)}
 
 
 def _who_is_right(likely: dict[str, float], by_behaviour: str, by_needs: str, by_text: list[str]) -> tuple[float, ...]:
     """The probabilities of ``READERS`` and ``TEXT_READER`` for one recommendation; the reader of text names each of ``by_text`` equally often."""
-    same = by_behaviour == by_needs
-    behaviour, needs, text = (np.mean([likely.get(item, 0.0) for item in items]) for items in ([by_behaviour], [by_needs], by_text))
+    behaviour, needs, same = likely.get(by_behaviour, 0.0), likely.get(by_needs, 0.0), by_behaviour == by_needs
     right = (needs * same, behaviour * (not same), needs * (not same))
-    return (*right, 1 - sum(right), text, text - (by_behaviour in by_text) * behaviour / len(by_text))
+    return (*right, 1 - sum(right), sum(likely.get(item, 0.0) for item in by_text) / len(by_text))
 
 
 def worlds(folder: str | Path) -> list[tuple[str, float, Path]]:
@@ -146,15 +144,15 @@ def complementarity(truth: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_the_text(truth: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Acc in recommendation of the trained systems and of a perfect reader of the text, on the test questions; a row per ``knob, value``.
+    """Acc in recommendation of the trained systems and of a perfect reader of dialogue and catalogue, on the test questions; a row per ``knob, value``.
 
     Args:
         truth: what ``planted`` returns; ``scores``: the first table of ``measured``.
     """
     part = scores[(scores["task"] == "recommend") & (scores["metric"] == "Acc") & ~scores["system"].isin([*FLOORS, ORACLE])]
     table = part.pivot(index=["knob", "value"], columns="system", values="score").rename(columns=lambda key: system_of(key).name)
-    reader = truth[truth["measure"] == f"test: {TEXT_READER[0]}"].set_index(["knob", "value"])["score"]
-    return table.assign(**{"perfect reader of the text": reader}).rename_axis(columns=None)
+    reader = truth[truth["measure"] == f"test: {TEXT_READER}"].set_index(["knob", "value"])["score"]
+    return table.assign(**{"perfect reader of dialogue and catalogue": reader}).rename_axis(columns=None)
 
 
 def change(by_value: pd.DataFrame | pd.Series) -> pd.Series | float:
@@ -197,6 +195,7 @@ PLANTED_COLOURS = {
     "recommend: who sees needs only": "#DDCC77",
     "understand: words as in the catalogue": "#AA4499",
 }
+PLANTED_NAMES = {"understand: words as in the catalogue": "share of words as in the catalogue"}
 SHAPES = {"bcrs": "o", "allm": "s", "bcrs-allm": "v", "last_viewed": "x", "dictionary": "x"}
 
 
@@ -209,16 +208,16 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
     """
     knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    expected, trained, above, drawn = {}, {}, 0, 0
+    lines, trained, above = {}, {}, {}
     for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
         for measure, colour in PLANTED_COLOURS.items():
             line = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
             if measure.startswith(task) and len(line):
-                (expected[measure.partition(": ")[2]],) = axes.plot(line["value"], line["score"], "--", color=colour, linewidth=2)
+                (lines[PLANTED_NAMES.get(measure, measure.partition(": ")[2])],) = axes.plot(line["value"], line["score"], "--", color=colour, linewidth=2)
         part = measured[(measured["knob"] == knob) & (measured["task"] == task)]
         if task != "recommend":  # nobody plants it, so it is measured
             line = part[part["system"] == ORACLE].sort_values("value")
-            (expected["ceiling"],) = axes.plot(line["value"], line["score"], "--", color=PLANTED_COLOURS["recommend: ceiling"], linewidth=2)
+            (lines["ceiling"],) = axes.plot(line["value"], line["score"], "--", color=PLANTED_COLOURS["recommend: ceiling"], linewidth=2)
         floor = part[part["system"].isin(SHAPES.keys() & FLOORS.keys())].set_index("value")["score"]
         for key, shape in SHAPES.items():
             points = part[part["system"] == key].sort_values("value")
@@ -235,16 +234,16 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
                     capsize=2,
                     markersize=5,
                 )
-            if key not in FLOORS:
-                drawn += len(points)
-                above += (points["score"].to_numpy() > floor.reindex(points["value"]).to_numpy()).sum()
+            if key not in FLOORS:  # two panels of one task share the world at the default
+                worlds_of = [("default" if value == DEFAULTS[knob] else (knob, value)) for value in points["value"]]
+                above |= {(task, key, world): one > floor[value] for world, value, one in zip(worlds_of, points["value"], points["score"]) if value in floor}
         axes.axvline(DEFAULTS[knob], color="0.8", linestyle=":", linewidth=1)
         axes.set(title=f"{knob}", xlabel="knob (dotted: default)", ylabel=f"{task}: {part['metric'].iloc[0]}", ylim=(0, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
     middle = figure.axes[len(figure.axes) // 2]
-    middle.legend(expected.values(), expected.keys(), title="expected", frameon=False, fontsize=9)
+    middle.legend(lines.values(), lines.keys(), frameon=False, fontsize=9)
     figure.legend(trained.values(), trained.keys(), loc="outside lower center", ncols=len(trained), frameon=False, fontsize=9)
-    figure.suptitle(figure_title(f"{above} of {drawn} scores of trained systems are above the floor's", corpus_note))
+    figure.suptitle(figure_title(f"{sum(above.values())} of {len(above)} scores of trained systems are above the floor's (not tested)", corpus_note))
     return figure
 
 
@@ -263,9 +262,6 @@ def shares_figure(truth: pd.DataFrame, measured_by: dict[str, pd.DataFrame], kno
             part = truth[(truth["knob"] == knob) & (truth["measure"] == f"{of}: {name}")].set_index("value").sort_index()
             lines[label] = part["score"]
             axes.plot(part.index, part["score"], linewidth=2, label=label, **style)
-        if role == "llm":
-            part = truth[(truth["knob"] == knob) & (truth["measure"] == f"test: {TEXT_READER[1]}")].sort_values("value")
-            axes.plot(part["value"], part["score"], ":", color="0.3", linewidth=2, label="a perfect reader of the text instead")
         for (pair, shares), face in zip(measured_by.items(), (LOOKS[role][0], "white")):
             part = shares[(shares["knob"] == knob) & (shares["task"] == "recommend") & (shares["outcome"] == READERS[name])].set_index("value").sort_index()
             lines[pair] = part["share"]
