@@ -341,7 +341,7 @@ def test_a_gain_is_not_tested_where_the_pair_its_base_or_its_assistant_has_colla
     shown = grid(table.reset_index(), "gain", "low", "high", "p (Holm)")
     assert re.match(r"\+0\.\d{3}† \[", shown.loc["ALLM-BCRS", "elicit (F1)"]) and "†" not in shown.loc["ALLM-BCRS", "respond (BLEU-2)"]
     said = findings(table.reset_index())
-    assert "Of 2 comparisons" in said and "1 more is not tested (†)" in said and "in elicit" not in said
+    assert "**1 of 2** comparisons is significant" in said and "1 more is not tested (†)" in said and "in elicit" not in said
     assert not metrics_table(three_gains, health_of(three_gains, {(fallen, "elicit", 1)}))["better"].any()
 
 
