@@ -131,7 +131,7 @@ def test_collapsed_cases_are_marked_and_the_title_explains_the_mark(scores):
 
 def test_the_picture_of_an_llm_says_what_is_trained():
     default, whole, untuned, served = (" ".join(shown(llm_diagram(**given))) for given in ({}, {"whole": ["lm_head"]}, {"tuned": False}, {"tuned": False, "served": True}))
-    assert "LoRA" in default and "whole:" not in default and "whole: lm_head" in whole and "other weights frozen" in whole.replace("\n", " ")
+    assert "LoRA" in default and "in full" not in default and "in full: lm_head" in whole and "all other weights frozen" in whole.replace("\n", " ")
     assert "LoRA" not in untuned and "frozen" in untuned and "LoRA" not in served and "at an address" in served and "frozen" not in served
     assert not any("helper chose" in text for text in shown(crs_diagram())) and any("helper chose" in text for text in shown(crs_diagram("Gemma")))
 

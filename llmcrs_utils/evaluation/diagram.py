@@ -95,11 +95,11 @@ def llm_diagram(assistant: str = "", ranking: str = "letter", tuned: bool = True
     if assistant:
         box(axes, 0, 4, 25, 10, f"the answer of {assistant}", HELP_COLOUR, 0.12)
         _arrow(axes, (25, 9), (38, 24), HELP_COLOUR)
-    model = "language model\nat an address" if served else f"causal language model,\n{'other ' if tuned and whole else ''}weights frozen"
+    model = "language model\nat an address" if served else f"causal language model,\n{'all other ' if tuned and whole else ''}weights frozen"
     box(axes, 38, 24, 20, 10, model, GREY, 0)
     if tuned:
-        also = f"\nwhole: {', '.join(whole)}" if whole else ""
-        box(axes, 40, 4, 24, 10, f"LoRA: two small matrices\na layer, which are trained{also}", LOOKS["llm"][0], 0)
+        also = f";\nin full: {', '.join(whole)}" if whole else ""
+        box(axes, 40, 4, 24, 10, f"trained: LoRA's two small\nmatrices in each layer{also}", LOOKS["llm"][0], 0)
         _arrow(axes, (52, 14), (52, 24))
     box(axes, 76, 24, 24, 10, "understand, elicit,\nrespond: a text", LOOKS["llm"][0], 0.2)
     box(axes, 76, 4, 24, 10, f"recommend: the candidates\n{how}", LOOKS["llm"][0], 0.2)
