@@ -365,3 +365,29 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(monkeypatch, tmp_path)
         job.execute("question", str(tmp_path / "log.ipynb"), {})
     assert len(starts) == 2, "a kernel that dies at work is not started again: its cells would run twice"
     assert "42" in nbformat.read(tmp_path / "log.ipynb", 4).cells[0].outputs[0].text
+
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+@pytest.mark.parametrize("name", ["00_overview", "01_build_data", "02_prepare_backbones", "03_train_crs", "06_typical_systems", "14_controls"])
+def test_a_run_s_copy_does_not_open_with_the_committed_results(name):
+    """Somebody who reads the pages of an own run must not take our results for the run's."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    title, result, *others = notebook.cells[0].source.split("\n\n")
+    assert result.startswith("**"), "every notebook begins with its result"
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    copy = job.without_committed_results(notebook)
+    assert copy.cells[0].source.split("\n\n") == [title, job.RESULT_BELOW, *others]
+    assert [cell.source for cell in copy.cells if cell.cell_type == "code"] == code
+    assert not any("**Takeaway.**" in cell.source for cell in copy.cells if cell.cell_type == "markdown")
+
+
+def test_an_executed_notebook_is_such_a_copy(tmp_path, monkeypatch):
+    cells = [nbformat.v4.new_markdown_cell("# A question\n\n**Ours is 42.** So.\n\nHow."), nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("x + 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}), tmp_path / "asked.ipynb")
+    monkeypatch.setattr(job, "notebook_path", lambda name: tmp_path / f"{name}.ipynb")
+    job.execute("asked", str(tmp_path / "runs" / "log.ipynb"), {"x": 5})
+    made = nbformat.read(tmp_path / "runs" / "log.ipynb", as_version=4)
+    assert made.cells[0].source == f"# A question\n\n{job.RESULT_BELOW}\n\nHow." and made.cells[-1].outputs[0]["data"]["text/plain"] == "6"
+    assert "42" in (tmp_path / "asked.ipynb").read_text(), "the repository's notebook stays as it is"

@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import nbformat
 import papermill
 
 from llmcrs_utils.files.atomic import first_process
@@ -22,24 +23,38 @@ from llmcrs_utils.study.parameters import notebook_path
 SECONDS_BETWEEN_LOOKS = 0.5
 STARTS = 3
 DIED_AT_START = "Kernel died before replying"
+RESULT_BELOW = "*This copy was executed in a run of its own; its results are below. The notebook in the repository begins with the committed results instead.*"
 
 
 def execute(notebook: str, log: str, parameters: dict) -> None:
     """Run the notebook in the current folder and save the executed notebook as ``log``, also after an error.
 
-    Kernels choose free ports, and two that start at the same moment can choose the same. The one that dies of it is started again.
+    The copy does not hold what the notebook says of the committed results. Kernels choose free ports, and two that start at the same moment can choose the same. The one that dies of it is started again.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    written = log if first_process() else os.devnull
+    source, written = (log, log) if first_process() else (str(notebook_path(notebook)), os.devnull)
     for start in range(STARTS):
         try:
-            papermill.execute_notebook(str(notebook_path(notebook)), written, parameters, kernel_name="python3", progress_bar=False, cwd=".")
+            if source == log:
+                nbformat.write(without_committed_results(nbformat.read(notebook_path(notebook), as_version=4)), log)
+            papermill.execute_notebook(source, written, parameters, kernel_name="python3", progress_bar=False, cwd=".")
             return
         except RuntimeError as error:
             if DIED_AT_START not in str(error) or start == STARTS - 1:
                 raise
             print(f"{notebook}: {error}; starting it again", file=sys.stderr)
             time.sleep(random.random())
+
+
+def without_committed_results(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without its opening paragraph and its written takeaway, which tell the committed results and not those of this run."""
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            paragraphs = cell.source.split("\n\n")
+            if place == 0 and len(paragraphs) > 1 and paragraphs[1].startswith("**"):
+                paragraphs[1] = RESULT_BELOW
+            cell.source = "\n\n".join(text for text in paragraphs if not text.startswith("**Takeaway.**"))
+    return notebook
 
 
 def end_with(*processes: int) -> None:
