@@ -14,6 +14,7 @@ from llmcrs_utils.evaluation.floors import (
     matcher_predictions,
     popular_predictions,
     trivial_predictions,
+    with_clicks,
 )
 from llmcrs_utils.evaluation.metrics import score, score_catalogue
 from llmcrs_utils.systems.predictions import catalogue_file, read_catalogue_rankings, read_predictions, write_predictions
@@ -202,3 +203,11 @@ def test_trivial_predictions(tmp_path):
 def test_trivial_needs_train_samples():
     with pytest.raises(ValueError, match="'elicit' has test samples but no train samples"):
         trivial_predictions(asked([("elicit", "a")]))
+
+
+def test_a_click_counts_as_much_as_a_word():
+    matcher = pd.DataFrame({"sample_id": ["r1", "r2"], "ranking": [["a", "b", "c"], ["a", "b", "c"]], "scores": [[2.0, 1.0, 1.0], [0.0, 0.0, 0.0]], "text": ["a", "a"]})
+    samples = pd.DataFrame({"sample_id": ["r2", "r1"], "history": [["z", "b"], ["c", "b", "c"]]})
+    found = with_clicks(matcher, samples)
+    assert found["ranking"].tolist() == [["a", "b", "c"], ["b", "a", "c"]] and found["scores"].tolist() == [[2, 2, 2], [1, 0, 0]], "a second click counts no more, and equals stay in order"
+    assert found["text"].tolist() == ["a", "b"] and matcher["text"].tolist() == ["a", "a"]

@@ -143,6 +143,21 @@ def matcher_predictions(samples: pd.DataFrame, knowledge: pd.DataFrame, prompts:
     return _predictions("matcher", test, [ranking[0] for ranking in rankings], rankings, scores)
 
 
+def with_clicks(matcher: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """The matcher's rankings again, with one more for each candidate that the shopper acted on before; equals stay in its order.
+
+    Args:
+        matcher: what ``matcher_predictions`` returns; ``samples``: with ``sample_id`` and ``history``.
+    """
+    clicked = dict(zip(samples["sample_id"], map(frozenset, samples["history"])))
+    rankings, counts = [], []
+    for row in matcher.itertuples():
+        found = {item: count + (item in clicked[row.sample_id]) for item, count in zip(row.ranking, row.scores)}
+        rankings.append(sorted(row.ranking, key=lambda item: -found[item]))
+        counts.append([found[item] for item in rankings[-1]])
+    return matcher.assign(ranking=rankings, scores=counts, text=[ranking[0] for ranking in rankings])
+
+
 def words_of(value: str) -> list[str]:
     """The words of a value of the product knowledge, which may hold several. A single character is no word."""
     return [word.strip() for word in re.split("[,，、/;；]", value) if len(word.strip()) > 1]
