@@ -139,7 +139,7 @@ def refusal(capsys, *arguments):
         (changed(**{"03_train_crs": "cutoff_len"}), "section 03_train_crs: holds no parameters; write name: value lines"),
         (changed(sytems=["bcrs"]), "no section 'sytems'; did you mean 'systems'?"),
         (changed(systems="bcrs"), "systems: 'bcrs' is no list[str]"),
-        (changed(systems=["bcr"]), "systems: no system 'bcr'; known: bert, bert_crf, bert_bilstm_crf, dia_multiclass"),
+        (changed(systems=["bcr"]), "systems: no system 'bcr'; did you mean 'bcrs'? Known: bert, bert_crf, bert_bilstm_crf, dia_multiclass"),
         (
             changed("06_typical_systems", bert={"num_train_epoch": 1.0}),
             "section 06_typical_systems, parameter bert: no setting 'num_train_epoch'; did you mean 'num_train_epochs'?",

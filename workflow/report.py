@@ -1,4 +1,4 @@
-"""A run's executed notebooks as a site: a page each, and an index with the tables and figures.
+"""A run's executed notebooks as a site: a page each, and an index with what they found, the tables and the figures.
 
     python workflow/report.py runs/demo    # writes runs/demo/report/index.html
 """
@@ -21,6 +21,8 @@ from llmcrs_utils.files.atomic import write_atomically
 
 # Without these addresses a page fetches nothing; the notebooks have neither widgets nor formulas.
 EXPORTER = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)], require_js_url="", jquery_url="", mathjax_url="", mermaid_js_url="")
+TAKEAWAY = "**Takeaway.** "
+ANALYSES = ("00", "07", "08", "09", "12", "14")  # numbers of the notebooks of saved predictions
 STYLE = """body{max-width:1000px;margin:24px auto;padding:0 16px;font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;color:#222}
 table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:3px 8px}.scroll{overflow-x:auto}img{max-width:100%}
 .scroll h1{font-size:20px}.anchor-link{display:none}"""
@@ -55,12 +57,23 @@ def relinked(target: str, anchor: str, text: str, pages: dict[str, str]) -> str:
     return f'<a href="{quote(page)}{anchor}">{text}</a>' if page else text
 
 
-def index_of(name: str, titles: dict[str, str], figures: Path) -> str:
-    """The start page: the notebooks in order, then tables and figures."""
+def takeaway_of(notebook: nbformat.NotebookNode) -> str:
+    """What the notebook computed as its takeaway, as Markdown; empty if it computed none."""
+    texts = [output.get("data", {}).get("text/markdown", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    return next((text.removeprefix(TAKEAWAY) for text in texts if text.startswith(TAKEAWAY)), "")
+
+
+def index_of(name: str, titles: dict[str, str], takeaways: dict[str, str], figures: Path) -> str:
+    """The start page: what the notebooks of saved predictions found, the notebooks in order, then tables and figures.
+
+    Args:
+        titles, takeaways: page -> title of its notebook, and its takeaway as Markdown.
+    """
+    found = [f'<h3><a href="{quote(page)}">{html.escape(titles[page])}</a></h3>{markdown2html(text)}' for page, text in takeaways.items() if text and page[:2] in ANALYSES]
     lines = [f'<li><a href="{quote(page)}">{html.escape(title)}</a> <small>{html.escape(Path(page).stem)}</small></li>' for page, title in titles.items()]
     tables = [f'<div class="scroll">{markdown2html(path.read_text(encoding="utf-8"))}</div>' for path in sorted(figures.glob("table*.md"))]
     pictures = [f'<p><img src="figures/{quote(path.name)}" alt="{html.escape(path.stem)}"></p>' for path in sorted(figures.glob("*.png"))]
-    parts = [("Notebooks", ["<ol>", *lines, "</ol>"]), ("Tables", tables or ["<p>None yet.</p>"]), ("Figures", pictures or ["<p>None yet.</p>"])]
+    parts = [("What this run found", found or ["<p>Nothing yet: the notebooks of saved predictions have not run.</p>"]), ("Notebooks", ["<ol>", *lines, "</ol>"]), ("Tables", tables or ["<p>None yet.</p>"]), ("Figures", pictures or ["<p>None yet.</p>"])]
     body = "".join(f"<h2>{heading}</h2>{''.join(content)}" for heading, content in parts)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(name)}</title><style>{STYLE}</style>'
     return f"<!doctype html>{head}<h1>Run {html.escape(name)}</h1>{body}"
@@ -73,14 +86,14 @@ def main(run: Path) -> None:
     report, figures = run / "report", run / "figures"
     shutil.rmtree(report, ignore_errors=True)
     pages = {path.name[:2]: f"{path.stem}.html" for path in reversed(notebooks)}
-    titles = {}
+    titles, takeaways = {}, {}
     for path in tqdm(notebooks, desc="pages"):
         notebook = nbformat.read(path, as_version=4)
-        titles[f"{path.stem}.html"] = title_of(notebook, path.stem)
+        titles[f"{path.stem}.html"], takeaways[f"{path.stem}.html"] = title_of(notebook, path.stem), takeaway_of(notebook)
         write_atomically(report / f"{path.stem}.html", page_of(notebook, titles[f"{path.stem}.html"], pages))
     if figures.is_dir():
         shutil.copytree(figures, report / "figures")
-    write_atomically(report / "index.html", index_of(run.name, titles, figures))
+    write_atomically(report / "index.html", index_of(run.name, titles, takeaways, figures))
     print(f"{len(notebooks)} notebooks: open {report / 'index.html'}")
 
 

@@ -1,5 +1,6 @@
 """The registry of the study: the one place that names tasks, categories and systems (paper sections 3 and 4.3)."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -174,5 +175,7 @@ def system_of(key: str) -> System:
         KeyError: if there is none; names the known keys.
     """
     if key not in SYSTEMS:
-        raise KeyError(f"no system {key!r}; known: {', '.join(SYSTEMS)}")
+        near = difflib.get_close_matches(key, SYSTEMS, n=1)
+        hint = f"did you mean {near[0]!r}? Known" if near else "known"
+        raise KeyError(f"no system {key!r}; {hint}: {', '.join(SYSTEMS)}; others have to be described under models")
     return SYSTEMS[key]
