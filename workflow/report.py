@@ -24,7 +24,8 @@ EXPORTER = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor(enabled=True)
 TAKEAWAY = "**Takeaway.** "
 ANALYSES = ("00", "07", "08", "09", "12", "14")  # numbers of the notebooks of saved predictions
 STYLE = """body{max-width:1000px;margin:24px auto;padding:0 16px;font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;color:#222}
-table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:3px 8px}.scroll{overflow-x:auto}img{max-width:100%}
+table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:3px 8px}img{max-width:100%}
+.scroll table{display:block;overflow-x:auto}.scroll :is(td,th):first-child{position:sticky;left:-1px;background:#fff}.scroll td{white-space:nowrap}
 .scroll h1{font-size:20px}.anchor-link{display:none}"""
 
 
@@ -72,7 +73,7 @@ def index_of(name: str, titles: dict[str, str], takeaways: dict[str, str], figur
     found = [f'<h3><a href="{quote(page)}">{html.escape(titles[page])}</a></h3>{markdown2html(text)}' for page, text in takeaways.items() if text and page[:2] in ANALYSES]
     lines = [f'<li><a href="{quote(page)}">{html.escape(title)}</a> <small>{html.escape(Path(page).stem)}</small></li>' for page, title in titles.items()]
     tables = [f'<div class="scroll">{markdown2html(path.read_text(encoding="utf-8"))}</div>' for path in sorted(figures.glob("table*.md"))]
-    pictures = [f'<p><img src="figures/{quote(path.name)}" alt="{html.escape(path.stem)}"></p>' for path in sorted(figures.glob("*.png"))]
+    pictures = [f'<h3>{html.escape(path.stem)}</h3><p><a href="figures/{quote(path.name)}"><img src="figures/{quote(path.name)}" alt="{html.escape(path.stem)}"></a></p>' for path in sorted(figures.glob("*.png"))]
     parts = [("What this run found", found or ["<p>Nothing yet: the notebooks of saved predictions have not run.</p>"]), ("Notebooks", ["<ol>", *lines, "</ol>"]), ("Tables", tables or ["<p>None yet.</p>"]), ("Figures", pictures or ["<p>None yet.</p>"])]
     body = "".join(f"<h2>{heading}</h2>{''.join(content)}" for heading, content in parts)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(name)}</title><style>{STYLE}</style>'
