@@ -226,11 +226,8 @@ def publish_adapters(run: Path, results: Path, records: dict[str, dict]) -> None
 
 def publish_worlds(name: str) -> None:
     """The runs on worlds whose answer is known: a folder per world, with what was planted in it."""
-    found = worlds_run(name)
-    for world in found:
-        provenance(world)  # what may fail comes first
     shutil.rmtree(RESULTS / name, ignore_errors=True)
-    for world in found:
+    for world in worlds_run(name):
         results = publish_run(f"{name}/{world.name}")
         write_atomically(results / "planted.csv", (world / "data" / "planted.csv").read_text(encoding="utf-8"))
 
@@ -273,6 +270,8 @@ if __name__ == "__main__":
     missing = [name for name in needed if not (RUNS / name / "profile.json").is_file() and not worlds_run(name)]
     if missing:
         sys.exit(f"{RUNS}: no run of {', '.join(missing)}; make it first (docs/results.md has the commands)")
+    for run in (run for name in needed for run in worlds_run(name) or [RUNS / name]):
+        provenance(run)  # what may fail comes first, of all runs
     for name in names:
         publish(name)
     size = sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file())

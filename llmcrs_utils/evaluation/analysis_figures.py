@@ -23,7 +23,6 @@ CRS_COLOUR, LLM_COLOUR = LOOKS["crs"][0], LOOKS["llm"][0]
 OUTCOME_COLOURS = {"both": "#117733", "only CRS": CRS_COLOUR, "only LLM": LLM_COLOUR, "neither": "#DDDDDD"}
 TICK = {"markersize": 12, "markeredgewidth": 1.6}  # of a mark "|"
 HELP, HARM = "#44AA99", "#CC6677"
-FALLEN = f"{DAGGER}: a system has collapsed, not counted"
 # How the points of several studies differ in one figure, beside colour and shape, which say who is helped.
 STUDY_POINTS = {"hollow": {"markerfacecolor": "white"}, "filled": {}, "black edge": {"markeredgecolor": "black", "markeredgewidth": 1.8}}
 MARKS = ("s", "x", "o", "D")  # the same in a figure of LLMs alone
@@ -310,8 +309,7 @@ def category_heatmap(table: pd.DataFrame, corpus_note: str) -> Figure:
     single = table["category"] != total
     tried = (sound & single).sum()
     about = f"{corpus_note}; {(apart & single).sum()} of {tried} intervals of single categories exclude zero (coloured), chance alone would give {0.05 * tried:.1f}"
-    about += f"; {FALLEN}" if (table["collapsed"] != "").any() else ""
-    figure.suptitle(figure_title(claims.changes(table[single], "scores of a category"), about))
+    figure.suptitle(figure_title(claims.changes(table[single], "scores of a category"), _explained(about, table)))
     return figure
 
 
@@ -451,8 +449,6 @@ def rating_figure(table: pd.DataFrame, claim: str, note: str) -> Figure:
 
 def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3) -> tuple[Figure, dict]:
     """A figure with a panel per task of ``table``, two in a row, named by task; all have one scale. Its title explains ``health.DAGGER`` where it is needed."""
-    if "collapsed" in table and (table["collapsed"] != "").any():
-        note = f"{note}; {FALLEN}"
     tasks = [task for task in TASKS if task in set(table["task"])]
     by = [name for name in ("system", "crs", "llm") if name in table]
     lines = len(table[by].drop_duplicates())
@@ -469,8 +465,13 @@ def _panels(claim: str, note: str, table: pd.DataFrame, row_height: float = 0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.tick_params(labelbottom=True)
-    figure.suptitle(figure_title(claim, note))
+    figure.suptitle(figure_title(claim, _explained(note, table)))
     return figure, dict(zip(tasks, panels))
+
+
+def _explained(note: str, table: pd.DataFrame) -> str:
+    """``note``, and what ``health.DAGGER`` means if somebody in ``table`` has collapsed."""
+    return f"{note}; {DAGGER}: a system has collapsed, not counted" if "collapsed" in table and (table["collapsed"] != "").any() else note
 
 
 def _directions(figure: Figure, table: pd.DataFrame, before: str = "") -> list:

@@ -9,7 +9,7 @@ from llmcrs_utils.evaluation.health import collapsed_behind, holm_of_healthy, ki
 from llmcrs_utils.evaluation.metrics import HEADLINE, score, score_rows
 from llmcrs_utils.evaluation.statistics import PAIRED_BY, holm, mean_interval, mean_intervals, paired, paired_gains
 from llmcrs_utils.evaluation.tables import GROUPS, collaborations
-from llmcrs_utils.systems.registry import SYSTEMS, System, system_of
+from llmcrs_utils.systems.registry import system_of
 
 HELP_KINDS = ("in-sample", "cross-fitted")
 CROSS_FITTED_SUFFIX = " (cross-fitted)"  # follows the key of a collaboration, to distinguish its two runs
@@ -112,14 +112,9 @@ def trust(
     kinds = dict(zip(HELP_KINDS, (same_seeds, pd.concat([alone, cross_fitted]))))
     found = {kind: following(samples, part, language).set_index(["task", "system"])["after"] for kind, part in kinds.items()}
     table = pd.DataFrame(found).dropna().reset_index()
-    table = table[[not collapsed_behind(_named(name), task, collapsed) for name, task in zip(table["system"], table["task"])]]
-    direction = table["system"].map(lambda name: _named(name).group)
+    table = table[[not collapsed_behind(system_of(name.lower()), task, collapsed) for name, task in zip(table["system"], table["task"])]]
+    direction = table["system"].map(lambda name: system_of(name.lower()).group)
     return table.groupby([direction.rename("direction"), "task"], sort=False)[list(HELP_KINDS)].mean()
-
-
-def _named(name: str) -> System:
-    """The collaboration that tables call ``name``."""
-    return SYSTEMS[name.lower()]
 
 
 def reliance(
@@ -137,12 +132,12 @@ def reliance(
         test) ``, lead`` (of the help in training over ``own``), and ``before, after, moved`` of ``complementarity.following``.
     """
     follows = following(samples, predictions, language, health)
-    systems = [_named(name) for name in follows["system"]]
+    systems = [system_of(name.lower()) for name in follows["system"]]
     assistants = {system.assistant for system in systems}
     answers = pd.concat([predictions[predictions["system"].isin(assistants)], training[training["system"].isin(assistants)]])
     quality = help_quality(samples, answers, language, held_out).set_index(["system", "task"])
     given = quality.loc[[(system_of(system.assistant).name, task) for system, task in zip(systems, follows["task"])]].reset_index(drop=True)
-    scores = score(samples, predictions, language)
+    scores = score(samples, predictions[predictions["system"].isin({system.base for system in systems})], language)
     alone = {task: scores[scores["task"] == task].groupby("system")[metric].mean() for task, metric in JUDGED_BY.items()}
     own = pd.Series([alone[task][system.base] for system, task in zip(systems, follows["task"])], dtype=float)
     in_training = given["trained on" if held_out is None else "held out"]

@@ -209,6 +209,8 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
     knobs = {knob: task for knob, task in knobs.items() if knob in set(measured["knob"])}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     lines, trained, above = {}, {}, {}
+    floors = [key for key in SHAPES if key in FLOORS]
+    floor_name = f"floor: {' or '.join(sorted(FLOORS[key] for key in floors))}"
     for (knob, task), axes in zip(knobs.items(), np.ravel(figure.subplots(1, len(knobs), squeeze=False))):
         for measure, colour in PLANTED_COLOURS.items():
             line = planted[(planted["knob"] == knob) & (planted["measure"] == measure)].sort_values("value")
@@ -218,23 +220,23 @@ def known_answer_figure(measured: pd.DataFrame, planted: pd.DataFrame, knobs: di
         if task != "recommend":  # nobody plants it, so it is measured
             line = part[part["system"] == ORACLE].sort_values("value")
             (lines["ceiling"],) = axes.plot(line["value"], line["score"], "--", color=PLANTED_COLOURS["recommend: ceiling"], linewidth=2)
-        floor = part[part["system"].isin(SHAPES.keys() & FLOORS.keys())].set_index("value")["score"]
+        floor = part[part["system"].isin(floors)].set_index("value")["score"]
         for key, shape in SHAPES.items():
             points = part[part["system"] == key].sort_values("value")
             if len(points):
-                name = "floor: " + " or ".join(sorted(FLOORS[key] for key in SHAPES if key in FLOORS)) if key in FLOORS else system_of(key).name
+                name = floor_name if key in floors else system_of(key).name
                 error = [points["score"] - points["low"], points["high"] - points["score"]]
                 trained[name] = axes.errorbar(
                     points["value"],
                     points["score"],
                     error,
                     fmt=f"{shape}{'--' if key == 'bcrs-allm' else '-'}",
-                    color="#999999" if key in FLOORS else look_of(key)[0],
+                    color="#999999" if key in floors else look_of(key)[0],
                     linewidth=1.4,
                     capsize=2,
                     markersize=5,
                 )
-            if key not in FLOORS:  # two panels of one task share the world at the default
+            if key not in floors:  # two panels of one task share the world at the default
                 worlds_of = [("default" if value == DEFAULTS[knob] else (knob, value)) for value in points["value"]]
                 above |= {(task, key, world): one > floor[value] for world, value, one in zip(worlds_of, points["value"], points["score"]) if value in floor}
         axes.axvline(DEFAULTS[knob], color="0.8", linestyle=":", linewidth=1)
